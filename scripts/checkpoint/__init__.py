@@ -1,0 +1,1 @@
+"""Fetch, check and merge weights into one Hugging Face checkpoint."""

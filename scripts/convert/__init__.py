@@ -1,0 +1,1 @@
+"""Checkpoint to float ONNX, float ONNX to one folder per precision."""

@@ -1,0 +1,1 @@
+"""What makes doit trustworthy: keys, manifests, atomic publishing, child processes. It knows nothing of models."""

@@ -1,0 +1,14 @@
+"""The one exception that speaks to the reader: what failed, with which input, what to do next."""
+
+from __future__ import annotations
+
+
+class IngotError(Exception):
+    """A failure with a cause that the reader can act on; shown as one line, never as a traceback.
+
+    `subject` is the file, key or task at fault, `found` what was wrong with it, `remedy` what to do next.
+    """
+
+    def __init__(self, subject: object, found: str, remedy: str = "") -> None:
+        self.subject, self.found, self.remedy = str(subject), found, remedy
+        super().__init__(f"{subject}: {found}" + (f". {remedy}" if remedy else ""))

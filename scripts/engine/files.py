@@ -1,0 +1,52 @@
+"""Small file operations that must be right everywhere: linking big files, writing JSON whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import reflink_copy
+
+
+def link(source: Path, target: Path) -> str:
+    """Give `source`'s bytes a second name without copying them, as well as this file system can.
+
+    Returns "reflink", "hardlink" or "copy" (another file system: the caller should say so). Only for files that
+    Ingot made: a hard link shares the inode, and a user's own weights must never change with ours.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        reflink_copy.reflink(source, target)
+    except OSError:
+        target.unlink(missing_ok=True)
+    else:
+        return "reflink"
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        return "copy"
+    return "hardlink"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` so that a reader sees the old file or the whole new one, whatever kills us."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with work.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    work.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; `ValueError` names the file where it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error

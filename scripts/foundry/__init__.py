@@ -1,0 +1,1 @@
+"""The Foundry Local runtime and its cache."""

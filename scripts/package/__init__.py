@@ -1,0 +1,1 @@
+"""What Foundry gets: weights, settings, template."""

@@ -1,0 +1,1 @@
+"""Every JSON of a build, rendered."""
