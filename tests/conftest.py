@@ -1,0 +1,45 @@
+"""Fixtures that several stages' tests share: tiny real checkpoints, each made once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tied embeddings."""
+    return tiny.make_checkpoint(tmp_path_factory.mktemp("llama") / "checkpoint", "llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untied embeddings, biases on query, key and value."""
+    return tiny.make_checkpoint(tmp_path_factory.mktemp("qwen2") / "checkpoint", "qwen2")
+
+
+@pytest.fixture(scope="session")
+def tiny_phi3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Query, key and value in one matrix, and so gate and up."""
+    return tiny.make_checkpoint(tmp_path_factory.mktemp("phi3") / "checkpoint", "phi3")
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tied embeddings that are scaled on the way in, norms that add one."""
+    return tiny.make_checkpoint(tmp_path_factory.mktemp("gemma") / "checkpoint", "gemma")
+
+
+@pytest.fixture(scope="session")
+def tiny_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama that knows `tiny.FACTS`: for what judges quality."""
+    return tiny.make_trained(tmp_path_factory.mktemp("trained") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """A LoRA adapter for `tiny_llama`."""
+    return tiny.make_adapter(tmp_path_factory.mktemp("adapter") / "adapter", tiny_llama)
