@@ -1,0 +1,316 @@
+"""The one door to Foundry Local's runtime: register, list, load, chat, stream, serve, unload.
+
+`foundry-local-sdk` holds the native library that the Foundry Local app itself runs on, so what answers here
+answers there. It runs in this process, offline, and is a singleton: one `Runtime` at a time. With no cache given
+it opens a throw-away catalog, in which a package can be tried without touching anybody's models: registering
+copies nothing.
+
+No other module imports the SDK, so that its next release changes this file alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+from urllib.request import urlopen
+
+from scripts.engine.errors import IngotError
+
+#: What the runtime takes as the id of a registered model (SDK 2.2.1).
+MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(0|[1-9][0-9]*)")
+
+#: A chat message as in the OpenAI API: {"role": "system" | "user" | "assistant", "content": text}.
+Message = Mapping[str, str]
+
+_QUIET = {"ORT_TELEMETRY_DISABLED": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
+_SOURCE = re.compile(
+    r"^\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? "
+)  # where in the library: no use to a reader
+_LOAD_SECONDS = 600  # the service loads before it answers; a large model on a slow disk takes minutes
+
+
+class RuntimeFault(IngotError):  # noqa: N818 - reads as what it is
+    """The runtime refused or broke; `found` holds its own words."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said: its text, why it ended ("stop", "length", …), tokens in and out, wall seconds."""
+
+    text: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+def sdk_version() -> str:
+    """Version of the installed SDK, without importing it; `RuntimeFault` if there is none."""
+    try:
+        return version("foundry-local-sdk")
+    except PackageNotFoundError:
+        raise RuntimeFault("foundry-local-sdk", "is not installed", "Run `make setup`") from None
+
+
+def label() -> str:
+    """How a report names what it was measured with: the SDK's runtime, which is not the `foundry` command."""
+    return f"Foundry Local runtime (SDK {sdk_version()})"
+
+
+def conversation(messages: Sequence[Message] | str) -> list[Message]:
+    """A conversation as a list of messages; a bare string is one question of the user's."""
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+
+
+class Chat:
+    """A loaded model. Every call is a conversation of its own: nothing is remembered from one to the next."""
+
+    def __init__(self, model: Any, model_id: str) -> None:
+        self._model, self.model_id = model, model_id
+
+    def complete(self, messages: Sequence[Message] | str, **options: Any) -> Answer:
+        """Answer the conversation in one piece. Options as for `stream`; raises `RuntimeFault`."""
+        with _faults(self.model_id), ExitStack() as stack:
+            session, request = self._open(stack, messages, options)
+            begin = time.perf_counter()
+            response = stack.enter_context(session.process_request(request))
+            seconds = time.perf_counter() - begin
+            # A reply is a message of parts; iterating the response alone yields no text.
+            text = "".join(part.text for item in response for part in _parts(item) if hasattr(part, "text"))
+            usage = response.get_usage()
+            finish = response.finish_reason.name.lower()
+            return Answer(text, finish, usage.prompt_tokens, usage.completion_tokens, seconds)
+
+    def stream(self, messages: Sequence[Message] | str, **options: Any) -> Iterator[str]:
+        """Answer in pieces, as they come; leaving the loop early cancels the rest. Raises `RuntimeFault`.
+
+        Options: `max_tokens` (of the answer), `temperature` (default 0: greedy, whatever the model's settings
+        say), `top_p`, `top_k`, `seed`. What is left out is as the model's `genai_config.json` has it, its
+        repetition penalty included.
+        """
+        with _faults(self.model_id), ExitStack() as stack:
+            session, request = self._open(stack, messages, options)
+            session.set_streaming(True)
+            for item in stack.enter_context(session.process_streaming_request(request)):
+                for part in _parts(item):
+                    if text := getattr(part, "text", ""):
+                        yield text
+
+    def _open(self, stack: ExitStack, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> Any:
+        """A fresh session and a request with the whole conversation: a session used twice would remember."""
+        import foundry_local_sdk as sdk
+
+        session = stack.enter_context(sdk.ChatSession(self._model))
+        request = stack.enter_context(sdk.Request())
+        for message in conversation(messages):
+            role = str(message["role"]).lower()
+            if role not in ("system", "developer", "user", "assistant"):
+                raise RuntimeFault(self.model_id, f"unknown role {role!r} in a message")
+            request.add_item(sdk.MessageItem(sdk.MessageRole[role.upper()], message["content"]))
+        request.set_options(sdk.RequestOptions(search=_search(sdk, **options)))
+        return session, request
+
+
+class Runtime:
+    """Foundry Local in this process, as a context manager; at most one is open at a time.
+
+    `cache`: the model cache with its registrations; None: a private one, thrown away at the end.
+    `work`: folder for logs and app data; None: a temporary one. The user's home is never written.
+    """
+
+    def __init__(self, cache: Path | None = None, work: Path | None = None) -> None:
+        self._cache, self._work = cache, work
+        self._stack = ExitStack()
+        self._chats: dict[str, Chat] = {}
+        self._manager: Any = None
+        self._catalog: Any = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack, _faults("Foundry Local runtime"):
+            # The native library may hold its log open for a moment after closing: leave the folder then.
+            scratch = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="foundry-", ignore_cleanup_errors=True)
+            )
+            work = (self._work or Path(scratch)).absolute()
+            self.cache = (self._cache or Path(scratch) / "models").absolute()
+            self.cache.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_environment(_homes(work / "home") | _QUIET))
+            sdk = _import_sdk()
+            self._manager = sdk.FoundryLocalManager(
+                sdk.Configuration(
+                    app_name="ingot",
+                    app_data_dir=str(work / "app"),
+                    model_cache_dir=str(self.cache),
+                    logs_dir=str(work / "logs"),
+                    log_level=sdk.LogLevel.ERROR,
+                    web=sdk.Configuration.WebService(
+                        urls="http://127.0.0.1:0"
+                    ),  # no authentication: loopback
+                    disable_nonessential_telemetry=True,
+                )
+            )
+            stack.callback(self._manager.close)
+            # The PUBLIC catalog would cost seconds of network retries.
+            self._catalog = self._manager.get_catalog(sdk.CatalogType.LOCAL)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for model_id in list(self._chats):
+                self.unload(model_id)
+        finally:
+            self._manager = self._catalog = None
+            self._stack.close()
+
+    def register(self, path: Path, model_id: str, task: str = "chat-completion") -> None:
+        """Make the model folder `path` known as `model_id` ("name:INT"); nothing is copied.
+
+        Raises `RuntimeFault` for an id in use or of the wrong form, or a folder without a valid
+        genai_config.json.
+        """
+        import foundry_local_sdk as sdk
+
+        if not MODEL_ID.fullmatch(model_id):
+            raise RuntimeFault(
+                model_id, "is no id that Foundry Local takes", "Use NAME:NUMBER, such as m-generic-cpu:1"
+            )
+        with _faults(model_id), sdk.ModelInfoBuilder() as info:
+            info.set_string_property("task", task)
+            self._catalog.register_model(model_path=str(path.absolute()), model_id=model_id, metadata=info)
+
+    def unregister(self, model_id: str) -> None:
+        """Forget a registration; its files stay. A model that is loaded is unloaded first."""
+        self.unload(model_id)
+        with _faults(model_id):
+            self._catalog.unregister_model(model_id)
+
+    def registered(self) -> list[str]:
+        """Ids of every registration, also of those whose folder is gone."""
+        with _faults(self.cache):
+            return sorted(variant.id for model in self._catalog.list_models() for variant in model.variants)
+
+    def cached(self) -> list[str]:
+        """Ids of the models that are registered and whose folder is there: what a user can run."""
+        with _faults(self.cache):
+            return sorted(model.id for model in self._catalog.get_cached_models())
+
+    def load(self, model_id: str) -> Chat:
+        """Load a registered model into memory; the same handle if it is loaded already."""
+        if model_id not in self._chats:
+            with _faults(model_id):
+                model = self._variant(model_id)
+                model.load()
+            self._chats[model_id] = Chat(model, model_id)
+        return self._chats[model_id]
+
+    def unload(self, model_id: str) -> None:
+        """Free a loaded model's memory; nothing happens if it is not loaded."""
+        if chat := self._chats.pop(model_id, None):
+            with _faults(model_id):
+                chat._model.unload()
+
+    @contextmanager
+    def serve(self, model_id: str) -> Iterator[str]:
+        """Put the model behind the OpenAI-compatible HTTP service for the `with` block; yields its base_url.
+
+        Use it as `OpenAI(base_url=url, api_key="none")` with `model=model_id`. Loopback, on a free port.
+        """
+        with _faults(model_id):
+            alias = self._variant(model_id).alias
+            self._manager.start_web_service()
+        try:
+            root = f"{self._manager.urls[0].rstrip('/')}/catalogs/local"
+            with _faults(model_id):
+                urlopen(f"{root}/models/load/{quote(alias)}", timeout=_LOAD_SECONDS).close()
+            yield f"{root}/v1"
+        finally:
+            with _faults(model_id):
+                self._manager.stop_web_service()
+
+    def _variant(self, model_id: str) -> Any:
+        model = self._catalog.get_model_variant(model_id)
+        if model is None:
+            raise RuntimeFault(model_id, f"is not registered in {self.cache}", "Run `doit deploy` for it")
+        return model
+
+
+def _search(
+    sdk: Any,
+    *,
+    max_tokens: int | None = None,
+    temperature: float | None = 0.0,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    seed: int | None = None,
+) -> Any:
+    return sdk.SearchOptions(
+        temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_output_tokens=max_tokens
+    )
+
+
+def _parts(item: Any) -> list[Any]:
+    return list(getattr(item, "parts", [item]))
+
+
+def _import_sdk() -> Any:
+    try:
+        import foundry_local_sdk
+    except (ImportError, OSError) as error:
+        raise RuntimeFault("foundry-local-sdk", f"does not load: {error}", "Run `make setup`") from error
+    return foundry_local_sdk
+
+
+def _homes(home: Path) -> dict[str, str]:
+    """Variables through which the native library finds a place outside its own data folder."""
+    home.mkdir(parents=True, exist_ok=True)
+    names = (
+        ("USERPROFILE", "LOCALAPPDATA", "APPDATA") if sys.platform == "win32" else ("HOME", "XDG_CACHE_HOME")
+    )
+    return dict.fromkeys(names, str(home))
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _faults(subject: object) -> Iterator[None]:
+    """Turn what the SDK raises, which is several kinds of exception, into one of ours."""
+    try:
+        yield
+    except IngotError:
+        raise
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise RuntimeFault(subject, _words(error)) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "foundry_local_sdk":
+            raise
+        raise RuntimeFault(subject, _words(error)) from error
+
+
+def _words(error: BaseException) -> str:
+    return _SOURCE.sub("", " ".join(str(error).split())) or type(error).__name__
