@@ -4,8 +4,8 @@ Random weights suit what only has to run: conversion, packaging, deploying. What
 with an opinion: `make_trained` teaches one a few facts, so that its next-token distribution is peaked.
 
 The dimensions dodge two faults. They are multiples of 256, so that int4 and int8 quantise in blocks of 32 and
-of 128 alike: onnxruntime 1.31 fails on asymmetric weights of a single block. And no projection is as wide as the
-vocabulary: builder 0.18 takes any such matrix for the output head and writes a wrong model without a word.
+of 128 alike: onnxruntime 1.31 fails on asymmetric weights of a single block. And no projection is as wide as
+the vocabulary: builder 0.18 takes such a matrix for the output head and writes a wrong model without a word.
 The families are those that builder 0.18 converts; Gemma3 is not among them, because it cannot read the
 `rope_parameters` that transformers 5 writes for it.
 """
