@@ -1,0 +1,84 @@
+"""Judge models: against their source, against each other, and on their own job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scripts.engine import files, stage
+
+app = stage.program(__doc__)
+
+Gates = Annotated[Any, typer.Option(parser=stage.parse_json, metavar="JSON", help='gates, such as {"kl": 0.25}')]
+Output = Annotated[Path, typer.Option(help="JSON file to write")]
+
+
+@app.command()
+def reference(
+    checkpoint: Annotated[Path, typer.Option(help="Hugging Face checkpoint folder")],
+    text: Annotated[list[str], typer.Option(help="evaluation text, as FILE or NAME=FILE; may be repeated")],
+    output: Annotated[Path, typer.Option(help="folder to write")],
+    tokens: Annotated[int, typer.Option(help="at most so many tokens of each text")] = 1024,
+) -> None:
+    """Write the float model's log-probabilities over some texts."""
+    from scripts.quality import reference as references
+
+    references.build(checkpoint, references.parse_texts(text), output, tokens)
+
+
+@app.command()
+def compare(
+    onnx: Annotated[Path, typer.Option(help="GenAI folder to judge")],
+    reference: Annotated[Path, typer.Option(help="what `reference` wrote: the tokens, and the checkpoint's truth")],
+    output: Output,
+    export: Annotated[Path | None, typer.Option(help="compare with this GenAI folder, not with the checkpoint")] = None,
+    gates: Gates = "{}",
+) -> None:
+    """Measure KL divergence, top-1 agreement and perplexity against the checkpoint or the float export."""
+    from scripts.quality import compare as comparing
+
+    result = comparing.run(onnx, reference, export, gates)
+    _finish(output, result)
+
+
+@app.command()
+def domain(
+    package: Annotated[Path, typer.Option(help="package to judge")],
+    cases: Annotated[Path, typer.Option(help="cases, one JSON object a line")],
+    output: Output,
+    schema: Annotated[Path | None, typer.Option(help="JSON schema of an answer")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="domain.json of the float export, packaged alike")] = None,
+    gates: Gates = "{}",
+    limit: Annotated[int, typer.Option(help="run the first so many cases")] = 32,
+) -> None:
+    """Put cases of the model's own job to it, in the Foundry runtime."""
+    from scripts.quality import domain as domains
+
+    _finish(output, domains.run(package, cases, schema, baseline, gates, limit))
+
+
+@app.command()
+def recommend(
+    export_quality: Annotated[Path, typer.Option(help="quality.json of the float export")],
+    precisions: Annotated[Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="names, best liked first")],
+    output: Output,
+    quality: Annotated[list[str] | None, typer.Option(help="<precision>/quality.json or PRECISION=FILE")] = None,
+    domain: Annotated[list[str] | None, typer.Option(help="<precision>/domain.json or PRECISION=FILE")] = None,
+) -> None:
+    """Name the first precision that passed."""
+    from scripts.quality import recommend as recommending
+
+    result = recommending.from_files(export_quality, quality or [], domain or [], precisions)
+    files.write_json(output, result)
+    print(f"recommended: {result['recommended'] or 'none'}: {'; '.join(result['reasons'])}", flush=True)
+
+
+def _finish(output: Path, result: dict[str, Any]) -> None:
+    files.write_json(output, result)
+    print(f"quality: {result['verdict']}" + "".join(f"; {reason}" for reason in result["reasons"]), flush=True)
+
+
+if __name__ == "__main__":
+    stage.main(app)

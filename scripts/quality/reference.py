@@ -1,0 +1,181 @@
+"""The truth that conversions are judged by: the float model's log-probabilities over a few texts.
+
+transformers runs the checkpoint in float32 on the CPU, piece by piece with a KV cache, and each piece is written as it
+comes. A reference folder holds
+
+    index.json            vocab_size (width of the logits), tokenizer_size (ids that text can give), rows, texts
+    <text>/tokens.npy     int32 [tokens], as the checkpoint's tokenizer gives them, special tokens included
+    <text>/00000.npy …    float16 [≤ rows, vocab_size]: natural log-probabilities after each token but the last
+
+Float16 rounds a log-probability of −10 by 0.004 at most; since readers renormalise each row, what that adds to a KL
+divergence is of second order, about 1e-6 nats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scripts.engine import files
+from scripts.engine.errors import IngotError
+from scripts.quality.logits import SPARE, rows_for
+
+FORMAT = 1
+#: Fewer tokens say nothing about a model.
+LEAST_TOKENS = 32
+#: float16 ends at −65504; whatever is less probable than this is impossible for every purpose.
+_FLOOR = -60000.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text of a reference: `tokens` int32 [n]; the n − 1 positions before each next token are what is judged."""
+
+    name: str
+    tokens: npt.NDArray[np.int32]
+    chunks: tuple[Path, ...]
+
+    def log_probabilities(self) -> Iterator[npt.NDArray[np.float16]]:
+        """Yield the stored pieces in order, each [≤ rows, vocab_size]."""
+        for chunk in self.chunks:
+            yield np.load(chunk, allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference folder, opened; `rows` positions to a piece."""
+
+    vocab_size: int
+    tokenizer_size: int
+    rows: int
+    texts: tuple[Text, ...]
+
+
+def parse_texts(values: list[str]) -> dict[str, Path]:
+    """`NAME=FILE` or `FILE` (its name is the file's, without suffix), as name → file. Raises on a name given twice."""
+    texts: dict[str, Path] = {}
+    for value in values:
+        name, mark, rest = value.partition("=")
+        given = bool(mark) and _NAME.fullmatch(name) is not None and not Path(value).exists()
+        path = Path(rest if given else value)
+        name = name if given else re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "text"
+        if name.lower() in {known.lower() for known in texts}:
+            raise IngotError(f"--text {value}", f"there is a text named {name!r} already", "Name it: --text NAME=FILE")
+        texts[name] = path
+    if not texts:
+        raise IngotError("--text", "no text is given", "Give at least one evaluation text")
+    return texts
+
+
+def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 1024) -> None:
+    """Write the reference of `checkpoint` over the first `tokens` tokens of each text to the folder `output`.
+
+    Raises `IngotError` for a folder that is no checkpoint, a text that is missing, empty, not UTF-8 or shorter than
+    `LEAST_TOKENS`, and a model whose own logits are not finite.
+    """
+    contents = {name: _read(path) for name, path in texts.items()}
+    _check_folder(checkpoint)
+    if tokens < LEAST_TOKENS:
+        raise IngotError("--tokens", f"{tokens} is too few", f"Give at least {LEAST_TOKENS}")
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    ids = {name: _tokenize(tokenizer, contents[name], texts[name]) for name in texts}
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=torch.float32, local_files_only=True, attn_implementation="eager"
+    ).eval()
+    settings = model.config.get_text_config()
+    limit = min(tokens, int(getattr(settings, "max_position_embeddings", 0) or tokens) - SPARE)
+    index: dict[str, Any] = {
+        "format": FORMAT,
+        "vocab_size": int(settings.vocab_size),
+        "tokenizer_size": len(tokenizer),
+        "rows": rows_for(int(settings.vocab_size)),
+        "texts": {},
+    }
+    for name, all_ids in ids.items():
+        kept = all_ids[:limit] if len(all_ids) > limit else all_ids
+        chunks = _write_text(model, kept, output / name, index["rows"], f"{checkpoint}: {name}")
+        index["texts"][name] = {
+            "tokens": len(kept),
+            "positions": len(kept) - 1,
+            "text_tokens": len(all_ids),
+            "chunks": chunks,
+        }
+    files.write_json(output / "index.json", index)
+
+
+def load(folder: Path) -> Reference:
+    """Open a reference folder. Raises `IngotError` where it is not one or a piece of it is missing."""
+    path = folder / "index.json"
+    if not path.is_file():
+        raise IngotError(folder, "is no reference: there is no index.json in it", "Make it with `reference`")
+    index = files.read_json(path)
+    if index.get("format") != FORMAT:
+        raise IngotError(path, f"format {index.get('format')!r} is not {FORMAT}", "Make the reference again")
+    texts = []
+    for name, entry in index["texts"].items():
+        chunks = tuple(folder / name / chunk for chunk in entry["chunks"])
+        if missing := [chunk for chunk in (folder / name / "tokens.npy", *chunks) if not chunk.is_file()]:
+            raise IngotError(missing[0], "is missing from the reference", "Make the reference again")
+        texts.append(Text(name, np.load(folder / name / "tokens.npy", allow_pickle=False), chunks))
+    return Reference(index["vocab_size"], index["tokenizer_size"], index["rows"], tuple(texts))
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise IngotError(path, "there is no such file", "Give an evaluation text") from None
+    except UnicodeDecodeError as error:
+        raise IngotError(path, f"is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8") from None
+    if not text.strip():
+        raise IngotError(path, "the evaluation text is empty", f"Give at least {LEAST_TOKENS} tokens of text")
+    return text
+
+
+def _check_folder(checkpoint: Path) -> None:
+    if not (checkpoint / "config.json").is_file():
+        raise IngotError(checkpoint, "there is no config.json in it", "Give a Hugging Face checkpoint folder")
+    if not any(checkpoint.glob("*.safetensors")):
+        raise IngotError(checkpoint, "there are no safetensors weights in it", "Give a checkpoint with its weights")
+    if not any((checkpoint / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise IngotError(checkpoint, "there is no tokenizer in it", "Add the tokenizer files that belong to the model")
+
+
+def _tokenize(tokenizer: Any, text: str, path: Path) -> npt.NDArray[np.int32]:
+    ids = np.asarray(tokenizer(text, verbose=False)["input_ids"], dtype=np.int32)
+    if len(ids) < LEAST_TOKENS:
+        found = f"the evaluation text is too short: {len(ids)} tokens"
+        raise IngotError(path, found, f"Give at least {LEAST_TOKENS}, better a thousand")
+    return ids
+
+
+def _write_text(model: Any, ids: npt.NDArray[np.int32], folder: Path, rows: int, subject: str) -> list[str]:
+    import torch
+
+    folder.mkdir(parents=True)
+    np.save(folder / "tokens.npy", ids)
+    names, cache = [], None
+    with torch.inference_mode():
+        for number, start in enumerate(range(0, len(ids) - 1, rows)):
+            piece = torch.from_numpy(ids[start : min(start + rows, len(ids) - 1)].astype(np.int64))[None]
+            result = model(input_ids=piece, past_key_values=cache, use_cache=True)
+            cache = result.past_key_values
+            values = torch.log_softmax(result.logits[0].float(), dim=-1)
+            if not torch.isfinite(values).all():
+                found = f"the float model gives logits that are not finite near token {start}"
+                raise IngotError(subject, found, "The weights are damaged: take them from their source again")
+            names.append(f"{number:05}.npy")
+            np.save(folder / names[-1], values.clamp_(min=_FLOOR).half().numpy())
+            print(f"reference: {folder.name}: {start + piece.shape[1]} of {len(ids) - 1} positions", flush=True)
+    return names
