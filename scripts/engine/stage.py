@@ -7,6 +7,7 @@ progress as plain lines, and raises `IngotError` for whatever the reader can men
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,11 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from filelock import FileLock
 
+from scripts.engine.childenv import CHILD_LOCK, REASON_FILE
 from scripts.engine.errors import IngotError
-
-#: The build names a file here; a verb that fails leaves its reason in it, so that nobody has to parse a log.
-REASON_FILE = "INGOT_REASON_FILE"
+from scripts.engine.run import hold_lifeline
 
 
 def program(help_text: str) -> typer.Typer:
@@ -30,8 +31,15 @@ def program(help_text: str) -> typer.Typer:
 
 def main(app: typer.Typer) -> NoReturn:
     """Run the program and exit: 0 done, 1 failed with a reason, 2 wrong usage, 130 interrupted."""
+    hold_lifeline()
+    with _child_lock():
+        _run(app)
+    sys.exit(0)
+
+
+def _run(app: typer.Typer) -> None:
     try:
-        app()
+        app(standalone_mode=True)
     except IngotError as error:
         _leave_reason(str(error))
         print(f"error: {error}", file=sys.stderr)
@@ -43,7 +51,12 @@ def main(app: typer.Typer) -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(0)
+
+
+def _child_lock() -> contextlib.AbstractContextManager[object]:
+    """While a child of a build lives, its work folder is not swept, even if the build itself is gone."""
+    path = os.environ.get(CHILD_LOCK)
+    return FileLock(path) if path else contextlib.nullcontext()
 
 
 def parse_json(text: str) -> Any:

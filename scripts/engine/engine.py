@@ -1,0 +1,156 @@
+"""The engine of one build folder: what steps share, and how they are declared to doit."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import getpass
+import json
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.engine import build, publish
+from scripts.engine.digests import Digests
+from scripts.engine.progress import Progress
+from scripts.engine.run import Limits
+from scripts.engine.sources import Sources
+from scripts.engine.state import State
+from scripts.engine.step import Step, World
+
+#: Every step of this process by task name, for the doit hooks.
+STEPS: dict[str, Step] = {}
+
+#: No stage may call home, whatever its libraries would like to do; only the checkpoint stage may fetch weights.
+_QUIET = {
+    "OLIVE_DISABLE_TELEMETRY": "1", "ORT_TELEMETRY_DISABLED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0",
+}  # fmt: skip
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+class Engine:
+    """Opens `build/state.db`; makes steps; lends locks, digests, sources and progress to them."""
+
+    def __init__(self, folder: Path, *, online_stages: Sequence[str] = ()) -> None:
+        self.build = folder.absolute()
+        self.state = State(self.build / "state.db")
+        self.digests = Digests(self.state)
+        self.sources = Sources(self.state)
+        self.progress = Progress()
+        self.forced: set[str] = set()
+        self.failed: list[str] = []
+        self._online = set(online_stages)
+        self._started = threading.Lock()
+        self._swept = False
+        rows = self.state.rows("select step, value from receipts")
+        self.receipts: dict[str, Any] = {step: json.loads(value) for step, value in rows}
+
+    def step(
+        self, name: str, output: Path, *, stage: str, verb: str, inputs: Mapping[str, Any], tools: Sequence[str],
+        parameters: Mapping[str, Any] | None = None, verdicts: Mapping[str, Any] | None = None,
+        observed: Mapping[str, Any] | None = None, scratch: Mapping[str, Any] | None = None,
+        world: World | None = None, alone: bool = False, limits: Limits | None = None,
+        undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
+    ) -> Step:  # fmt: skip
+        """Declare `python -m scripts.<stage> <verb>`, whose flags are the names below.
+
+        inputs      steps (their output is passed; where one stopped, this one is skipped) or the user's own paths;
+                    a tuple repeats the flag, None leaves it out
+        verdicts    steps that may have stopped: then their marker is passed, which has the form of a result
+        parameters  text, passed as it is, or anything else, passed as JSON
+        observed    what the result depends on without being told, such as the machine; in the key alone
+        scratch     what can't change the result, such as a folder for downloads; on the command line alone
+        tools       the distributions whose versions can change the result
+        world       for a result that claims something of the world outside `build/`
+        alone       it measures: nothing else of Ingot may run meanwhile, on the whole machine
+        undo        for `doit clean`: a command that takes back what the result did outside `build/`
+        shows       a text file in the output folder that is printed at the end of a run
+        """
+        made = Step(
+            self, name, stage, verb, output, inputs, verdicts or {}, parameters or {}, observed or {}, tools,
+            scratch or {}, world, alone, limits or Limits(), undo, shows,
+        )  # fmt: skip
+        STEPS[name] = made
+        return made
+
+    def each(self, subjects: Iterable[Any]) -> Callable[[Callable[[Any], Step]], StepsOf]:
+        """Decorator: a function from one subject to its step becomes the task group of that function's name."""
+        return lambda function: StepsOf(function, tuple(subjects))
+
+    def start(self) -> None:
+        """Before the first step that runs: sweep what dead builds left."""
+        with self._started:
+            if not self._swept:
+                self._swept = True
+                for name in publish.sweep(self.build):
+                    self.progress.note(f"swept what a dead build left: {name}")
+
+    @contextlib.contextmanager
+    def turn(self, step: Step) -> Iterator[None]:
+        """Steps that measure run alone, whatever `-n`, also across builds on this machine; others run together."""
+        from filelock import ReadWriteLock  # only when something runs
+
+        safe = re.sub(r"\W", "_", getpass.getuser())
+        lock = ReadWriteLock(Path(tempfile.gettempdir()) / f"ingot-{safe}-measuring.lock", is_singleton=False)
+        with lock.write_lock() if step.alone else lock.read_lock():
+            yield
+
+    def environment(self, stage: str) -> dict[str, str]:
+        """Environment variables for a child of `stage`."""
+        return _QUIET if stage in self._online else _QUIET | _OFFLINE
+
+    def keep_receipt(self, name: str, value: Mapping[str, Any]) -> None:
+        """Note that a step was seen whole."""
+        self.receipts[name] = json.loads(text := json.dumps(value))
+        self.state.rows("insert or replace into receipts values (?, ?)", name, text)
+
+    def drop_receipt(self, name: str) -> None:
+        """Forget that a step was seen whole."""
+        self.receipts.pop(name, None)
+        self.state.rows("delete from receipts where step = ?", name)
+
+    def keep_cost(self, name: str, seconds: float, peak_rss: int) -> None:
+        """Note what a step cost: wall seconds and peak resident bytes of its process tree."""
+        self.state.rows("insert or replace into costs values (?, ?, ?)", name, seconds, peak_rss)
+
+
+class StepsOf:
+    """A task group of doit: one function, called once for each subject."""
+
+    def __init__(self, function: Callable[[Any], Step], subjects: tuple[Any, ...]) -> None:
+        self._function = functools.cache(function)
+        self._subjects = subjects
+        self._name, self._doc = function.__name__, (function.__doc__ or "").strip()
+        functools.update_wrapper(self, function)
+
+    def __call__(self, subject: Any) -> Step:
+        """The step of one subject."""
+        return self._function(subject)
+
+    def all(self) -> list[Step]:
+        """The steps of all subjects."""
+        return [self(subject) for subject in self._subjects]
+
+    def create_doit_tasks(self) -> Iterator[dict[str, Any]]:
+        """What doit calls in `dodo.py`."""
+        yield {"basename": self._name, "name": None, "doc": self._doc}
+        for step in self.all():
+            yield task(step, self._doc)
+
+
+def task(step: Step, doc: str) -> dict[str, Any]:
+    """A step as doit knows tasks."""
+    basename, _, name = step.name.partition(":")
+    return {
+        "basename": basename, **({"name": name} if name else {}), "doc": doc,
+        "actions": [(build.execute, [step])],
+        "file_dep": [upstream.target for upstream in step.upstream()],
+        "targets": [step.target] if step.is_result else [str(step.output), step.target],
+        "uptodate": [step.is_current],
+        "clean": [(build.clean, [step])],
+        "io": {"capture": False}, "verbosity": 2,
+    }  # fmt: skip

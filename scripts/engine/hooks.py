@@ -1,0 +1,104 @@
+"""doit's own hooks: how it asks whether a file changed, and where it keeps what it knows.
+
+For steps, keys decide and manifests remember; doit is told that its own records agree. Tasks that a user adds to
+`dodo.py` in doit's plain way are served as doit serves them, but by content and with each task committed at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from doit.dependency import FileChangedChecker
+
+from scripts.engine.digests import Digests
+from scripts.engine.engine import STEPS
+from scripts.engine.state import State
+
+#: What doit finds as the recorded state of a step's dependency.
+_KEY_DECIDES = "key decides"
+_opened: dict[str, State] = {}
+
+
+class Checker(FileChangedChecker):  # type: ignore[misc]
+    """Files are compared by content; a file that a step makes is that step's business."""
+
+    _of_steps: set[str] | None = None
+    _digests: Digests | None = None
+
+    def exists(self, file_path: str) -> bool:
+        """Asked for targets, after `uptodate`, by which a step has verified its own."""
+        return file_path in self._made_by_steps() or os.path.exists(file_path)
+
+    def info(self, file_path: str) -> os.stat_result | None:
+        """Status of a dependency; raises `OSError` where it is missing, unless a step answers for it."""
+        return None if file_path in self._made_by_steps() else os.stat(file_path)
+
+    def check_modified(self, file_path: str, file_stat: os.stat_result | None, state: str) -> bool:
+        """Whether the content differs from the recorded digest."""
+        return state != _KEY_DECIDES and state != self.get_state(file_path, None, file_stat)
+
+    def get_state(self, dep: str, current_state: object, status: os.stat_result | None = None) -> str:
+        """What to record of a dependency: its digest; "absent" where a step made nothing."""
+        del current_state
+        if self._digests is None:
+            self._digests = next(iter(STEPS.values())).engine.digests if STEPS else Digests(State(Path(":memory:")))
+        try:
+            return self._digests.of(dep, status)
+        except FileNotFoundError:
+            return "absent"
+
+    def _made_by_steps(self) -> set[str]:
+        if self._of_steps is None:
+            self._of_steps = {str(path) for step in STEPS.values() for path in (step.target, step.output)}
+        return self._of_steps
+
+
+class Backend:
+    """doit's task records, in the state file, each written at once. doit makes it from `dep_file` in DOIT_CONFIG."""
+
+    desc = "Ingot's: durable after each task; steps are remembered by their own artifacts"
+
+    def __init__(self, name: str, codec: object, module_name: str | None = None) -> None:
+        del codec, module_name
+        self.name = name
+        engines = [step.engine for step in STEPS.values()]
+        self._state = engines[0].state if engines else _opened.setdefault(name, State(Path(name)))
+        self._known: dict[tuple[str, str], Any] = {
+            (task, field): json.loads(value) for task, field, value in self._state.rows("select * from tasks")
+        }
+
+    def get(self, task_id: str, dependency: str) -> Any:
+        """One record; for a step's own dependencies, that the key decides."""
+        if task_id in STEPS and not dependency.endswith(":"):
+            return _KEY_DECIDES
+        return self._known.get((task_id, dependency))
+
+    def set(self, task_id: str, dependency: str, value: Any) -> None:
+        """Record, and commit."""
+        if task_id in STEPS and dependency != "ignore:":
+            return
+        self._known[task_id, dependency] = value
+        self._state.rows("insert or replace into tasks values (?, ?, ?)", task_id, dependency, json.dumps(value))
+
+    def in_(self, task_id: str) -> bool:
+        """Whether anything is recorded of a task."""
+        return task_id in STEPS or any(task == task_id for task, _ in self._known)
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task; `doit forget` on a step has it built again."""
+        for key in [key for key in self._known if key[0] == task_id]:
+            del self._known[key]
+        self._state.rows("delete from tasks where task = ?", task_id)
+        if task_id in STEPS:
+            STEPS[task_id].disown()
+
+    def remove_all(self) -> None:
+        """Forget every task."""
+        for task_id in {task for task, _ in self._known} | set(STEPS):
+            self.remove(task_id)
+
+    def dump(self) -> None:
+        """Nothing to do: all is written."""

@@ -1,0 +1,89 @@
+"""Artifacts: a folder, the manifest of what is in it, and the provenance that says what it was made from.
+
+`manifest.json` lists outputs alone (relative path, size, BLAKE3), so two builds that came out the same have the same
+manifest, and whoever depends on it need not run. `provenance.json` holds the key and all that went into it.
+Both are inside the folder: they appear, and go, together with what they describe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from scripts.engine.digests import Digests, digest_bytes
+
+MANIFEST = "manifest.json"
+PROVENANCE = "provenance.json"
+_OWN = {MANIFEST, PROVENANCE}
+
+#: Relative path with forward slashes → {"size": bytes, "blake3": hexadecimal}.
+Files = dict[str, dict[str, Any]]
+
+
+def walk(folder: str) -> list[tuple[str, os.stat_result]]:
+    """Every file below `folder`: relative path with forward slashes, and status, symlinks to files followed; sorted."""
+    found: list[tuple[str, os.stat_result]] = []
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        with os.scandir(os.path.join(folder, below)) as entries:
+            for entry in entries:
+                name = f"{below}/{entry.name}" if below else entry.name
+                if entry.is_dir():
+                    pending.append(name)
+                else:
+                    found.append((name, entry.stat()))
+    return sorted(found)
+
+
+def scan(folder: str, digests: Digests) -> Files:
+    """What is in `folder`, all but manifest and provenance. Raises `OSError` (a dangling link, an unreadable file)."""
+    return {
+        name: {"size": status.st_size, "blake3": digests.of(f"{folder}/{name}", status)}
+        for name, status in walk(folder)
+        if name not in _OWN
+    }
+
+
+def tree_digest(path: str, digests: Digests) -> str:
+    """One digest for a user's file, or for a folder's relative names and contents; never for its place."""
+    if not os.path.isdir(path):
+        return digests.of(path)
+    return files_digest(scan(path, digests))
+
+
+def files_digest(files: Files) -> str:
+    """The digest of a manifest's content."""
+    return digest_bytes(json.dumps(files, sort_keys=True).encode())
+
+
+def write(folder: Path, files: Files, provenance: dict[str, Any]) -> None:
+    """Put both files into a folder that nobody else sees yet."""
+    for name, value in ((MANIFEST, {"files": files}), (PROVENANCE, provenance)):
+        text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def read(folder: str) -> tuple[Files, dict[str, Any]] | None:
+    """(files, provenance) of an artifact; None where either file is missing or not ours."""
+    try:
+        with open(f"{folder}/{MANIFEST}", encoding="utf-8") as file:
+            files = json.load(file)["files"]
+        with open(f"{folder}/{PROVENANCE}", encoding="utf-8") as file:
+            provenance = json.load(file)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (files, provenance) if isinstance(files, dict) and isinstance(provenance, dict) else None
+
+
+def differences(expected: Files, found: Files) -> list[str]:
+    """What a person would say of a folder that is not what its manifest says; empty if it is."""
+    said = [f"{name} is missing" for name in expected if name not in found]
+    said += [f"{name} was added" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        if expected[name] != found[name]:
+            sizes = expected[name]["size"], found[name]["size"]
+            said.append(f"{name} changed" + (f" (was {sizes[0]} bytes, is {sizes[1]})" if sizes[0] != sizes[1] else ""))
+    return sorted(said)
