@@ -1,9 +1,10 @@
 """How far is one model from another, over the full vocabulary, position by position?
 
-    KL(float ‖ other) = Σ_v p(v)·(log p(v) − log q(v)),  p the float model's next-token distribution, q the other's, in nats
+    KL(float ‖ other) = Σ_v p(v)·log(p(v) / q(v)) in nats
 
-Both distributions are normalised and summed in float64, a few positions at a time, so memory does not grow with the
-text. Export against checkpoint takes p from a reference folder; a precision against the export runs both side by side.
+p is the float model's next-token distribution, q the other's. Both are normalised and summed in float64, a few
+positions at a time, so memory does not grow with the text. Export against checkpoint takes p from a reference folder;
+a precision against the export runs both side by side.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Tally:
         self.sure.append(best - p.max(axis=1) > SURE)
 
     def figures(self) -> dict[str, Any]:
-        """The text's figures: kl, kl_p99 (nats), top1, top1_all (0–1), perplexities, positions, sure_positions."""
+        """The text's figures: kl, kl_p99 (nats), top1, top1_all (0 to 1), perplexities, positions, sure_positions."""
         kl, agree, sure = (np.concatenate(part) for part in (self.kl, self.agree, self.sure))
         loss, float_loss = np.concatenate(self.loss).mean(), np.concatenate(self.float_loss).mean()
         return {
@@ -153,7 +154,9 @@ def _text(
 def _finite(values: Floats, start: int, who: str) -> Floats:
     good = np.isfinite(values).all(axis=1)
     if not good.all():
-        raise _NotFiniteError(f"{who} gives logits that are NaN or infinite from position {start + int(good.argmin())} on")
+        raise _NotFiniteError(
+            f"{who} gives logits that are NaN or infinite from position {start + int(good.argmin())} on"
+        )
     return values
 
 

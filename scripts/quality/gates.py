@@ -1,10 +1,10 @@
 """Gates: what is asked of a model, and the verdict that a figure earns. Only a gate that is given refuses.
 
-    kl                 mean KL(float ‖ other) of the worst text, nats, at most      → refused
-    kl_warn            the same, at most                                            → warned
-    top1               top-1 agreement where the float model is sure, at least      → refused
-    perplexity_ratio   perplexity over the float model's, at most                   → refused
-    domain_points      points of the domain score below the float export, at most   → refused
+kl                 mean KL(float ‖ other) of the worst text, nats, at most      → refused
+kl_warn            the same, at most                                            → warned
+top1               top-1 agreement where the float model is sure, at least      → refused
+perplexity_ratio   perplexity over the float model's, at most                   → refused
+domain_points      points of the domain score below the float export, at most   → refused
 """
 
 from __future__ import annotations

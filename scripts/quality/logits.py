@@ -64,7 +64,9 @@ class GenaiModel:
             generator.append_tokens(ids)
             output = generator.get_output("logits")
         except Exception as error:  # noqa: BLE001 - as above
-            raise IngotError(self.folder, f"the model fails while it runs: {_line(error)}", "Convert it again") from None
+            raise IngotError(
+                self.folder, f"the model fails while it runs: {_line(error)}", "Convert it again"
+            ) from None
         return np.asarray(output[0], dtype=np.float32)
 
 

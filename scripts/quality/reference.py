@@ -7,7 +7,7 @@ comes. A reference folder holds
     <text>/tokens.npy     int32 [tokens], as the checkpoint's tokenizer gives them, special tokens included
     <text>/00000.npy …    float16 [≤ rows, vocab_size]: natural log-probabilities after each token but the last
 
-Float16 rounds a log-probability of −10 by 0.004 at most; since readers renormalise each row, what that adds to a KL
+Float16 rounds a log-probability of -10 by 0.004 at most; since readers renormalise each row, what that adds to a KL
 divergence is of second order, about 1e-6 nats.
 """
 
@@ -29,14 +29,14 @@ from scripts.quality.logits import SPARE, rows_for
 FORMAT = 1
 #: Fewer tokens say nothing about a model.
 LEAST_TOKENS = 32
-#: float16 ends at −65504; whatever is less probable than this is impossible for every purpose.
+#: float16 ends at -65504; whatever is less probable than this is impossible for every purpose.
 _FLOOR = -60000.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
 class Text:
-    """One text of a reference: `tokens` int32 [n]; the n − 1 positions before each next token are what is judged."""
+    """One text of a reference: `tokens` int32 [n]; the n - 1 positions before each next token are what is judged."""
 
     name: str
     tokens: npt.NDArray[np.int32]

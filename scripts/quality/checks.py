@@ -1,0 +1,137 @@
+"""What an answer can be asked to satisfy. Pure functions: text in, None or one line on what is wrong out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsonschema
+
+#: A loop is a stretch that comes this often in a row at the end, over at least so many characters in all.
+LOOP_TIMES, LOOP_LENGTH = 4, 40
+
+_REFUSALS = re.compile(
+    r"\b(?:i|we)(?:'m| am|'re| are)? (?:can(?:no|')t|can not|could not|couldn't|won't|will not|(?:un|not )able to"
+    r"|not (?:allowed|permitted|in a position) to) (?:\w+ ){0,2}?(?:help|assist|provide|answer|do|comply|share|give|"
+    r"discuss|fulfil|fulfill|support|create|write|tell|say|process|handle)\b"
+    r"|\b(?:i must|i have to) (?:decline|refuse)\b"
+    r"|\bas an? (?:ai|artificial|language model)\b.{0,80}\b(?:can(?:no|')t|not able|unable)\b"
+    r"|\b(?:against|violates?) (?:my|our|the) (?:guidelines|policy|policies|rules)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def exact(text: str, wanted: str) -> str | None:
+    """The answer is `wanted`, white space around either left aside."""
+    return None if text.strip() == wanted.strip() else f"is {_short(text)}, not {_short(wanted)}"
+
+
+def contains(text: str, wanted: Sequence[str]) -> str | None:
+    """Every one of `wanted` is in the answer, upper and lower case told apart."""
+    missing = [part for part in wanted if part not in text]
+    return f"does not contain {', '.join(map(_short, missing))}" if missing else None
+
+
+def regex(text: str, pattern: str) -> str | None:
+    """`pattern` (Python's `re`) is found somewhere in the answer."""
+    return None if re.search(pattern, text) else f"does not match {_short(pattern)}"
+
+
+def max_chars(text: str, most: int) -> str | None:
+    """The answer has at most that many characters (code points)."""
+    return None if len(text) <= most else f"has {len(text)} characters, at most {most} are allowed"
+
+
+def refusal(text: str, wanted: bool) -> str | None:
+    """The answer declines (`wanted`), or does not. Told by the usual English turns of phrase near its beginning."""
+    found = _REFUSALS.search(text.replace("\u2019", "'")[:300]) is not None
+    if found == wanted:
+        return None
+    return "does not decline" if wanted else "declines to answer"
+
+
+def no_loop(text: str) -> str | None:
+    """The answer does not end in one stretch over and over again, the way a coarsely quantised model gets stuck.
+
+    The stretch of p characters repeats from the end backwards over max(`LOOP_TIMES`·p, `LOOP_LENGTH`) characters at
+    least; the last repetition may be cut off. Found with the Z function of the reversed text, in linear time.
+    """
+    end = text.rstrip()[::-1]
+    for period, same in enumerate(_z(end)):
+        if period and period + same >= max(LOOP_TIMES * period, LOOP_LENGTH):
+            return f"ends in a loop of {_short(end[:period][::-1])}"
+    return None
+
+
+def parse(text: str) -> Any:
+    """The answer as a JSON value; nothing may stand around it. Raises `ValueError` where it is none."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def schema(text: str, validator: jsonschema.protocols.Validator) -> str | None:
+    """The answer is one JSON value that is valid by the schema."""
+    try:
+        value = parse(text)
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    try:
+        wrong = jsonschema.exceptions.best_match(validator.iter_errors(value))
+    except RecursionError:
+        return "is nested too deeply"
+    return None if wrong is None else f"breaks the schema at {wrong.json_path}: {_short(wrong.message)}"
+
+
+def fields(text: str, wanted: Mapping[str, Any]) -> dict[str, str | None]:
+    """For each field of `wanted`: None where the answer, a JSON object, has that value, else what is wrong."""
+    try:
+        value = parse(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        return dict.fromkeys(wanted, "is not there: the answer is no JSON object")
+    return {
+        name: f"is not there, expected {_short(right)}"
+        if name not in value
+        else None
+        if same(value[name], right)
+        else f"is {_short(value[name])}, expected {_short(right)}"
+        for name, right in wanted.items()
+    }
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two JSON values are equal as JSON sees it: 1 is 1.0, but neither is true."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return isinstance(a, bool) and isinstance(b, bool) and a == b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+def _z(text: str) -> list[int]:
+    """z[i]: how many characters from i on equal the beginning of `text`; z[0] = 0."""
+    z, left, right = [0] * len(text), 0, 0
+    for i in range(1, len(text)):
+        if i < right:
+            z[i] = min(right - i, z[i - left])
+        while i + z[i] < len(text) and text[z[i]] == text[i + z[i]]:
+            z[i] += 1
+        if i + z[i] > right:
+            left, right = i, i + z[i]
+    return z
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short(value: Any, most: int = 100) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return repr(text if len(text) <= most else text[: most - 1] + "…")

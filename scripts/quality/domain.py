@@ -1,0 +1,157 @@
+"""The model's own job, put to it as cases in the runtime that serves it, and scored against the float export.
+
+The package is opened in a private catalog that is thrown away, so a refused precision is scored too. Decoding is
+greedy. A score is compared case by case with that of the float export, packaged alike: which cases were lost, which
+were won.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from scripts.engine import files
+from scripts.engine.errors import IngotError
+from scripts.foundry import runtime as foundry
+from scripts.quality import cases as parsing
+from scripts.quality import checks
+from scripts.quality import gates as gating
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one case; `error` where nothing did."""
+
+    text: str
+    error: str | None = None
+
+
+def run(
+    package: Path, cases: Path, schema: Path | None, baseline: Path | None, gates: Any, limit: int = 32
+) -> dict[str, Any]:
+    """Run the first `limit` cases on the package; returns the whole domain.json.
+
+    Raises `IngotError` on bad input, on a package that the runtime does not load, on a baseline of other cases, and
+    where not one case was answered.
+    """
+    limits = gating.parse(gates)
+    if limit < 1:
+        raise IngotError("--limit", f"expected at least 1, found {limit}")
+    every = parsing.load(cases)
+    chosen = every[:limit]
+    validator = parsing.load_schema(schema) if schema else None
+    if validator is None and (asking := [case.id for case in chosen if case.expect.schema]):
+        raise IngotError(cases, f"{asking[0]!r} expects a schema, and none is given", "Give --schema")
+    digest = parsing.digest(chosen, validator.schema if validator else None)
+    against = _baseline(baseline, digest, len(chosen))
+    if against is None and "domain_points" in limits:
+        raise IngotError("--gates", "domain_points needs a baseline", "Give --baseline, the float export's domain.json")
+    if not (package / "genai_config.json").is_file():
+        raise IngotError(package, "is no package: there is no genai_config.json in it", "Build the package first")
+
+    replies = ask(package, chosen)
+    if all(reply.error for reply in replies):
+        raise IngotError(package, f"the runtime answered none of {len(chosen)} cases: {replies[0].error}")
+    result = score(chosen, replies, validator, against)
+    points = None if against is None else against["score"] - result["score"]
+    verdict, reasons = judge(points, limits)
+    return {
+        "verdict": verdict,
+        "reasons": reasons,
+        **result,
+        "gates": {name: limits[name] for name in ("domain_points",) if name in limits},
+        "cases_total": len(every),
+        "limit": limit,
+        "digest": digest,
+        "runtime": foundry.label(),
+    }
+
+
+def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
+    """Put every case to the package in the Foundry runtime, greedily, each as a conversation of its own."""
+    replies = []
+    with foundry.Runtime() as runtime:
+        model_id = _model_id(package)
+        runtime.register(package, model_id)
+        chat = runtime.load(model_id)
+        for number, case in enumerate(cases, 1):
+            try:
+                answer = chat.complete(case.messages, temperature=0, max_tokens=case.max_tokens)
+                replies.append(Reply(answer.text.encode("utf-8", "replace").decode()))
+            except foundry.RuntimeFault as error:
+                replies.append(Reply("", str(error)))
+            print(f"domain: {number} of {len(cases)} cases", flush=True)
+    return replies
+
+
+def score(
+    cases: list[parsing.Case],
+    replies: list[Reply],
+    validator: jsonschema.protocols.Validator | None,
+    baseline: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Score, answers, valid-by-schema rate and accuracy per field (all in %), and the pairing with a baseline."""
+    rows, valid, hits = [], 0, {}  # type: list[dict[str, Any]], int, dict[str, list[bool]]
+    for case, reply in zip(cases, replies, strict=True):
+        right = {name: failure is None for name, failure in checks.fields(reply.text, case.labels).items()}
+        for name, hit in right.items():
+            hits.setdefault(name, []).append(hit)
+        failures = [f"no answer: {reply.error}"] if reply.error else parsing.judge(case, reply.text, validator)
+        valid += validator is not None and checks.schema(reply.text, validator) is None
+        rows.append({"id": case.id, "text": reply.text, "passed": not failures, "failures": failures, "fields": right})
+    result: dict[str, Any] = {
+        "score": _percent(sum(row["passed"] for row in rows), len(rows)),
+        "schema_valid": None if validator is None else _percent(valid, len(rows)),
+        "fields": {name: _percent(sum(hit), len(hit)) for name, hit in sorted(hits.items())},
+        "baseline": None,
+        "cases": rows,
+    }
+    if baseline is not None:
+        before = {row["id"]: row["passed"] for row in baseline["cases"]}
+        result["baseline"] = {
+            "score": baseline["score"],
+            "lost": [row["id"] for row in rows if before[row["id"]] and not row["passed"]],
+            "won": [row["id"] for row in rows if row["passed"] and not before[row["id"]]],
+        }
+    return result
+
+
+def judge(points: float | None, gates: dict[str, float]) -> tuple[str, list[str]]:
+    """Verdict on being `points` below the float export."""
+    if points is None or "domain_points" not in gates or points <= gates["domain_points"] + 1e-9:
+        return "passed", []
+    gate = gates["domain_points"]
+    return "refused", [f"domain score is {points:.4g} points below the float export; the gate allows {gate:g}"]
+
+
+def _baseline(path: Path | None, digest: str, count: int) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        value = files.read_json(path)
+        known = {"score": value["score"], "digest": value["digest"], "cases": value["cases"]}
+    except FileNotFoundError:
+        raise IngotError(path, "there is no such file", "Run the float export's domain cases first") from None
+    except (ValueError, KeyError, TypeError):
+        raise IngotError(path, "is no domain result", "Give the domain.json of the float export") from None
+    if known["digest"] != digest:
+        found = f"has the answers to {len(known['cases'])} cases, and not to these {count}"
+        raise IngotError(path, found, "Run both with the same --cases, --schema and --limit")
+    return known
+
+
+def _model_id(package: Path) -> str:
+    """The package's own name, since it tells the runtime the execution provider; any other where it has none."""
+    try:
+        name = json.loads((package / "inference_model.json").read_text(encoding="utf-8"))["Name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = ""
+    return name if isinstance(name, str) and foundry.MODEL_ID.fullmatch(name) else "judged-generic-cpu:1"
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2)
