@@ -1,9 +1,9 @@
 """The one door to Foundry Local's runtime: register, list, load, chat, stream, serve, unload.
 
 `foundry-local-sdk` holds the native library that the Foundry Local app itself runs on, so what answers here
-answers there. It runs in this process, offline, and is a singleton: one `Runtime` at a time. With no cache given
-it opens a throw-away catalog, in which a package can be tried without touching anybody's models: registering
-copies nothing.
+answers there. It runs in this process, offline, and is a singleton: one `Runtime` at a time. With no cache
+given it opens a throw-away catalog, in which a package can be tried without touching anybody's models:
+registering copies nothing.
 
 No other module imports the SDK, so that its next release changes this file alone.
 """
@@ -34,9 +34,7 @@ MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(0|[1-9][0-9]*)")
 Message = Mapping[str, str]
 
 _QUIET = {"ORT_TELEMETRY_DISABLED": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
-_SOURCE = re.compile(
-    r"^\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? "
-)  # where in the library: no use to a reader
+_SOURCE = re.compile(r"^\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? ")  # where in the library: no use to a reader
 _LOAD_SECONDS = 600  # the service loads before it answers; a large model on a slow disk takes minutes
 
 
@@ -139,9 +137,7 @@ class Runtime:
     def __enter__(self) -> Self:
         with ExitStack() as stack, _faults("Foundry Local runtime"):
             # The native library may hold its log open for a moment after closing: leave the folder then.
-            scratch = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="foundry-", ignore_cleanup_errors=True)
-            )
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="foundry-", ignore_cleanup_errors=True))
             work = (self._work or Path(scratch)).absolute()
             self.cache = (self._cache or Path(scratch) / "models").absolute()
             self.cache.mkdir(parents=True, exist_ok=True)
@@ -154,9 +150,7 @@ class Runtime:
                     model_cache_dir=str(self.cache),
                     logs_dir=str(work / "logs"),
                     log_level=sdk.LogLevel.ERROR,
-                    web=sdk.Configuration.WebService(
-                        urls="http://127.0.0.1:0"
-                    ),  # no authentication: loopback
+                    web=sdk.Configuration.WebService(urls="http://127.0.0.1:0"),  # no authentication: loopback
                     disable_nonessential_telemetry=True,
                 )
             )
@@ -257,9 +251,7 @@ def _search(
     top_k: int | None = None,
     seed: int | None = None,
 ) -> Any:
-    return sdk.SearchOptions(
-        temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_output_tokens=max_tokens
-    )
+    return sdk.SearchOptions(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_output_tokens=max_tokens)
 
 
 def _parts(item: Any) -> list[Any]:
@@ -277,9 +269,7 @@ def _import_sdk() -> Any:
 def _homes(home: Path) -> dict[str, str]:
     """Variables through which the native library finds a place outside its own data folder."""
     home.mkdir(parents=True, exist_ok=True)
-    names = (
-        ("USERPROFILE", "LOCALAPPDATA", "APPDATA") if sys.platform == "win32" else ("HOME", "XDG_CACHE_HOME")
-    )
+    names = ("USERPROFILE", "LOCALAPPDATA", "APPDATA") if sys.platform == "win32" else ("HOME", "XDG_CACHE_HOME")
     return dict.fromkeys(names, str(home))
 
 

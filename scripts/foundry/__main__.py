@@ -1,0 +1,59 @@
+"""The stage program: `python -m scripts.foundry deploy | verify | undeploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scripts.engine import files, stage
+
+app = stage.program("Put packages into a Foundry cache, and ask them there.")
+
+Package = Annotated[Path, typer.Option(help="The package: a folder with genai_config.json and inference_model.json.")]
+ModelId = Annotated[str, typer.Option(help="The model's id, NAME:NUMBER.")]
+Cache = Annotated[str, typer.Option(help='The model cache: a folder, "app:NAME", or "auto".')]
+Output = Annotated[Path, typer.Option(help="Result, JSON.")]
+
+
+@app.command()
+def deploy(package: Package, model_id: ModelId, cache: Cache, output: Output) -> None:
+    """Put a package into a Foundry cache and register it there; what is there already is reused."""
+    from scripts.foundry import cache as caches
+    from scripts.foundry import deploy as stage_deploy
+
+    result = stage_deploy.deploy(package, model_id, caches.resolve(cache))
+    print(f"deploy: {model_id} {result['action']} in {result['cache']}", flush=True)
+    files.write_json(output, result)
+
+
+@app.command()
+def verify(
+    package: Package,
+    deployed: Annotated[Path, typer.Option(help="The result of deploy, JSON.")],
+    output: Output,
+    domain: Annotated[Path | None, typer.Option(help="Answers recorded for the package, JSON.")] = None,
+    cases: Annotated[Path | None, typer.Option(help="The cases that were asked, JSON lines.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="JSON schema of an answer.")] = None,
+) -> None:
+    """Ask the deployed model, in a fresh process, and expect what its package answered."""
+    from scripts.foundry import verify as stage_verify
+
+    result = stage_verify.verify(package, files.read_json(deployed), domain, cases, schema)
+    print(f"verify: {result['id']} answers as its package does", flush=True)
+    files.write_json(output, result)
+
+
+@app.command()
+def undeploy(model_id: ModelId, cache: Cache) -> None:
+    """Take a model that Ingot deployed out of a Foundry cache; others' models are left alone."""
+    from scripts.foundry import cache as caches
+    from scripts.foundry import deploy as stage_deploy
+
+    where = caches.resolve(cache)
+    print(f"undeploy: {model_id} in {where}: {stage_deploy.undeploy(model_id, where)}", flush=True)
+
+
+if __name__ == "__main__":
+    stage.main(app)

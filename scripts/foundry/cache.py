@@ -1,0 +1,288 @@
+"""What stands in a Foundry model cache, whose it is, and what deploying a package there would have to do.
+
+Nothing here changes a cache or opens the runtime. A model of ours stands in `<cache>/ingot/<name>/`, `name` being its
+id without the version: a folder of its own below the cache root, which runtimes that scan the cache find and those
+that want a registration take as well. It carries Ingot's `manifest.json`; a folder without one is somebody else's.
+
+`foundry.local.modelinfo.json` in the cache root is the runtime's own index of registrations (SDK 2.2.1):
+{"catalog_name", "models": [{"model_info": {"id", …}, "model_path": absolute}], "version": 2}. Only the runtime
+writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.engine.errors import IngotError
+
+INDEX = "foundry.local.modelinfo.json"
+HOUSE = "ingot"  # our corner of the cache
+MANIFEST = "manifest.json"
+MARKER = "inference_model.json"  # a runtime that scans lists a folder by this file: it is written last
+SETTINGS = "genai_config.json"
+NOT_CONTENT = frozenset({MANIFEST, "provenance.json"})  # about an artifact, not part of it
+
+#: Relative path -> {"size": bytes, "blake3": hex}.
+Files = dict[str, dict[str, Any]]
+
+
+# --- where the cache is
+
+
+def resolve(setting: str) -> Path:
+    """The cache folder that a setting means: "auto" asks the `foundry` command, "app:NAME" is the folder of an
+    app built on the SDK (`~/.NAME/cache/models`), anything else is a path.
+
+    Raises `IngotError` if "auto" finds no answer, listing the folders that look like caches.
+    """
+    if setting == "auto":
+        return _ask_foundry()
+    if setting.startswith("app:"):
+        return Path.home() / f".{setting[4:]}" / "cache" / "models"
+    return Path(setting).expanduser().absolute()
+
+
+def _ask_foundry() -> Path:
+    command = shutil.which("foundry")
+    answer = ""
+    if command:
+        try:
+            done = subprocess.run(
+                [command, "cache", "location"],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=60,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+            answer = done.stdout
+        except (OSError, subprocess.TimeoutExpired) as error:
+            answer = str(error)
+        if found := location_in(answer):
+            return found
+    said = (
+        f"`foundry cache location` gave no folder: {answer.strip()!r}" if command else "there is no `foundry` command"
+    )
+    caches = ", ".join(str(path) for path in candidates())
+    raise IngotError(
+        'foundry.cache = "auto"',
+        said,
+        f"Set cache to a folder in models.toml; found on this machine: {caches or 'none'}",
+    )
+
+
+def location_in(text: str) -> Path | None:
+    """The folder that `foundry cache location` names: the last absolute path that ends a line of its output."""
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    paths = re.findall(r"(?:^|[\s\"'])((?:[A-Za-z]:[\\/]|/)[^\n\"']*?)[\s\"'.]*$", plain, re.MULTILINE)
+    return Path(paths[-1]) if paths else None
+
+
+def candidates(home: Path | None = None) -> list[Path]:
+    """Folders in the user's home that are laid out like a Foundry model cache."""
+    return sorted(path for path in (home or Path.home()).glob(".*/cache/models") if path.is_dir())
+
+
+# --- what a package and a deployed folder hold
+
+
+def digest(path: Path) -> str:
+    """BLAKE3 of a file's content, in hex."""
+    from blake3 import blake3
+
+    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+
+
+def contents(folder: Path) -> Files:
+    """Every file of an artifact folder with its size and BLAKE3, computed now."""
+    files: Files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in NOT_CONTENT:
+            files[name] = {"size": path.stat().st_size, "blake3": digest(path)}
+    return files
+
+
+def manifest_of(package: Path) -> Files:
+    """The files that a package is made of: its manifest's list, or what is there if it was made by hand.
+
+    Raises `IngotError` if it is no package that Foundry could be given.
+    """
+    for name in (SETTINGS, MARKER):
+        if not (package / name).is_file():
+            raise IngotError(package, f"has no {name}: not a package", "Build it with `doit package`")
+    recorded = _manifest(package)
+    return recorded["files"] if recorded else contents(package)
+
+
+def owner(folder: Path) -> str | None:
+    """Id of the model that Ingot deployed into `folder`; None if it does not carry Ingot's manifest."""
+    manifest = _manifest(folder)
+    mark = manifest.get("ingot") if manifest else None
+    return str(mark["id"]) if isinstance(mark, dict) and "id" in mark else None
+
+
+def differences(folder: Path, files: Files) -> list[str]:
+    """How a folder differs from what it should hold, by content; a line for each file, empty if it does not."""
+    found = []
+    for name, file in files.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{name} is missing")
+        elif path.stat().st_size != file["size"]:
+            found.append(f"{name} has {path.stat().st_size} bytes instead of {file['size']}")
+        elif digest(path) != file["blake3"]:
+            found.append(f"{name} has other content")
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in files and name not in NOT_CONTENT:
+            found.append(f"{name} does not belong there")
+    return found
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    files = value.get("files") if isinstance(value, dict) else None
+    if not isinstance(files, dict) or not files:
+        return None
+    return value if all(isinstance(f, dict) and {"size", "blake3"} <= f.keys() for f in files.values()) else None
+
+
+# --- the registrations
+
+
+def registrations(cache: Path) -> dict[str, Path]:
+    """Registered ids and the folders that they point to; the folders need not exist any more.
+
+    Raises `IngotError` if the index cannot be read: the runtime then lists nothing at all.
+    """
+    index = cache / INDEX
+    try:
+        value = json.loads(index.read_text(encoding="utf-8"))
+        return {str(m["model_info"]["id"]): Path(m["model_path"]) for m in value["models"]}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise IngotError(
+            index,
+            f"Foundry Local's list of registered models cannot be read ({type(error).__name__}: {error})",
+            "Restore it from a copy, or move it away and deploy again; the models' files are still there, but what "
+            "else it listed must be registered again by whoever did so",
+        ) from None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What deploying comes down to. `action` is "deployed", "reused", "registered again" or "replaced";
+    `stale` are the ids to unregister first.
+    """
+
+    action: str
+    folder: Path
+    stale: tuple[str, ...] = ()
+
+
+def home_of(cache: Path, model_id: str) -> Path:
+    """Where a model of ours stands in a cache."""
+    return cache / HOUSE / model_id.rpartition(":")[0]
+
+
+def plan(cache: Path, model_id: str, files: Files) -> Plan:
+    """Compare a package with a cache. Changes nothing.
+
+    Raises `IngotError` if the model's place, name or id is taken by something that Ingot did not put there, or the
+    index cannot be read.
+    """
+    folder = home_of(cache, model_id)
+    present = folder.exists() or folder.is_symlink()
+    if present and owner(folder) is None:
+        raise IngotError(folder, "is in the way and was not put there by Ingot", "Move it, or name the model otherwise")
+    if rival := next(_rivals(cache, model_id, folder), None):
+        raise IngotError(
+            rival, f"holds another model called {model_id}", "Remove one of them, or name the model otherwise"
+        )
+    registered = registrations(cache)
+    for other, path in registered.items():
+        if other.casefold() == model_id.casefold() and not ours(path, folder, model_id):
+            raise IngotError(
+                cache / INDEX,
+                f"{other} is registered for {path}, which Ingot did not put there",
+                "Unregister it, or name the model otherwise",
+            )
+    stale = tuple(
+        other for other, path in registered.items() if other.casefold() == model_id.casefold() or same(path, folder)
+    )
+    if not present:
+        return Plan("deployed", folder, stale)
+    if owner(folder) != model_id or differences(folder, files):
+        return Plan("replaced", folder, stale)
+    if stale == (model_id,) and same(registered[model_id], folder):
+        return Plan("reused", folder)
+    return Plan("registered again", folder, stale)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two paths name one place, be they there or not."""
+    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
+
+
+def stale_ids(registered: dict[str, Path], folder: Path, model_id: str) -> tuple[str, ...]:
+    """Registrations that go when this model does: of its id, as far as they are ours, and of its folder."""
+    return tuple(
+        other
+        for other, path in registered.items()
+        if same(path, folder) or (other.casefold() == model_id.casefold() and ours(path, folder, model_id))
+    )
+
+
+def ours(path: Path, folder: Path, model_id: str) -> bool:
+    """Whether a registration of this id is Ingot's: for this folder, for another copy of it, or for the place where
+    it stood before the whole cache was moved.
+    """
+    if same(path, folder):
+        return True
+    if path.exists():
+        return owner(path) == model_id
+    return path.parts[-2:] == folder.parts[-2:]
+
+
+def _rivals(cache: Path, model_id: str, folder: Path) -> Iterator[Path]:
+    """Folders of others that a scanning runtime would list under the same name: it would silently take either."""
+    for place, below, files in os.walk(cache):
+        here = Path(place)
+        if SETTINGS in files and MARKER in files:
+            below.clear()  # a scanner looks no deeper either
+            name = marked_name(here / MARKER)
+            if name and name.casefold() == model_id.casefold() and not same(here, folder) and not is_scratch(here):
+                yield here
+
+
+def marked_name(marker: Path) -> str | None:
+    """The name under which a scanning runtime lists a folder with this `inference_model.json`; None: it does not."""
+    try:
+        name = json.loads(marker.read_text(encoding="utf-8"))["Name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(name, str) or not name:
+        return None
+    return name if re.search(r":\d+$", name) else f"{name}:0"
+
+
+def is_scratch(folder: Path) -> bool:
+    """Whether a folder is what a deployment that was killed left behind: hidden, in our corner, nothing but ours."""
+    if folder.parent.name != HOUSE or not re.fullmatch(r"\..+\.(new|old)", folder.name):
+        return False
+    # Without a manifest it can only have been killed before that was written.
+    return owner(folder) is not None or all(p.name.startswith(f".{MANIFEST}.") for p in folder.iterdir())

@@ -1,0 +1,233 @@
+"""Put a package into a Foundry cache and register it; take it out again.
+
+Whatever kills this, at any moment, the cache lists either nothing of the model or a whole one, and the next deploy
+finishes the job. The order makes it so:
+
+1. the new folder is put together under a hidden name beside its final one, without `inference_model.json`, so that
+   no runtime that scans the cache sees it, and is checked by content;
+2. it changes places with the old one, atomically where the system can, so a registration always points at a whole
+   model; the old one loses its `inference_model.json`;
+3. the old registration goes, `inference_model.json` is written, the new registration is made.
+
+A kill before 3 is over leaves a folder without `inference_model.json` or without a registration, and both are
+seen by `cache.plan`. The runtime's own `remove_from_cache` is never called: it deletes whatever it is pointed at.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from scripts.engine import files as disk
+from scripts.engine.errors import IngotError
+from scripts.foundry import cache as caches
+from scripts.foundry.cache import MANIFEST, MARKER, Files
+from scripts.foundry.runtime import MODEL_ID, Runtime, RuntimeFault, label
+
+_BIG = 1 << 20  # bytes from which a file is linked rather than copied
+
+
+def deploy(package: Path, model_id: str, cache: Path) -> dict[str, Any]:
+    """Make `cache` hold and list the package as `model_id`; returns the fields of deploy.json.
+
+    Raises `IngotError` if the cache cannot be written or read, the disk is full, or something of somebody else's
+    is in the way; then nothing of what was there has changed.
+    """
+    if not MODEL_ID.fullmatch(model_id):
+        raise IngotError(model_id, "is no id that Foundry Local takes", "Use NAME:NUMBER, such as m-generic-cpu:1")
+    files = caches.manifest_of(package)
+    marked = caches.marked_name(package / MARKER)
+    if marked != model_id:
+        raise IngotError(package / MARKER, f"is for the model {marked}, not {model_id}", "Build the package again")
+    with _writing(cache), _locked(cache):
+        plan = caches.plan(cache, model_id, files)
+        sweep(cache)
+        reasons: list[str] = []
+        if plan.action in ("deployed", "replaced"):
+            stage = _stage(package, files, model_id, plan.folder, reasons)
+            _swap(stage, plan.folder)
+        with Runtime(cache) as runtime:
+            if plan.action != "reused":
+                _unregister(runtime, plan.stale)
+                _place(package / MARKER, plan.folder / MARKER)
+                runtime.register(plan.folder, model_id)
+            listed = runtime.cached()
+        sweep(cache)
+    if model_id not in listed:
+        raise RuntimeFault(model_id, f"is registered in {cache} but not listed", "Deploy it again")
+    return {
+        "verdict": "passed",
+        "reasons": reasons,
+        "id": model_id,
+        "cache": str(cache),
+        "path": str(plan.folder),
+        "action": plan.action,
+        "runtime": label(),
+    }
+
+
+def undeploy(model_id: str, cache: Path) -> str:
+    """Take a model that Ingot deployed out of `cache`; says what was done. Others' models are left alone.
+
+    Raises `IngotError` if the place or the registration belongs to somebody else, or the index cannot be read.
+    """
+    folder = caches.home_of(cache, model_id)
+    if not cache.is_dir():
+        return "nothing there"
+    present = folder.exists() or folder.is_symlink()
+    if present and caches.owner(folder) is None:
+        raise IngotError(folder, "was not put there by Ingot", "Remove it by hand if it should go")
+    ids = caches.stale_ids(caches.registrations(cache), folder, model_id)
+    if not present and not ids:
+        return "nothing there"
+    with _writing(cache), _locked(cache):
+        if present:
+            (folder / MARKER).unlink(missing_ok=True)
+        if ids:
+            with Runtime(cache) as runtime:
+                _unregister(runtime, ids)
+        if present:
+            folder.rename(_beside(folder, "old"))
+        sweep(cache)
+    return "removed"
+
+
+def sweep(cache: Path) -> None:
+    """Remove what killed deployments left in our corner of the cache. The caller holds the lock."""
+    house = cache / caches.HOUSE
+    for folder in sorted(house.iterdir()) if house.is_dir() else ():
+        if folder.is_dir() and not folder.is_symlink() and caches.is_scratch(folder):
+            _discard(folder)
+
+
+def _stage(package: Path, files: Files, model_id: str, folder: Path, reasons: list[str]) -> Path:
+    """Everything but the marker, under a hidden name; the manifest first, since it says whose the folder is."""
+    stage = _beside(folder, "new")
+    size = sum(int(file["size"]) for file in files.values())
+    stage.mkdir(parents=True)
+    try:
+        disk.write_json(stage / MANIFEST, {"ingot": {"id": model_id}, "files": files})
+        free = shutil.disk_usage(stage).free
+        if stage.stat().st_dev != package.stat().st_dev and free < size:
+            raise OSError(errno.ENOSPC, f"{size} bytes needed, {free} free", str(folder))
+        for name in files:
+            if name != MARKER:
+                print(f"deploy: {name}", flush=True)
+                if _place(package / name, stage / name) == "copy" and files[name]["size"] >= _BIG:
+                    reasons.append(f"{name} was copied: the cache is on another file system")
+        if found := caches.differences(stage, {name: file for name, file in files.items() if name != MARKER}):
+            raise IngotError(package, f"is not as its manifest says: {'; '.join(found)}", "Build the package again")
+    except BaseException:
+        _discard(stage)
+        raise
+    return stage
+
+
+def _place(source: Path, target: Path) -> str:
+    """Give `target` the content of `source`: big files by link, small ones copied, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.stat().st_size >= _BIG:
+        return disk.link(source, target)
+    work = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(source, work)
+    with work.open("rb+") as file:
+        os.fsync(file.fileno())
+    work.replace(target)
+    return "copy"
+
+
+def _swap(stage: Path, folder: Path) -> None:
+    """Put the staged folder in place of what stands there, which ends up under a hidden name without its marker."""
+    _flush(stage)
+    if not folder.exists():
+        stage.rename(folder)
+    elif _exchange(stage, folder):
+        (stage / MARKER).unlink(missing_ok=True)
+    else:
+        (folder / MARKER).unlink(missing_ok=True)
+        folder.rename(_beside(folder, "old"))
+        stage.rename(folder)
+    _flush(folder.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step (Linux ≥3.15, most file systems); False where that cannot be."""
+    if not sys.platform.startswith("linux"):
+        return False
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: linux/fcntl.h, linux/fs.h
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _flush(folder: Path) -> None:
+    if sys.platform != "win32":  # Windows has no handle of a folder to flush
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder of ours, the marker first and the manifest last: half removed, it is still known as ours."""
+    (folder / MARKER).unlink(missing_ok=True)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif path != folder / MANIFEST:
+            path.unlink()
+    (folder / MANIFEST).unlink(missing_ok=True)
+    folder.rmdir()
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def _unregister(runtime: Runtime, ids: tuple[str, ...]) -> None:
+    known = runtime.registered()
+    for model_id in ids:
+        if model_id in known:
+            runtime.unregister(model_id)
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """One deployment at a time in a cache; says so if it has to wait."""
+    (cache / caches.HOUSE).mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(cache / caches.HOUSE / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"deploy: waiting for another deployment into {cache}", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    """Say what the reader can do about a cache that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        remedy = (
+            "Free some space, or set foundry.cache to a folder on another disk"
+            if full
+            else "Make it writable, or set foundry.cache in models.toml to a folder of yours"
+        )
+        raise IngotError(
+            error.filename or cache, f"the Foundry cache cannot be written: {error.strerror or error}", remedy
+        ) from error

@@ -1,0 +1,171 @@
+"""Ask a deployed model, in the runtime and over HTTP, and expect the words that its package gave before.
+
+Hashes alone prove that the files are right, not that they answer; an answer alone can come from weights that are
+nearly right. So both are checked, in a fresh process, on the cache that users will open.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.engine import files
+from scripts.engine.errors import IngotError
+from scripts.foundry import cache as caches
+from scripts.foundry.runtime import Chat, Message, Runtime, conversation, label
+
+#: Asked of a model that has no cases of its own.
+QUESTION = "Name three things that a baker needs in the morning."
+QUESTION_TOKENS = 24
+CASE_TOKENS = 48  # of an answer, where a case does not say
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One question and the text that answers it; `case` is its id, None for the built-in question."""
+
+    messages: list[Message]
+    max_tokens: int
+    text: str
+    case: str | None = None
+
+
+def verify(
+    package: Path, deployed: dict[str, Any], domain: Path | None, cases: Path | None, schema: Path | None
+) -> dict[str, Any]:
+    """Check a deployed model against its package; returns the fields of verify.json.
+
+    `deployed` is what `deploy` returned, `domain` and `cases` the answers recorded for the package and what was
+    asked; without them onnxruntime-genai's greedy text is expected. Raises `IngotError` for whatever differs,
+    naming what was expected and what was found.
+    """
+    begin = time.perf_counter()
+    model_id, cache, folder = str(deployed["id"]), Path(deployed["cache"]), Path(deployed["path"])
+    expected = _recorded(domain, cases, schema) if domain and cases else None
+    manifest = caches.manifest_of(package)
+    print("verify: files", flush=True)
+    if found := caches.differences(folder, manifest):
+        raise IngotError(folder, f"is not what was deployed: {'; '.join(found)}", "Deploy it again: `doit deploy`")
+    expected = expected or _greedy(package)
+    with Runtime(cache) as runtime:
+        if model_id not in runtime.cached():
+            raise IngotError(model_id, f"is not listed in {cache}", "Deploy it again: `doit deploy`")
+        print("verify: answer", flush=True)
+        answer = _ask(runtime.load(model_id), folder, expected)
+        runtime.unload(model_id)
+        print("verify: answer over HTTP", flush=True)
+        with runtime.serve(model_id) as url:
+            http = _ask_http(url, model_id, expected)
+        _expect(folder, "over HTTP", http, expected)
+    return {
+        "verdict": "passed",
+        "reasons": [],
+        "id": model_id,
+        "listed": True,
+        "files": len(manifest),
+        "case": expected.case,
+        "expected": expected.text,
+        "answer": answer,
+        "streamed": True,
+        "http": True,
+        "seconds": round(time.perf_counter() - begin, 2),
+        "runtime": label(),
+    }
+
+
+def _ask(chat: Chat, folder: Path, expected: Expectation) -> str:
+    answer = chat.complete(expected.messages, max_tokens=expected.max_tokens)
+    _expect(folder, "asked", answer.text, expected)
+    pieces = list(chat.stream(expected.messages, max_tokens=expected.max_tokens))
+    _expect(folder, "streaming", "".join(pieces), expected)
+    return answer.text
+
+
+def _ask_http(url: str, model_id: str, expected: Expectation) -> str:
+    from openai import OpenAI, OpenAIError
+
+    with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=600) as client:
+        try:
+            reply = client.chat.completions.create(
+                model=model_id,
+                messages=expected.messages,  # type: ignore[arg-type]  # checked when they were parsed
+                max_tokens=expected.max_tokens,
+                temperature=0,
+            )
+        except OpenAIError as error:
+            raise IngotError(model_id, f"does not answer over HTTP: {error}", "Deploy it again") from error
+    return reply.choices[0].message.content or ""
+
+
+def _expect(folder: Path, how: str, found: str, expected: Expectation) -> None:
+    if found == expected.text:
+        return
+    of = f"case {expected.case}" if expected.case else f"the question {QUESTION!r}"
+    raise IngotError(
+        folder,
+        f"answers {of} differently ({how}): expected {_short(expected.text)}, found {_short(found)}",
+        "Deploy it again; if that changes nothing, this runtime is not the one that the answer was recorded with",
+    )
+
+
+def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | None:
+    """The first case whose recorded answer passed; if none did, the first of all: deployed, it must answer so too.
+
+    None if nothing was recorded. The answer must be valid by the schema where the case says that it should be.
+    """
+    recorded = files.read_json(domain)["cases"]
+    chosen = next((case for case in recorded if case.get("passed")), recorded[0] if recorded else None)
+    if chosen is None:
+        return None
+    case = _case(cases, str(chosen["id"]))
+    text = str(chosen["text"])
+    if schema and chosen.get("passed") and case.get("expect", {}).get("schema"):
+        _validate(domain, str(chosen["id"]), text, files.read_json(schema))
+    messages = conversation(case["messages"] if "messages" in case else case["prompt"])
+    return Expectation(messages, int(case.get("max_tokens", CASE_TOKENS)), text, str(chosen["id"]))
+
+
+def _case(cases: Path, wanted: str) -> dict[str, Any]:
+    for line in cases.read_text(encoding="utf-8").splitlines():
+        if line.strip():
+            case: dict[str, Any] = json.loads(line)
+            if str(case.get("id")) == wanted:
+                return case
+    raise IngotError(cases, f"has no case {wanted}, whose answer was recorded", "Run `doit domain` again")
+
+
+def _validate(domain: Path, case: str, text: str, schema: Any) -> None:
+    import jsonschema
+
+    try:
+        jsonschema.validate(json.loads(text), schema)
+    except (ValueError, jsonschema.ValidationError) as error:
+        why = error.message if isinstance(error, jsonschema.ValidationError) else error
+        raise IngotError(
+            domain, f"case {case} passed, but its answer is not valid by the schema: {why}", "Run `doit domain` again"
+        ) from None
+
+
+def _greedy(package: Path) -> Expectation:
+    """What onnxruntime-genai, without Foundry, answers to `QUESTION` when it takes the best token each time."""
+    import onnxruntime_genai as genai
+
+    print("verify: reference answer by onnxruntime-genai", flush=True)
+    messages = conversation(QUESTION)
+    model = genai.Model(str(package))
+    tokenizer = genai.Tokenizer(model)
+    prompt = tokenizer.encode(tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True))
+    options = genai.GeneratorParams(model)
+    options.set_search_options(max_length=len(prompt) + QUESTION_TOKENS, do_sample=False)
+    generator = genai.Generator(model, options)
+    generator.append_tokens(prompt)
+    while not generator.is_done():
+        generator.generate_next_token()
+    return Expectation(messages, QUESTION_TOKENS, tokenizer.decode(generator.get_sequence(0)[len(prompt) :]))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:197] + "…")
