@@ -1,0 +1,71 @@
+"""What can be known about weights before anything heavy is imported; each check takes milliseconds.
+
+A wrong folder, a truncated shard or an adapter of another model would otherwise surface minutes later, as a message
+of some library about something else. `check_source` and `check_adapter` read JSON and the headers of weights files;
+`estimate` and `check_room` say whether the machine is large enough.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from scripts.checkpoint.adapters import check_adapter
+from scripts.checkpoint.weights import ARCHITECTURES, Checkpoint, check_source
+from scripts.engine.errors import IngotError
+
+__all__ = [
+    "ARCHITECTURES",
+    "Checkpoint",
+    "Estimate",
+    "check_adapter",
+    "check_room",
+    "check_source",
+    "estimate",
+]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a piece of work will need at its peak, in bytes."""
+
+    disk_bytes: int
+    memory_bytes: int
+
+
+def estimate(parameters: int, *, rewritten: bool, precisions: int = 0) -> Estimate:
+    """What a model of `parameters` needs: the checkpoint alone, or its export and `precisions` outputs too.
+
+    Disk: 4 bytes a parameter for a checkpoint that is written (`rewritten`: merged or out of GGUF, in float32),
+    4.2 for the float export, 2.1 for each precision (the widest is fp16), and one export more while it is made.
+    Memory: 1 GiB for interpreter and libraries, and 8 bytes a parameter: model and converted copy, both float32.
+    """
+    disk = 4 * parameters if rewritten else 0
+    if precisions:
+        disk += int((2 * 4.2 + 2.1 * precisions) * parameters)
+    memory = 2**30 + 8 * parameters if rewritten or precisions else 2**28
+    return Estimate(disk_bytes=disk + 2**26, memory_bytes=memory)
+
+
+def check_room(need: Estimate, folder: Path, *, disk: int | None = None, memory: int | None = None) -> None:
+    """Raise `IngotError` if `folder`'s disk or this machine's memory has less than `need`.
+
+    `disk` and `memory` stand for the free bytes, asked of the system where not given.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free if disk is None else disk
+    if free < need.disk_bytes:
+        found = f"{_gib(free)} of disk free, about {_gib(need.disk_bytes)} needed"
+        raise IngotError(folder, found, "Free some space or build on another disk (`doit build=FOLDER`)")
+    free = psutil.virtual_memory().available if memory is None else memory
+    if free < need.memory_bytes:
+        found = f"{_gib(free)} free, about {_gib(need.memory_bytes)} needed for a model of this size"
+        raise IngotError("memory", found, "Close other programs or build on a larger machine")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
