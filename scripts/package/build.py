@@ -1,0 +1,184 @@
+"""Make the folder that Foundry Local gets: the ONNX model, its settings, tokenizer, template, card and licence.
+
+Weights are linked, everything small is written anew. inference_model.json is written last: for runtimes that scan
+folders it is what makes this one a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.engine import files
+from scripts.engine.errors import IngotError
+from scripts.package import card, rules, sampling, template, tokens
+from scripts.package.card import Wish
+
+_BIG = 1 << 20  # bytes; from here on a file is linked
+#: Notes of the build and of Olive, some with absolute paths, and what is written anew.
+_LEFT_OUT = {
+    *("manifest.json", "provenance.json", "model_config.json", "footprint.json", "olive_config.json"),
+    *("genai_config.json", "tokenizer_config.json", "chat_template.jinja", "inference_model.json", "README.md"),
+}
+_LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
+    """Write the package of the GenAI folder `onnx`, whose tokenizer's truth is `checkpoint`'s, to `output`.
+
+    Raises `IngotError` where an input is missing, a setting is out of range, Foundry would refuse the folder, or the
+    runtime's token ids differ from those of transformers.
+    """
+    identity = rules.parse_id(wish.model_id)
+    genai = _settings(onnx, checkpoint, wish)
+    tokenizer = _load_tokenizer(checkpoint)
+    chat = _chat_template(tokenizer, checkpoint)
+
+    output.mkdir(parents=True)
+    _say(f"linking {onnx.name}")
+    _place_files(onnx, checkpoint, output)
+    _write_tokenizer(onnx, checkpoint, chat, output)
+    files.write_json(output / "genai_config.json", genai)
+    agreement = tokens.compare(output, tokenizer, label=onnx)
+    _say(f"{agreement.compared} conversations have the same token ids in transformers and in the runtime")
+    for name, reason in agreement.skipped.items():
+        _say(f"not compared: {name!r}, which the chat template itself refuses ({reason})")
+
+    prompt = template.derive(_renderer(tokenizer), dated=_is_dated(tokenizer))
+    _say(f"PromptTemplate: {', '.join(prompt.parts) or 'left out'}")
+    for remark in (*prompt.remarks, *sampling.remarks(genai)):
+        _say(remark)
+    facts = card.Facts(
+        wish=wish,
+        identity=identity,
+        licences=_copy_licences(checkpoint, output),
+        genai=genai,
+        size=sum(path.stat().st_size for path in output.iterdir() if ".onnx" in path.name),
+        template=prompt,
+        agreement=agreement,
+    )
+    (output / "README.md").write_text(card.render(facts), encoding="utf-8", newline="\n")
+    files.write_json(output / "inference_model.json", _inference_model(wish, prompt.parts, genai["search"]))
+    rules.check_folder(output, wish.model_id)
+
+
+def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:
+    """The package's genai_config.json, parsed; every check that needs no heavy import happens here."""
+    for folder, option in ((onnx, "--onnx"), (checkpoint, "--checkpoint")):
+        if not folder.is_dir():
+            raise IngotError(folder, "no such folder", f"{option} names a folder")
+    if not (checkpoint / "config.json").is_file():
+        raise IngotError(checkpoint / "config.json", "missing", "A Hugging Face checkpoint has one")
+    exported = rules.read_genai_config(onnx)
+    for graph in rules.model_files(exported):
+        if not (onnx / graph).is_file():
+            raise IngotError(onnx / graph, "missing, but genai_config.json names it", "Run the conversion again")
+    for name in _TOKENIZER_FILES:
+        if not any((folder / name).is_file() for folder in (onnx, checkpoint)):
+            raise IngotError(checkpoint / name, "missing", "The checkpoint must hold a fast tokenizer")
+    wanted = sampling.parse({} if wish.sampling is None else wish.sampling)
+    limit = sampling.model_limit(checkpoint, exported)
+    return sampling.apply(exported, wanted, sampling.choose_context(wish.context_length, wanted, limit))
+
+
+def _load_tokenizer(checkpoint: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(checkpoint), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IngotError(checkpoint, f"transformers can't load its tokenizer ({reason})", "Mend its files") from error
+
+
+def _chat_template(tokenizer: Any, checkpoint: Path) -> str:
+    """The template for chats without tools, as the runtime must get it; `IngotError` where the checkpoint has none."""
+    try:
+        text = str(tokenizer.get_chat_template())
+    except ValueError:
+        text = ""
+    if not text.strip():
+        raise IngotError(
+            checkpoint,
+            "has no chat template, and Foundry's first chat with the model would fail",
+            "Give it one: chat_template.jinja, or chat_template in tokenizer_config.json",
+        )
+    # Jinja drops one newline at the very end of a template, the runtime's Jinja renders it: one token too many.
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _place_files(onnx: Path, checkpoint: Path, output: Path) -> None:
+    """Give the folder every file that is not written anew; the big ones share their bytes with `onnx`."""
+    for source in sorted(path for path in onnx.rglob("*") if path.is_file()):
+        name = source.relative_to(onnx)
+        if name.name in _LEFT_OUT or any(part.startswith(".") for part in name.parts):
+            continue
+        if source.stat().st_size < _BIG and ".onnx" not in source.name:
+            (output / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, output / name)
+        elif files.link(source, output / name) == "copy":
+            _say(f"copied {name}: it can't be linked on this file system")
+    if not (output / "tokenizer.json").exists():
+        _say("the export has no tokenizer.json: taken from the checkpoint")
+        shutil.copyfile(checkpoint / "tokenizer.json", output / "tokenizer.json")  # maybe the user's: never linked
+
+
+def _write_tokenizer(onnx: Path, checkpoint: Path, chat: str, output: Path) -> None:
+    """Write tokenizer_config.json with the checkpoint's template in it, where every runtime looks first.
+
+    The same goes to chat_template.jinja, which transformers prefers.
+    """
+    source = next(path for folder in (onnx, checkpoint) if (path := folder / "tokenizer_config.json").is_file())
+    try:
+        config = files.read_json(source)
+    except ValueError as error:
+        raise IngotError(source, f"not JSON ({error.__cause__})", "Run the conversion again") from None
+    exported = config.get("chat_template")
+    if exported is None and not (onnx / "chat_template.jinja").is_file():
+        _say("the export lost the chat template: restored from the checkpoint")
+    files.write_json(output / "tokenizer_config.json", {**config, "chat_template": chat})
+    (output / "chat_template.jinja").write_text(chat, encoding="utf-8", newline="\n")
+
+
+def _copy_licences(checkpoint: Path, output: Path) -> tuple[str, ...]:
+    found = sorted({path for pattern in _LICENCES for path in checkpoint.glob(pattern) if path.is_file()})
+    for path in found:
+        shutil.copyfile(path, output / path.name)
+    return tuple(path.name for path in found)
+
+
+def _renderer(tokenizer: Any) -> template.Render:
+    def render(messages: Sequence[Mapping[str, str]], prompt: bool) -> str:
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False))
+
+    return render
+
+
+def _is_dated(tokenizer: Any) -> bool:
+    """Whether the template writes the day: render it and see whether it asks for the date."""
+    seen: list[str] = []
+
+    def another_day(form: str) -> str:
+        seen.append(form)
+        return "another day"
+
+    for roles in (("user",), ("system", "user")):
+        talk = [{"role": role, "content": "Hello"} for role in roles]
+        with contextlib.suppress(*template.REFUSALS):  # it may not take this conversation, but the next
+            tokenizer.apply_chat_template(talk, tokenize=False, strftime_now=another_day)
+    return bool(seen)
+
+
+def _inference_model(wish: Wish, parts: Mapping[str, str], search: Mapping[str, Any]) -> dict[str, Any]:
+    settings = ("max_length", "temperature", "top_p", "repetition_penalty")
+    described = {"Name": wish.model_id, "Description": wish.description, "Version": wish.version}
+    derived = {"PromptTemplate": dict(parts)} if parts else {}
+    return {**described, **derived, "ModelConfig": {key: search[key] for key in settings if key in search}}
+
+
+def _say(text: str) -> None:
+    print(f"package: {text}", flush=True)

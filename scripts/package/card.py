@@ -1,0 +1,138 @@
+"""The model card: what is in the folder, under which licence, how to load it. Same inputs, same text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.package import sampling
+from scripts.package.rules import ModelId, providers
+from scripts.package.template import PromptTemplate
+from scripts.package.tokens import Agreement
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to call the model and how it should behave; `sampling` as the user gave it, unchecked."""
+
+    model_id: str
+    precision: str
+    description: str = ""
+    version: str = "1"
+    license: str = ""
+    sampling: Any = None
+    context_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the card tells: `size` in bytes of the ONNX files, `licences` the licence files beside it."""
+
+    wish: Wish
+    identity: ModelId
+    licences: tuple[str, ...]
+    genai: dict[str, Any]
+    size: int
+    template: PromptTemplate
+    agreement: Agreement
+
+
+def render(facts: Facts) -> str:
+    """The card as Markdown, with the front matter that model hubs read."""
+    blocks = [
+        _front_matter(facts),
+        f"# {facts.identity.name}",
+        facts.wish.description or "A language model for Foundry Local.",
+        _table(facts),
+        *sampling.remarks(facts.genai),
+        "## How to load it",
+        _LOAD.replace("ID", json.dumps(facts.wish.model_id)),
+        "## Prompt",
+        _prompt(facts),
+        "## Licence",
+        _licence(facts),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _front_matter(facts: Facts) -> str:
+    lines = ["library_name: onnxruntime-genai", "pipeline_tag: text-generation", "tags: [onnx, foundry-local]"]
+    if facts.wish.license:  # JSON strings are YAML strings
+        lines.insert(0, f"license: {json.dumps(facts.wish.license, ensure_ascii=False)}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _table(facts: Facts) -> str:
+    search, context = facts.genai["search"], facts.genai["model"]["context_length"]
+    cache = sampling.cache_bytes(facts.genai)
+    defaults = [f"{key} {search[key]:g}" for key in ("temperature", "top_p", "repetition_penalty") if key in search]
+    defaults += [f"{key} {search[key]}" for key in ("top_k", "max_length") if key in search]
+    rows = {
+        "Model id": f"`{facts.wish.model_id}`",
+        "Alias": f"`{facts.identity.alias}`",
+        "Version": facts.wish.version,
+        "Precision": _precision(facts),
+        "Runs on": ", ".join(providers(facts.genai)) or "CPU",
+        "ONNX files": f"{facts.size / 1e6:.1f} MB",
+        "Context": f"{context} tokens" + (f" (cache of keys and values up to {cache / 1e6:.0f} MB)" if cache else ""),
+        "Sampling defaults": ", ".join(defaults),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _precision(facts: Facts) -> str:
+    on_cpu = not providers(facts.genai)
+    stored = facts.wish.precision.startswith("fp16") and on_cpu
+    return facts.wish.precision + (", stored as fp16, computes in fp32" if stored else "")
+
+
+def _prompt(facts: Facts) -> str:
+    agreement, lines = facts.agreement, []
+    lines.append(
+        "The runtime renders the chat template in `tokenizer_config.json`. Its token ids were compared with those of "
+        f"transformers on {agreement.compared} conversations and are equal."
+    )
+    if agreement.skipped:
+        names = ", ".join(agreement.skipped)
+        lines.append(f"The chat template itself refuses {len(agreement.skipped)} more ({names}).")
+    if facts.template.parts:
+        names = ", ".join(f"`{name}`" for name in facts.template.parts)
+        lines.append(f"`PromptTemplate` in `inference_model.json`, for older runtimes, was derived from it: {names}.")
+    else:
+        lines.append("`inference_model.json` has no `PromptTemplate`, which only older runtimes read.")
+    return "\n".join([*lines, *(f"- {remark}" for remark in facts.template.remarks)])
+
+
+def _licence(facts: Facts) -> str:
+    files = ", ".join(f"`{name}`" for name in facts.licences)
+    if facts.wish.license and files:
+        return f"{facts.wish.license}; the licence of the base model is in {files}."
+    if files:
+        return f"That of the base model, in {files}."
+    if facts.wish.license:
+        return f"{facts.wish.license}. The base model came without a licence file."
+    return "Not stated, and the base model came without a licence file: ask whoever made it before passing this on."
+
+
+_LOAD = """With the Foundry Local SDK (`pip install foundry-local-sdk`), from the folder that holds this file:
+
+```python
+from foundry_local_sdk import (
+    CatalogType, ChatSession, Configuration, FoundryLocalManager, MessageItem, ModelInfoBuilder, Request,
+)
+
+FoundryLocalManager.initialize(Configuration(app_name="example"))
+catalog = FoundryLocalManager.instance.get_catalog(CatalogType.LOCAL)
+with ModelInfoBuilder() as info:
+    info.set_string_property("task", "chat-completion")
+    catalog.register_model(model_path="FOLDER", model_id=ID, metadata=info)
+model = catalog.get_model_variant(ID)
+model.load()
+with ChatSession(model) as session, Request().add_item(MessageItem.user("Hello")) as request:
+    with session.process_request(request) as response:
+        print("".join(part.text for item in response for part in item.parts))
+```
+
+`FOLDER` is the absolute path of this folder. Command lines that scan
+their cache find it there by `inference_model.json`."""

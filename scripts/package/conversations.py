@@ -1,0 +1,62 @@
+"""Conversations that a template and two tokenizers must agree on: plain ones, and what users really send.
+
+More than twelve have no system message and alternate strictly, so that templates which know no more than that are
+judged on twelve too.
+"""
+
+from __future__ import annotations
+
+import json
+
+Conversation = list[dict[str, str]]
+
+_CODE = """def total(items: list[int]) -> int:
+\treturn sum(\n\t\titem for item in items   if item > 0
+\t)  # 100 % of it, "quoted" and 'so'
+"""
+_JSON = json.dumps({"id": 7, "tags": ["a", None, True], "note": 'say "no"\n', "ratio": -1.5e-7}, indent=2)
+_SCRIPTS = (  # the look-alikes of other alphabets are the point
+    "Grüße, où est-ce? Привет, мир. Γειά σου. שלום. مرحبا بالعالم. नमस्ते दुनिया. "
+    "สวัสดี. 안녕하세요. 你好，世界。日本語の文章。"
+)
+_FAMILY = "\u200d".join("👩👩👧👦")  # one glyph of seven code points
+_EMOJI = f"🙂🚀 {_FAMILY} 👍🏽 🇩🇪 ❤️ ﷽ e\u0301 \u00e9 a\u200bb \U0001d54f"
+_LONG = "".join(f"{n}. The quick brown fox, no. {n * 7919}, jumps over {n % 13} lazy dogs.\n" for n in range(1, 250))
+
+
+def _talk(*texts: str, system: str | None = None) -> Conversation:
+    first = [] if system is None else [{"role": "system", "content": system}]
+    return first + [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+
+
+def conversations(markers: list[str]) -> dict[str, Conversation]:
+    """Conversations by name. `markers`: the tokenizer's special tokens, to be met inside content as users type them."""
+    inside = "text ".join(["What does ", *markers, "mean, and\nassistant\nwhy?"])
+    return {
+        "one question": _talk("What is the capital of France?"),
+        "three turns": _talk("Hi!", "Hello. How can I help?", "Sum 2 and 2.", "4", "And 3 and 3?"),
+        "many turns": _talk(*(f"Line {n}, please." for n in range(21))),
+        "several scripts": _talk(_SCRIPTS),
+        "several scripts answered": _talk("Translate.", _SCRIPTS, "Again, slower."),
+        "emoji and combining characters": _talk(_EMOJI, _EMOJI, _EMOJI),
+        "newlines and tabs": _talk("one\ntwo\r\nthree\n\n\n\nfour\tfive\n    six", "\n- a\n- b", "go\n on"),
+        "empty user message": _talk(""),
+        "empty answer": _talk("Say nothing.", "", "Thank you."),
+        "white space around": _talk("  both sides  ", "\n\nanswer\n", " \n trailing \t\n"),
+        "runs of spaces": _talk("a  b   c    d     e" + " " * 40 + "f"),
+        "template markers inside": _talk(inside, inside, inside),
+        "template language inside": _talk("{{ messages }} {% if x %}{# no #}{% endif %} {Content} {0} %s ${HOME} \\n"),
+        "code": _talk(_CODE, _CODE, "Make it shorter."),
+        "JSON": _talk(_JSON, _JSON, "As YAML?"),
+        "numbers and punctuation": _talk(
+            "1234567890 3.14159 1,000,000 0x1F v2.10.3 a.b@c.de http://x.y/z?q=1&r=2#s !?…—"
+        ),
+        "very long": _talk(_LONG),
+        "long word": _talk("x" * 700 + "ß" * 100 + "=" * 300),
+        "with system": _talk("My invoice is wrong.", system="You sort support tickets. Answer in JSON."),
+        "with system, three turns": _talk("a", "b", "c", "d", "e", system="Be brief.\nBe kind."),
+        "empty system": _talk("Hello", system=""),
+        "system with white space around": _talk("Hello", "Hi", "Bye", system="\n  Be brief.  \n"),
+        "system of several scripts": _talk(_SCRIPTS, system=_SCRIPTS + _EMOJI),
+        "system with template markers": _talk(inside, system=inside),
+    }

@@ -1,0 +1,129 @@
+"""Do transformers and the runtime make the same token ids of a conversation? If not, the package is refused.
+
+A model answers well only to the ids that it was trained on, and a wrong template or tokenizer raises no error anywhere:
+the answers are just worse. The truth is the checkpoint's tokenizer in transformers. The other side is what Foundry
+Local's library calls to build a request: `OgaTokenizerApplyChatTemplate`, then `OgaTokenizerEncode` (special tokens in
+the text become special ids, none are added), the same functions that `onnxruntime_genai.Tokenizer` wraps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.engine.errors import IngotError
+from scripts.package.conversations import Conversation, conversations
+from scripts.package.template import REFUSALS
+
+#: Conversations that both sides must have rendered for the comparison to mean anything.
+MINIMUM = 12
+_AROUND = 4  # tokens shown on each side of a difference
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """`compared`: number of conversations with equal ids. `skipped`: what the template refuses, name to reason."""
+
+    compared: int
+    skipped: dict[str, str]
+
+
+def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agreement:
+    """Compare `package`'s tokenizer in the runtime with `tokenizer` (the checkpoint's, in transformers).
+
+    Raises `IngotError` with the conversation and the first difference, or where fewer than twelve could be compared.
+    `label`: what to call the package in errors.
+    """
+    label = label or package
+    runtime = _open(package, label)
+    compared, skipped = 0, {}
+    for name, messages in conversations(_markers(tokenizer)).items():
+        try:
+            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except REFUSALS as error:
+            skipped[name] = _line(error)
+            continue
+        truth = list(tokenizer.encode(text, add_special_tokens=False))
+        _same(name, messages, (text, truth), runtime, tokenizer, label)
+        compared += 1
+    if compared < MINIMUM:
+        name, reason = next(iter(skipped.items()))
+        raise IngotError(
+            f"{label}: chat template",
+            f"transformers renders only {compared} of {compared + len(skipped)} conversations ({name!r}: {reason})",
+            f"Mend the checkpoint's chat template; {MINIMUM} are needed to compare it with the runtime's",
+        )
+    return Agreement(compared, skipped)
+
+
+def _open(package: Path, label: Path) -> Any:
+    import onnxruntime_genai as og
+
+    try:
+        return og.Tokenizer(str(package))
+    except RuntimeError as error:
+        raise IngotError(
+            label / "tokenizer.json",
+            f"the runtime can't load this tokenizer ({_line(error)})",
+            "It reads fast tokenizers (tokenizer.json) of the families that onnxruntime-genai supports",
+        ) from error
+
+
+def _same(
+    name: str, messages: Conversation, truth: tuple[str, list[int]], runtime: Any, tokenizer: Any, label: Path
+) -> None:
+    """Raise unless the runtime renders and tokenises `messages` to `truth`, a text and its ids."""
+    try:
+        text = runtime.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
+    except RuntimeError as error:
+        raise IngotError(
+            f"{label}: chat template",
+            f"the runtime can't render conversation {name!r}, which transformers can ({_line(error)})",
+            "Its Jinja is a subset (no .replace(), no |upper, …): rewrite that line of the checkpoint's chat template",
+        ) from error
+    ids = [int(token) for token in runtime.encode(text)]
+    if ids == truth[1]:
+        return
+    if text != truth[0]:
+        raise IngotError(
+            f"{label}: chat template",
+            f"the runtime renders conversation {name!r} unlike transformers: {_text_difference(truth[0], text)}; "
+            f"{_difference(truth[1], ids, tokenizer)}",
+            "Make the checkpoint's chat template plainer until both render the same",
+        )
+    raise IngotError(
+        f"{label}: tokenizer.json",
+        f"the runtime tokenises conversation {name!r} unlike transformers: {_difference(truth[1], ids, tokenizer)}",
+        "Check that tokenizer.json is the checkpoint's own; if it is, the runtime does not support this tokenizer",
+    )
+
+
+def _difference(truth: list[int], other: list[int], tokenizer: Any) -> str:
+    at = next((i for i, (a, b) in enumerate(zip(truth, other, strict=False)) if a != b), min(len(truth), len(other)))
+    sides = []
+    for who, ids in (("transformers", truth), ("runtime", other)):
+        near = tokenizer.decode(ids[max(0, at - _AROUND) : at + _AROUND + 1])
+        found = f"id {ids[at]}" if at < len(ids) else "the end"
+        sides.append(f"{who} has {found} in {near!r}")
+    return f"at token {at} of {len(truth)} {', '.join(sides)}"
+
+
+def _text_difference(truth: str, other: str) -> str:
+    at = next((i for i, (a, b) in enumerate(zip(truth, other, strict=False)) if a != b), min(len(truth), len(other)))
+    start = max(0, at - 12)
+    return f"at character {at} {other[start : at + 24]!r} in place of {truth[start : at + 24]!r}"
+
+
+def _markers(tokenizer: Any) -> list[str]:
+    """Special tokens as text, those in the chat template first; a few are enough."""
+    template, tokens = str(tokenizer.chat_template), sorted(map(str, tokenizer.all_special_tokens))
+    tokens += sorted(str(token) for token in tokenizer.get_added_vocab() if str(token) not in tokens)
+    return sorted(tokens, key=lambda token: token not in template)[:6]
+
+
+def _line(error: BaseException) -> str:
+    """An error's message on one line, short enough to be read."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:159] + "…"
