@@ -22,8 +22,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
-from urllib.request import urlopen
 
 from scripts.engine.errors import IngotError
 
@@ -35,7 +33,6 @@ Message = Mapping[str, str]
 
 _QUIET = {"ORT_TELEMETRY_DISABLED": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
 _SOURCE = re.compile(r"^\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? ")  # where in the library: no use to a reader
-_LOAD_SECONDS = 600  # the service loads before it answers; a large model on a slow disk takes minutes
 
 
 class RuntimeFault(IngotError):  # noqa: N818 - reads as what it is
@@ -86,24 +83,16 @@ class Chat:
             seconds = time.perf_counter() - begin
             # A reply is a message of parts; iterating the response alone yields no text.
             text = "".join(part.text for item in response for part in _parts(item) if hasattr(part, "text"))
-            usage = response.get_usage()
-            finish = response.finish_reason.name.lower()
-            return Answer(text, finish, usage.prompt_tokens, usage.completion_tokens, seconds)
+            return _answer(response, text, seconds)
 
-    def stream(self, messages: Sequence[Message] | str, **options: Any) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message] | str, **options: Any) -> Stream:
         """Answer in pieces, as they come; leaving the loop early cancels the rest. Raises `RuntimeFault`.
 
         Options: `max_tokens` (of the answer), `temperature` (default 0: greedy, whatever the model's settings
         say), `top_p`, `top_k`, `seed`. What is left out is as the model's `genai_config.json` has it, its
         repetition penalty included.
         """
-        with _faults(self.model_id), ExitStack() as stack:
-            session, request = self._open(stack, messages, options)
-            session.set_streaming(True)
-            for item in stack.enter_context(session.process_streaming_request(request)):
-                for part in _parts(item):
-                    if text := getattr(part, "text", ""):
-                        yield text
+        return Stream(self, messages, options)
 
     def _open(self, stack: ExitStack, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> Any:
         """A fresh session and a request with the whole conversation: a session used twice would remember."""
@@ -118,6 +107,33 @@ class Chat:
             request.add_item(sdk.MessageItem(sdk.MessageRole[role.upper()], message["content"]))
         request.set_options(sdk.RequestOptions(search=_search(sdk, **options)))
         return session, request
+
+
+class Stream:
+    """Pieces of an answer, one token or a few each. After the last one `answer` holds the whole."""
+
+    def __init__(self, chat: Chat, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> None:
+        self.answer: Answer | None = None
+        self._pieces = self._run(chat, messages, options)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def _run(self, chat: Chat, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> Iterator[str]:
+        with _faults(chat.model_id), ExitStack() as stack:
+            session, request = chat._open(stack, messages, options)
+            session.set_streaming(True)
+            begin = time.perf_counter()
+            pieces = []
+            stream = stack.enter_context(session.process_streaming_request(request))
+            for item in stream:
+                for part in _parts(item):
+                    if text := getattr(part, "text", ""):
+                        pieces.append(text)
+                        yield text
+            seconds = time.perf_counter() - begin
+            with stream.final_response as final:
+                self.answer = _answer(final, "".join(pieces), seconds)
 
 
 class Runtime:
@@ -202,6 +218,11 @@ class Runtime:
         with _faults(self.cache):
             return sorted(model.id for model in self._catalog.get_cached_models())
 
+    def loaded(self) -> list[str]:
+        """Ids of the models in memory."""
+        with _faults(self.cache):
+            return sorted(model.id for model in self._catalog.get_loaded_models())
+
     def load(self, model_id: str) -> Chat:
         """Load a registered model into memory; the same handle if it is loaded already."""
         if model_id not in self._chats:
@@ -223,14 +244,12 @@ class Runtime:
 
         Use it as `OpenAI(base_url=url, api_key="none")` with `model=model_id`. Loopback, on a free port.
         """
+        # Loaded here, not through the service: that takes an alias, and gives the newest of its versions.
+        self.load(model_id)
         with _faults(model_id):
-            alias = self._variant(model_id).alias
             self._manager.start_web_service()
         try:
-            root = f"{self._manager.urls[0].rstrip('/')}/catalogs/local"
-            with _faults(model_id):
-                urlopen(f"{root}/models/load/{quote(alias)}", timeout=_LOAD_SECONDS).close()
-            yield f"{root}/v1"
+            yield f"{self._manager.urls[0].rstrip('/')}/catalogs/local/v1"
         finally:
             with _faults(model_id):
                 self._manager.stop_web_service()
@@ -252,6 +271,12 @@ def _search(
     seed: int | None = None,
 ) -> Any:
     return sdk.SearchOptions(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_output_tokens=max_tokens)
+
+
+def _answer(response: Any, text: str, seconds: float) -> Answer:
+    usage = response.get_usage()
+    finish = response.finish_reason.name.lower()
+    return Answer(text, finish, usage.prompt_tokens, usage.completion_tokens, seconds)
 
 
 def _parts(item: Any) -> list[Any]:

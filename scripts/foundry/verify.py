@@ -55,11 +55,13 @@ def verify(
             raise IngotError(model_id, f"is not listed in {cache}", "Deploy it again: `doit deploy`")
         print("verify: answer", flush=True)
         answer = _ask(runtime.load(model_id), folder, expected)
-        runtime.unload(model_id)
         print("verify: answer over HTTP", flush=True)
         with runtime.serve(model_id) as url:
             http = _ask_http(url, model_id, expected)
         _expect(folder, "over HTTP", http, expected)
+        runtime.unload(model_id)
+        if model_id in runtime.loaded():
+            raise IngotError(model_id, "stays in memory after it was unloaded", "Close what else uses it")
     return {
         "verdict": "passed",
         "reasons": [],
