@@ -6,39 +6,18 @@ themselves are sound is another question, asked by the checkpoint stage: one bro
 
 from __future__ import annotations
 
-import json
-import re
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scripts.engine.errors import IngotError
 from scripts.engine.tables import Table, load, suggest
+from scripts.recipes import GATES, PROJECT_CONFIG, Recipe, check_name, read_recipes
 
-#: The project's own configuration: recipes and texts that a user's folder need not repeat.
-PROJECT_CONFIG = Path(__file__).resolve().parent.parent / "config"
+#: Names that have a meaning of their own in `build/`.
+_RESERVED = {"foundry", "report", "logs", "store", "downloads", "state.db"}
 
-#: What Foundry accepts before the colon of a model id (foundry-local-sdk 2.2.1, `register_model`).
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-#: Words that have a meaning of their own in `build/`, in the folder of a model, and in Foundry's model ids.
-_RESERVED_MODELS = {"foundry", "report", "logs", "store", "downloads", "state.db"}
-_RESERVED_PRECISIONS = {
-    "checkpoint",
-    "reference",
-    "export",
-    "finetune",
-    "package",
-    "onnx",
-    "quality",
-    "domain",
-    "recommend",
-}
-_RESERVED_PARTS = ("generic-cpu", "generic-gpu", "generic-npu", "cuda-gpu")
-
-_POSITIVE = lambda value: value > 0  # noqa: E731
-_SHARE = lambda value: 0 <= value <= 1  # noqa: E731
 SAMPLING = {
     "max_length": lambda value: value >= 16 and float(value).is_integer(),
     "temperature": lambda value: 0 <= value <= 2,
@@ -46,31 +25,8 @@ SAMPLING = {
     "top_k": lambda value: value >= 1 and float(value).is_integer(),
     "repetition_penalty": lambda value: 0 < value <= 10,
 }
-GATES = {
-    "kl": _POSITIVE,
-    "kl_warn": _POSITIVE,
-    "top1": _SHARE,
-    "perplexity_ratio": _POSITIVE,
-    "domain_points": lambda value: 0 <= value <= 100,
-}
+#: KL divergence of the float export from the checkpoint, in nats: more is a conversion bug.
 EXPORT_GATES: Mapping[str, float] = {"kl": 1e-3}
-#: For a recipe that names no gates of its own.
-DEFAULT_GATES: Mapping[str, float] = {"kl": 0.25, "kl_warn": 0.05, "domain_points": 5}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a precision means: `steps` is its table in `recipes.toml`, ready for the convert stage."""
-
-    name: str
-    target: str
-    steps: Mapping[str, Any]
-    gates: Mapping[str, float]
-
-    @property
-    def needs_checkpoint(self) -> bool:
-        """Whether it is a whole workflow, which starts from the checkpoint and not from the float export."""
-        return "olive" in self.steps
 
 
 @dataclass(frozen=True)
@@ -82,6 +38,11 @@ class Source:
     path: Path | None = None
     details: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def flags(self) -> Mapping[str, str]:
+        """What the checkpoint stage is told of a source that is no local path."""
+        return {} if self.path else {self.kind: self.where, **self.details}
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -91,7 +52,7 @@ class Adapter:
     weight: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """One `[[model]]`."""
 
@@ -110,6 +71,56 @@ class Model:
     schema: Path | None
     export_gates: Mapping[str, float]
 
+    @functools.cached_property
+    def float(self) -> Variant:
+        """The float export, as a variant."""
+        return Variant(self, None)
+
+    @functools.cached_property
+    def precisions(self) -> tuple[Variant, ...]:
+        """One variant a precision, in the user's order."""
+        return tuple(Variant(self, recipe) for recipe in self.recipes)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The float export and all precisions."""
+        return (self.float, *self.precisions)
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A model in one precision or, without a recipe, its float export."""
+
+    model: Model
+    recipe: Recipe | None
+
+    @property
+    def name(self) -> str:
+        """What tasks call it: `triage-int4`, or `triage` for the float export."""
+        return f"{self.model.name}-{self.recipe.name}" if self.recipe else self.model.name
+
+    @property
+    def precision(self) -> str:
+        """The recipe's name; empty for the float export."""
+        return self.recipe.name if self.recipe else ""
+
+    @property
+    def model_id(self) -> str:
+        """What Foundry calls it. This form is taken by every version of the runtime, for CPU models."""
+        return f"{self.model.name}-{self.precision or 'float'}-generic-cpu:1"
+
+    @property
+    def quality_gates(self) -> Mapping[str, float]:
+        """The gates of `quality compare`."""
+        gates = self.recipe.gates if self.recipe else self.model.export_gates
+        return {key: value for key, value in gates.items() if key != "domain_points"}
+
+    @property
+    def domain_gates(self) -> Mapping[str, float]:
+        """The gates of `quality domain`; the float export is the measure, and has none."""
+        gates = self.recipe.gates if self.recipe else {}
+        return {key: value for key, value in gates.items() if key == "domain_points"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -118,13 +129,7 @@ class Settings:
     config: Path
     models: tuple[Model, ...]
     cache: str | None
-    cache_app: str | None
     general_text: Path
-
-    def find(self, name: str) -> Path:
-        """A file of this configuration: the user's, or the project's own where the user has none."""
-        own = self.config / name
-        return own if own.exists() else PROJECT_CONFIG / name
 
 
 def read(config: Path) -> Settings:
@@ -140,59 +145,23 @@ def read(config: Path) -> Settings:
     foundry.done()
     if cache and cache != "auto":
         cache = str((config / Path(cache).expanduser()).resolve())
-    recipes = _recipes(config)
+    recipes = read_recipes(config)
     models = tuple(_model(table, config, recipes) for table in top.tables("model"))
     top.done()
     if not models:
         raise IngotError(file, "has no [[model]]", "Add one: a name and a source")
     _refuse_clashes(file, models)
-    settings = Settings(config, models, cache, app, Path())
-    return Settings(config, models, cache, app, settings.find("eval/general.txt"))
+    return Settings(config, models, f"app:{app}" if app else cache, _find(config, "eval/general.txt"))
 
 
-def _recipes(config: Path) -> dict[str, Recipe]:
-    """The project's recipes, and the user's, which may replace them."""
-    files = [PROJECT_CONFIG / "recipes.toml"]
-    if (config / "recipes.toml").exists() and config.resolve() != PROJECT_CONFIG:
-        files.append(config / "recipes.toml")
-    found: dict[str, Recipe] = {}
-    for file in files:
-        for name, values in load(file).items():
-            found[name] = _recipe(name, Table(values, file, name))
-    return found
-
-
-def _recipe(name: str, table: Table) -> Recipe:
-    _check_name(table, "", name, _RESERVED_PRECISIONS)
-    target = table.take("target", str, "cpu")
-    gates = table.table("gates").numbers(GATES) or dict(DEFAULT_GATES)
-    passes, olive = table.maybe("passes", list), table.maybe("olive", str)
-    label = table.maybe("label", str)
-    table.done()
-    if (passes is None) == (olive is None):
-        raise table.error("", 'needs either passes = […] or olive = "workflow.json"', "Give one of them")
-    steps: dict[str, Any] = {"target": target} | ({"label": label} if label else {})
-    if olive is not None:
-        return Recipe(name, target, steps | {"olive": _workflow(table, olive)}, gates)
-    for number, step in enumerate(passes or [], 1):
-        if not isinstance(step, dict) or not isinstance(step.get("type"), str):
-            raise table.error(f"passes[{number}]", f'expected {{ type = "…", … }}, found {step!r}')
-    return Recipe(name, target, steps | {"passes": passes}, gates)
-
-
-def _workflow(table: Table, name: str) -> Any:
-    file = table.file.parent / name
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise table.error("olive", f"there is no file {file}", "Paths are relative to the TOML file's folder") from None
-    except ValueError as error:
-        raise IngotError(file, f"not JSON: {error}", "Mend it; it is an Olive workflow") from None
+def _find(config: Path, name: str) -> Path:
+    """A file of this configuration: the user's, or the project's own where the user has none."""
+    return config / name if (config / name).exists() else PROJECT_CONFIG / name
 
 
 def _model(table: Table, config: Path, recipes: Mapping[str, Recipe]) -> Model:
     name = table.take("name", str)
-    _check_name(table, "name", name, _RESERVED_MODELS)
+    check_name(table, "name", name, _RESERVED)
     table.where = f"model {name!r}"
     wanted = table.strings("precisions", ["int4", "int8", "fp16"])
     for precision in wanted:
@@ -260,17 +229,6 @@ def _file(table: Table, key: str, config: Path) -> Path | None:
     if not path.stat().st_size:
         raise table.error(key, f"{path} is empty", "Fill it, or leave the key out")
     return path
-
-
-def _check_name(table: Table, key: str, name: str, reserved: Iterable[str]) -> None:
-    lower = name.lower()
-    if not _NAME.fullmatch(name) or name.endswith(".") or len(name) > 80:
-        raise table.error(key, f"{name!r} is no name that Foundry and every file system take",
-                          "Use up to 80 letters, digits, '-', '_' and '.'; a letter or digit first, no '.' last")  # fmt: skip
-    if lower in reserved or lower.split(".")[0] in _WINDOWS_DEVICES:
-        raise table.error(key, f"{name!r} is reserved", "Choose another name")
-    if part := next((part for part in _RESERVED_PARTS if part in lower), None):
-        raise table.error(key, f"{name!r} contains {part!r}, by which Foundry tells devices", "Choose another name")
 
 
 def _refuse_clashes(file: Path, models: Iterable[Model]) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import json
-import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from scripts.engine import build, publish
 from scripts.engine.digests import Digests
+from scripts.engine.machine import temporary
 from scripts.engine.progress import Progress
 from scripts.engine.run import Limits
 from scripts.engine.sources import Sources
 from scripts.engine.state import State
 from scripts.engine.step import Step, World
+
+S = TypeVar("S")
 
 #: Every step of this process by task name, for the doit hooks.
 STEPS: dict[str, Step] = {}
@@ -55,6 +55,7 @@ class Engine:
         observed: Mapping[str, Any] | None = None, scratch: Mapping[str, Any] | None = None,
         world: World | None = None, alone: bool = False, limits: Limits | None = None,
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
+        reads: Iterable[Step] = (),
     ) -> Step:  # fmt: skip
         """Declare `python -m scripts.<stage> <verb>`, whose flags are the names below.
 
@@ -68,18 +69,27 @@ class Engine:
         world       for a result that claims something of the world outside `build/`
         alone       it measures: nothing else of Ingot may run meanwhile, on the whole machine
         undo        for `doit clean`: a command that takes back what the result did outside `build/`
+        reads       steps whose outputs it finds by itself, below a scratch folder; they may have stopped
         shows       a text file in the output folder that is printed at the end of a run
         """
         made = Step(
             self, name, stage, verb, output, inputs, verdicts or {}, parameters or {}, observed or {}, tools,
-            scratch or {}, world, alone, limits or Limits(), undo, shows,
+            scratch or {}, world, alone, limits or Limits(), undo, shows, tuple(reads),
         )  # fmt: skip
         STEPS[name] = made
         return made
 
-    def each(self, subjects: Iterable[Any]) -> Callable[[Callable[[Any], Step]], StepsOf]:
+    def each(self, subjects: Iterable[S]) -> Callable[[Callable[[S]]], StepsOf[S]]:
         """Decorator: a function from one subject to its step becomes the task group of that function's name."""
         return lambda function: StepsOf(function, tuple(subjects))
+
+    @staticmethod
+    def once(function: Callable[[], Step]) -> Callable[[], Step]:
+        """Decorator: a function that makes one step becomes the task of its name."""
+        made = functools.cache(function)
+        doc = (function.__doc__ or "").strip()
+        made.create_doit_tasks = functools.wraps(function)(lambda: task(made(), doc))  # type: ignore[attr-defined]
+        return made
 
     def start(self) -> None:
         """Before the first step that runs: sweep what dead builds left."""
@@ -94,8 +104,7 @@ class Engine:
         """Steps that measure run alone, whatever `-n`, also across builds on this machine; others run together."""
         from filelock import ReadWriteLock  # only when something runs
 
-        safe = re.sub(r"\W", "_", getpass.getuser())
-        lock = ReadWriteLock(Path(tempfile.gettempdir()) / f"ingot-{safe}-measuring.lock", is_singleton=False)
+        lock = ReadWriteLock(temporary("measuring.lock"), is_singleton=False)
         with lock.write_lock() if step.alone else lock.read_lock():
             yield
 
@@ -118,28 +127,24 @@ class Engine:
         self.state.rows("insert or replace into costs values (?, ?, ?)", name, seconds, peak_rss)
 
 
-class StepsOf:
+class StepsOf(Generic[S]):
     """A task group of doit: one function, called once for each subject."""
 
-    def __init__(self, function: Callable[[Any], Step], subjects: tuple[Any, ...]) -> None:
-        self._function = functools.cache(function)
+    def __init__(self, function: Callable[[S]], subjects: tuple[S, ...]) -> None:
+        self._make: Callable[[S], Step] = functools.cache(function)
         self._subjects = subjects
         self._name, self._doc = function.__name__, (function.__doc__ or "").strip()
-        functools.update_wrapper(self, function)
+        # doit calls this, and orders tasks by the line on which the wrapped function stands.
+        self.create_doit_tasks: Callable[[], Iterator[dict[str, Any]]] = functools.wraps(function)(self._tasks)
 
-    def __call__(self, subject: Any) -> Step:
+    def __call__(self, subject: S) -> Step:
         """The step of one subject."""
-        return self._function(subject)
+        return self._make(subject)
 
-    def all(self) -> list[Step]:
-        """The steps of all subjects."""
-        return [self(subject) for subject in self._subjects]
-
-    def create_doit_tasks(self) -> Iterator[dict[str, Any]]:
-        """What doit calls in `dodo.py`."""
+    def _tasks(self) -> Iterator[dict[str, Any]]:
         yield {"basename": self._name, "name": None, "doc": self._doc}
-        for step in self.all():
-            yield task(step, self._doc)
+        for subject in self._subjects:
+            yield task(self(subject), self._doc)
 
 
 def task(step: Step, doc: str) -> dict[str, Any]:

@@ -6,20 +6,33 @@ For steps, keys decide and manifests remember; doit is told that its own records
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from doit.dependency import FileChangedChecker
+from doit.exceptions import InvalidDodoFile
 
 from scripts.engine.digests import Digests
 from scripts.engine.engine import STEPS
+from scripts.engine.errors import IngotError
 from scripts.engine.state import State
 
 #: What doit finds as the recorded state of a step's dependency.
 _KEY_DECIDES = "key decides"
 _opened: dict[str, State] = {}
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """In `dodo.py`: a mistake in the configuration is one line and exit code 3, not a traceback."""
+    try:
+        yield
+    except IngotError as error:
+        raise InvalidDodoFile(str(error)) from None
 
 
 class Checker(FileChangedChecker):  # type: ignore[misc]

@@ -33,7 +33,7 @@ STOPPING = ("refused", "skipped", "failed")
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a step is not current: the kind of change, what it concerns, the old and the new value where there are any."""
+    """Why a step is not current: the kind of change, what it concerns, old and new value where there are any."""
 
     kind: str
     what: str
@@ -47,7 +47,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Look:
-    """What stands under an output's name: `outcome` is a digest of it, `reasons` say why it is stale (none: current)."""
+    """What stands under an output's name: `outcome`, a digest of it; `reasons`, why it is stale (none: current)."""
 
     outcome: str
     reasons: tuple[Reason, ...] = ()
@@ -81,6 +81,7 @@ class Step:
     limits: Limits
     undo: Callable[[Mapping[str, Any]], Sequence[str]] | None
     shows: str | None
+    reads: tuple[Step, ...] = ()
     last: str = ""
     _look: Look | None = field(default=None, repr=False)
 
@@ -108,15 +109,17 @@ class Step:
 
     def upstream(self) -> list[Step]:
         """The steps whose outputs this one reads."""
-        return [item for _, item in flat({**self.inputs, **self.verdicts}) if isinstance(item, Step)]
+        return [item for _, item in self._read_by_key() if isinstance(item, Step)]
+
+    def _read_by_key(self) -> list[tuple[str, Any]]:
+        return [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
 
     def ingredients(self) -> dict[str, Any]:
         """All that the key is made of. Raises `IngotError` where an input of the user's is not there."""
         return {
             "step": f"{self.stage} {self.verb}",
             "inputs": {
-                f"{name}[{number}]": self._digest(name, item)
-                for number, (name, item) in enumerate(flat({**self.inputs, **self.verdicts}))
+                f"{name}[{number}]": self._digest(name, item) for number, (name, item) in enumerate(self._read_by_key())
             },
             "parameters": dict(self.parameters),
             "observed": dict(self.observed),
@@ -254,12 +257,8 @@ class Step:
         """The child's command line: inputs, parameters and scratch folders as flags."""
         words = [sys.executable, "-m", f"scripts.{self.stage}", self.verb]
         for name, item in flat({**self.inputs, **self.verdicts, **self.parameters, **self.scratch}):
-            if isinstance(item, Step):
-                item = item.marker if item.marker.exists() else item.output
-            words += [
-                f"--{name}",
-                item if isinstance(item, str) else str(item) if isinstance(item, Path) else json.dumps(item),
-            ]
+            value = item.output if isinstance(item, Step) else item
+            words += [f"--{name}", str(value) if isinstance(value, str | Path) else json.dumps(value)]
         return [*words, "--output", str(out)]
 
     def verdict(self) -> str | None:

@@ -1,0 +1,195 @@
+"""From fine-tuned weights to an answering model in Foundry Local: the whole pipeline, in the order of the data.
+
+    models.toml ─► checkpoint ─► export ─► quantize ─► package ─► deploy ─► verify ─┐
+                       │            │          │          │                         ├─► report
+                       └─► reference ─► quality ┘  domain ─┴─► recommend    bench ──┘
+
+This file only declares which step needs what; `scripts/<stage>` does the work and `scripts/engine` decides what is
+stale. A *variant* is a model in one precision (`triage-int4`), or the float export itself (`triage`): that is packaged
+and questioned like any other, as the measure of what quantising cost, but never deployed.
+
+    doit                            everything up to the report         doit list       the tasks of this file
+    doit quantize:triage-int4       one step, and what it needs         doit clean      remove what was built
+    doit config=DIR build=DIR …     another configuration, another output folder
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from doit import get_var
+
+from scripts.engine.engine import Engine
+from scripts.engine.hooks import Checker, user_errors
+from scripts.engine.machine import fingerprint
+from scripts.engine.step import Step
+from scripts.foundry.world import DEPLOYED, undeploy
+from scripts.settings import Model, Variant, read
+
+BUILD, CONFIG = Path(get_var("build", "build")).absolute(), Path(get_var("config", "config")).absolute()
+with user_errors():
+    SETTINGS = read(CONFIG)
+INGOT = Engine(BUILD, online_stages=["checkpoint"])
+DOIT_CONFIG = {
+    "default_tasks": ["report"], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
+    "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2,
+}  # fmt: skip
+
+MODELS = SETTINGS.models
+CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path, "app:NAME" or "auto"
+#: The distributions that can change what a stage makes; a new version of another one rebuilds nothing.
+TORCH = ("torch", "transformers", "safetensors")
+OLIVE = ("olive-ai", "onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
+GENAI = ("onnxruntime-genai", "onnxruntime")
+FOUNDRY = ("foundry-local-sdk", "onnxruntime-genai-core", "onnxruntime")
+
+VARIANTS = [variant for model in MODELS for variant in model.variants]
+PRECISIONS = [variant for variant in VARIANTS if variant.recipe]
+
+
+def folder(variant: Variant) -> Path:
+    """Where all that is made of a variant stands."""
+    return BUILD / variant.model.name / variant.precision
+
+
+@INGOT.each(MODELS)
+def checkpoint(model: Model) -> Step:
+    """Merge weights and adapters into one checkpoint"""
+    source = model.source
+    return INGOT.step(
+        f"checkpoint:{model.name}", BUILD / model.name / "checkpoint", stage="checkpoint", verb="build",
+        inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters)},
+        parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None},
+        scratch={"downloads": BUILD / "downloads"}, tools=(*TORCH, "peft", "gguf"),
+    )  # fmt: skip
+
+
+@INGOT.each(MODELS)
+def reference(model: Model) -> Step:
+    """Record the checkpoint's log-probabilities on the evaluation texts: the truth"""
+    return INGOT.step(
+        f"reference:{model.name}", BUILD / model.name / "reference", stage="quality", verb="reference",
+        inputs={"checkpoint": checkpoint(model), "text": (SETTINGS.general_text, model.text)}, tools=TORCH,
+    )  # fmt: skip
+
+
+@INGOT.each(MODELS)
+def export(model: Model) -> Step:
+    """Export the checkpoint to float ONNX through Olive"""
+    return INGOT.step(
+        f"export:{model.name}", BUILD / model.name / "export", stage="convert", verb="export",
+        inputs={"checkpoint": checkpoint(model)}, tools=OLIVE,
+    )  # fmt: skip
+
+
+@INGOT.each(PRECISIONS)
+def quantize(variant: Variant) -> Step:
+    """Make the ONNX folder of one precision, by the Olive passes of its recipe"""
+    assert variant.recipe
+    return INGOT.step(
+        f"quantize:{variant.name}", folder(variant) / "onnx", stage="convert", verb="quantize",
+        inputs={"export": export(variant.model),
+                "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint else None},
+        parameters={"recipe": variant.recipe.steps}, tools=OLIVE,
+    )  # fmt: skip
+
+
+def onnx(variant: Variant) -> Step:
+    """The step that makes a variant's ONNX folder."""
+    return quantize(variant) if variant.recipe else export(variant.model)
+
+
+@INGOT.each(VARIANTS)
+def quality(variant: Variant) -> Step:
+    """Compare: the export with the checkpoint, a precision with the export (KL, top-1, perplexity)"""
+    return INGOT.step(
+        f"quality:{variant.name}", folder(variant) / "quality.json", stage="quality", verb="compare",
+        inputs={"onnx": onnx(variant), "reference": reference(variant.model),
+                "export": export(variant.model) if variant.recipe else None},
+        parameters={"gates": variant.quality_gates}, tools=GENAI,
+    )  # fmt: skip
+
+
+@INGOT.each(VARIANTS)
+def package(variant: Variant) -> Step:
+    """Put together what Foundry gets: weights, settings, chat template"""
+    model = variant.model
+    return INGOT.step(
+        f"package:{variant.name}", folder(variant) / "package", stage="package", verb="build",
+        inputs={"onnx": onnx(variant), "checkpoint": checkpoint(model)},
+        parameters={"model-id": variant.model_id, "precision": variant.precision or "float", "description": model.description,
+                    "version": model.version, "license": model.license, "sampling": model.sampling,
+                    "context-length": model.context_length},
+        tools=("onnxruntime-genai", "transformers", "tokenizers"),
+    )  # fmt: skip
+
+
+@INGOT.each([variant for variant in VARIANTS if variant.model.cases])
+def domain(variant: Variant) -> Step:
+    """Score the model's own job in the Foundry runtime, against the float export"""
+    baseline = domain(variant.model.float) if variant.recipe else None
+    return INGOT.step(
+        f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
+        inputs={"package": package(variant), "cases": variant.model.cases, "schema": variant.model.schema,
+                "baseline": baseline},
+        parameters={"gates": variant.domain_gates}, tools=FOUNDRY,
+    )  # fmt: skip
+
+
+@INGOT.each(PRECISIONS)
+def bench(variant: Variant) -> Step:
+    """Measure response time, throughput, memory and CPU of the serving process"""
+    return INGOT.step(
+        f"bench:{variant.name}", folder(variant) / "bench.json", stage="bench", verb="quick",
+        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, tools=FOUNDRY, alone=True,
+    )  # fmt: skip
+
+
+@INGOT.each(MODELS)
+def recommend(model: Model) -> Step:
+    """Choose the first precision, in the order of models.toml, that passes its gates"""
+    return INGOT.step(
+        f"recommend:{model.name}", BUILD / model.name / "recommend.json", stage="quality", verb="recommend", inputs={},
+        verdicts={"export-quality": quality(model.float), "quality": tuple(map(quality, model.precisions)),
+                  "domain": tuple(map(domain, model.precisions)) if model.cases else None},
+        parameters={"precisions": [variant.precision for variant in model.precisions]}, tools=(),
+    )  # fmt: skip
+
+
+@INGOT.each(PRECISIONS)
+def deploy(variant: Variant) -> Step:
+    """Bring the package into the Foundry cache and register it, or record why not"""
+    return INGOT.step(
+        f"deploy:{variant.name}", folder(variant) / "deploy.json", stage="foundry", verb="deploy",
+        inputs={"package": package(variant), "recommendation": recommend(variant.model)},
+        parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy,
+                    "cache": CACHE},
+        tools=FOUNDRY, world=DEPLOYED, undo=undeploy(BUILD),
+    )  # fmt: skip
+
+
+@INGOT.each(PRECISIONS)
+def verify(variant: Variant) -> Step:
+    """Ask the deployed model, in a fresh process of the real runtime"""
+    model = variant.model
+    return INGOT.step(
+        f"verify:{variant.name}", folder(variant) / "verify.json", stage="foundry", verb="verify",
+        inputs={"package": package(variant), "deployed": deploy(variant), "cases": model.cases, "schema": model.schema,
+                "domain": domain(variant) if model.cases else None},
+        tools=FOUNDRY,
+    )  # fmt: skip
+
+
+@INGOT.once
+def report() -> Step:
+    """Render every result as report.json, report.md and a table"""
+    judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
+    asked = [domain(variant) for variant in VARIANTS if variant.model.cases]
+    chosen = [recommend(model) for model in MODELS]
+    seen = [kind(variant) for variant in PRECISIONS for kind in (bench, deploy, verify)]
+    return INGOT.step(
+        "report", BUILD / "report", stage="report", verb="render", inputs={}, reads=(*judged, *asked, *chosen, *seen),
+        parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions]}
+                               for model in MODELS]},
+        scratch={"build": BUILD}, tools=(), shows="table.txt",
+    )  # fmt: skip

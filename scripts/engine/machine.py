@@ -1,0 +1,41 @@
+"""Which machine this is, as far as measurements depend on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's name as its maker writes it, where the system tells."""
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith(("model name", "Model")):
+                    return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def fingerprint() -> dict[str, object]:
+    """Processor, logical cores, memory in GiB, operating system: what makes two measurements comparable."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def temporary(name: str) -> Path:
+    """A file for all builds of this user on this machine."""
+    import getpass
+    import re
+    import tempfile
+
+    return Path(tempfile.gettempdir()) / f"ingot-{re.sub(r'[^A-Za-z0-9]', '_', getpass.getuser())}-{name}"
