@@ -45,7 +45,7 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
         except REFUSALS as error:
             skipped[name] = _line(error)
             continue
-        truth = list(tokenizer.encode(text, add_special_tokens=False))
+        truth = list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
         _same(name, messages, (text, truth), runtime, tokenizer, label)
         compared += 1
     if compared < MINIMUM:
