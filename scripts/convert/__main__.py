@@ -1,0 +1,43 @@
+"""`python -m scripts.convert`: a checkpoint to float ONNX, and float ONNX to a precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scripts.engine import stage
+
+app = stage.program("Convert a checkpoint to ONNX GenAI folders, one per precision.")
+
+Output = Annotated[Path, typer.Option(help="the folder to write; must not exist")]
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Option(help="a Hugging Face checkpoint folder")],
+    output: Output,
+    provider: Annotated[str, typer.Option(help="the execution provider to build for")] = "cpu",
+) -> None:
+    """Checkpoint → float ONNX GenAI folder."""
+    from scripts.convert import export as job
+
+    job.export(checkpoint, output, provider)
+
+
+@app.command()
+def quantize(
+    export: Annotated[Path, typer.Option(help="a folder that `export` made")],
+    recipe: Annotated[Any, typer.Option(parser=stage.parse_json, help="a table of recipes.toml, as JSON")],
+    output: Output,
+    checkpoint: Annotated[Path | None, typer.Option(help="for recipes that start from the checkpoint")] = None,
+) -> None:
+    """Float ONNX GenAI folder → one precision."""
+    from scripts.convert import quantize as job
+
+    job.quantize(export, recipe, output, checkpoint)
+
+
+if __name__ == "__main__":
+    stage.main(app)

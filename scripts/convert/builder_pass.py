@@ -1,0 +1,120 @@
+"""The Olive pass `ModelBuilder` on ONNX Runtime GenAI's builder 0.18, where Olive 0.13's own no longer runs.
+
+Olive 0.13.0 imports `onnxruntime_genai.models.quantized_model`, which 0.18 has no more, and calls `create_model`
+without the preparation that 0.18 demands; drop this module when Olive's own pass supports genai ≥0.18. Registered under
+Olive's name, it runs users' workflows unmodified. Unlike both, it ignores nothing: `quantization_config` is honoured,
+`int4_*` names become 0.18's, an unknown option is an error.
+
+Importing this module imports Olive; the builder is imported when the pass runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from olive.model import HfModelHandler, ONNXModelHandler
+from olive.model.utils import resolve_onnx_path
+from olive.passes import Pass
+from olive.passes.olive_pass import PassConfigParam
+
+from scripts.convert import options
+from scripts.convert.options import BUILDER_018, QUANTIZATION, check_known
+from scripts.convert.passes import parameters
+from scripts.engine.errors import IngotError
+from scripts.engine.files import read_json, write_json
+
+_PROVIDERS = {provider: name for name, (_, provider) in options.TARGETS.items()}
+
+
+class ModelBuilder(Pass):  # type: ignore[misc]
+    """Builds an ONNX GenAI folder from a Hugging Face checkpoint."""
+
+    @classmethod
+    def _default_config(cls, accelerator_spec: Any) -> dict[str, PassConfigParam]:  # noqa: ARG003
+        return parameters(options.MODEL_BUILDER)
+
+    @staticmethod
+    def is_accelerator_agnostic(accelerator_spec: Any) -> bool:  # noqa: ARG004
+        return False
+
+    def _run_for_config(self, model: Any, config: Any, output_model_path: str) -> ONNXModelHandler:
+        if not isinstance(model, HfModelHandler):
+            raise IngotError("pass ModelBuilder", "its input is not a Hugging Face checkpoint", "Make it the first pass")
+        given = {key: value for key, value in config.model_dump().items() if value is not None}
+        if given.pop("metadata_only", False):
+            raise IngotError("pass ModelBuilder: metadata_only", "makes no model", "Leave it out")
+        precision, search = given.pop("precision"), given.pop("search", {})
+        target = _PROVIDERS.get(self.accelerator_spec.execution_provider, "cpu")
+        if precision in ("fp16", "bf16") and target == "cpu":
+            found = f"{precision} on CPU gives a model that fails at its second forward pass"
+            raise IngotError("pass ModelBuilder: precision", found, "Use the recipe fp16 (stored in fp16), or fp32")
+        folder = Path(resolve_onnx_path(output_model_path)).parent
+        build(Path(model.model_name_or_path), folder, precision, target, translate(given, precision))
+        if search:
+            settings = read_json(folder / "genai_config.json")
+            settings["search"] |= search
+            write_json(folder / "genai_config.json", settings)
+        found_files = sorted(folder.glob("*.onnx"))
+        if len(found_files) != 1:
+            found = f"built {len(found_files)} models: {', '.join(path.name for path in found_files)}"
+            raise IngotError("pass ModelBuilder", found, "Only single text models are supported")
+        onnx_file = found_files[0]
+        beside = {onnx_file.name, f"{onnx_file.name}.data"}
+        extra = sorted(str(path) for path in folder.iterdir() if path.name not in beside)
+        return ONNXModelHandler(
+            str(folder), onnx_file_name=onnx_file.name, model_attributes={"additional_files": extra}
+        )
+
+
+def translate(given: dict[str, Any], precision: str) -> dict[str, Any]:
+    """A workflow's options as builder 0.18's. Raises `IngotError` for what 0.18 would silently ignore, or for two
+    options that contradict each other.
+    """
+    quantization, extra = given.pop("quantization_config", {}), given.pop("extra_options", {})
+    subject = "pass ModelBuilder"
+    check_known(f"{subject}: quantization_config", "quantization_config", quantization, QUANTIZATION)
+    if quantization and precision not in ("int4", "int8"):
+        raise IngotError(f"{subject}: quantization_config", f"precision {precision} quantises nothing", "Drop one")
+    extra = {key.removeprefix("int4_"): value for key, value in extra.items()}
+    check_known(f"{subject}: extra_options", "builder 0.18", extra, BUILDER_018)
+    found: dict[str, Any] = {}
+    for source in (
+        {QUANTIZATION[key]: value for key, value in quantization.items()},
+        {key.removeprefix("int4_"): value for key, value in given.items()},
+        extra,
+    ):
+        for key, value in source.items():
+            if key in found and found[key] != value:
+                raise IngotError(f"{subject}: {key}", f"said twice: {found[key]!r} and {value!r}", "Say it once")
+            found[key] = value
+    # The default algorithm names its tensors otherwise than the tied embedding expects (asymmetric, or with a head of
+    # its own width): the model builds and does not load. RTN is the same rounding under the expected names.
+    if "algo_config" not in found and (found.get("is_symmetric") is False or "matmul_mixed_precision" in found):
+        found["algo_config"] = "rtn"
+    return found
+
+
+def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: dict[str, Any]) -> None:
+    """Run builder 0.18: `checkpoint` → ONNX GenAI files in `folder`. `extra` are its options, each with its own type."""
+    from onnxruntime_genai.models import builder
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # No token is asked for: nothing is fetched, and the builder wants one for every folder otherwise.
+    words = [f"{key}={_word(key, value)}" for key, value in sorted({**extra, "hf_token": False}.items())]
+    with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
+        prepared = builder.parse_extra_options(None, str(checkpoint), str(folder), precision, target, cache, words)
+        builder.create_model(None, str(checkpoint), str(folder), precision, target, cache, **prepared)
+    del prepared
+    gc.collect()  # the builder's model refers to itself, and would keep the checkpoint mapped until some later collection
+
+
+def _word(key: str, value: Any) -> str:
+    """A value in the builder's KEY=VALUE syntax."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ("/" if key == "op_types_to_quantize" else ",").join(value)
+    return str(value)

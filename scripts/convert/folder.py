@@ -1,0 +1,48 @@
+"""The shape of what this stage makes: model.onnx, model.onnx.data, genai_config.json, the tokenizer's files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from scripts.engine.files import read_json, write_json
+
+
+def collect(made: Path, output: Path) -> None:
+    """Move the model in `made` (Olive's output folder) to the new folder `output`, under the names that we promise.
+
+    Weights kept inside the graph or in files of other names are written again, one at a time, into model.onnx.data.
+    """
+    from scripts.convert.graph import DATA, MODEL, Graph, Writer
+
+    output.mkdir(parents=True)
+    (source,) = sorted(made.glob("*.onnx"))
+    graph = Graph(source)
+    files = {
+        entry.value
+        for tensor in graph.initializers.values()
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    taken = {source.name, *files}
+    if source.name == MODEL and files == {DATA}:
+        for name in taken:
+            shutil.move(made / name, output / name)
+    else:
+        with Writer(output) as writer:
+            writer.finish(graph, list(graph.graph.node))
+    for path in sorted(made.iterdir()):
+        if path.name not in taken and path.exists():
+            shutil.move(path, output / path.name)
+    settings_file = output / "genai_config.json"
+    if source.name != MODEL and settings_file.exists():
+        settings = read_json(settings_file)
+        settings["model"]["decoder"]["filename"] = MODEL
+        write_json(settings_file, settings)
+
+
+def add_generation_settings(checkpoint: Path, output: Path) -> None:
+    """Carry generation_config.json along, where the checkpoint has one: the builder reads it but does not copy it."""
+    source = checkpoint / "generation_config.json"
+    if source.exists() and not (output / source.name).exists():
+        shutil.copyfile(source, output / source.name)

@@ -1,0 +1,64 @@
+"""Olive passes of ours on the float ONNX export; a recipe names them beside Olive's own.
+
+Importing this module imports Olive (seconds): only Olive does it, by the package configuration of `options.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from olive.model import ONNXModelHandler
+from olive.model.utils import resolve_onnx_path
+from olive.passes import Pass
+from olive.passes.olive_pass import PassConfigParam
+
+from scripts.convert import float16, options, weightonly
+from scripts.convert.blockwise import Scheme
+
+
+def parameters(spec: dict[str, options.Option]) -> dict[str, PassConfigParam]:
+    """Our option table in Olive's words."""
+    return {
+        name: PassConfigParam(
+            type_=list[str] if option.kind is list else dict[str, Any] if option.kind is dict else option.kind,
+            default_value=option.default,
+            required=option.required,
+            description=option.help,
+        )
+        for name, option in spec.items()
+    }
+
+
+class StoreFloat16(Pass):  # type: ignore[misc]
+    """Stores matrices as float16; the graph computes in float32 as before (see `float16.py`)."""
+
+    @classmethod
+    def _default_config(cls, accelerator_spec: Any) -> dict[str, PassConfigParam]:  # noqa: ARG003
+        return {}
+
+    def _run_for_config(self, model: ONNXModelHandler, config: Any, output_model_path: str) -> ONNXModelHandler:  # noqa: ARG002
+        path = float16.store(Path(model.model_path), Path(resolve_onnx_path(output_model_path)).parent)
+        return ONNXModelHandler(str(path.parent), onnx_file_name=path.name)
+
+
+class WeightOnlyQuantization(Pass):  # type: ignore[misc]
+    """Quantises matrices and the embedding in blocks (see `weightonly.py`)."""
+
+    @classmethod
+    def _default_config(cls, accelerator_spec: Any) -> dict[str, PassConfigParam]:  # noqa: ARG003
+        return parameters(options.WEIGHT_ONLY)
+
+    def _run_for_config(self, model: ONNXModelHandler, config: Any, output_model_path: str) -> ONNXModelHandler:
+        plan = weightonly.Plan(
+            body=Scheme(config.bits, config.block_size, config.symmetric, config.algorithm),
+            head=Scheme(config.head_bits, config.block_size, config.symmetric, config.algorithm),
+            accuracy_level=config.accuracy_level,
+            embedding=config.quantize_embedding,
+            half_scales=config.half_scales,
+            eight_bit_nodes=tuple(config.eight_bit_nodes),
+            float_nodes=tuple(config.float_nodes),
+        )
+        folder = Path(resolve_onnx_path(output_model_path)).parent
+        path = weightonly.quantize(Path(model.model_path), folder, plan, lambda line: print(line, flush=True))
+        return ONNXModelHandler(str(path.parent), onnx_file_name=path.name)

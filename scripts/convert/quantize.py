@@ -1,0 +1,69 @@
+"""Float ONNX export → one precision, as its recipe says: Olive passes on the export, or a workflow from the checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from scripts.convert import olive, options, preflight
+from scripts.convert.check import check
+from scripts.convert.folder import add_generation_settings, collect
+from scripts.engine.errors import IngotError
+
+_KEYS = ("target", "label", "passes", "olive")
+
+
+def quantize(export: Path, recipe: Any, output: Path, checkpoint: Path | None = None) -> None:
+    """Write the folder `output`. `checkpoint` is needed where the recipe is a workflow that starts from it.
+
+    Raises `IngotError` for a recipe with a mistake, a workflow that ends without a model, and a model that does not load
+    and generate.
+    """
+    target, workflow = plan(export, recipe, checkpoint)
+    if label := recipe.get("label"):
+        print(f"quantize: {label}", flush=True)
+    if target != "cpu":
+        print(f"quantize: for {target}, which is untested on this machine", flush=True)
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=output.parent) as scratch:
+        collect(olive.run(workflow, Path(scratch)), output)
+    if checkpoint is not None:
+        add_generation_settings(checkpoint, output)
+    check(output, target)
+
+
+def plan(export: Path, recipe: Any, checkpoint: Path | None) -> tuple[str, dict[str, Any]]:
+    """The execution provider and the whole Olive workflow of a recipe, checked as far as that is cheap."""
+    if not isinstance(recipe, dict) or ("passes" in recipe) == ("olive" in recipe):
+        raise IngotError("recipe", "needs either passes or olive", "Give one of them")
+    options.check_known("recipe", "a recipe", recipe, _KEYS)
+    target = options.check_target(recipe.get("target", "cpu"))
+    if "olive" in recipe:
+        return target, _from_workflow(recipe["olive"], target, export, checkpoint)
+    steps = recipe["passes"]
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        raise IngotError("recipe: passes", f"expected a list of tables, found {steps!r}", 'Give [{ type = "…" }]')
+    passes = {}
+    for number, step in enumerate(steps, 1):
+        given = {key: value for key, value in step.items() if key != "type"}
+        passes[f"{number}"] = {"type": step.get("type"), "config": given}
+    preflight.onnx(export)
+    workflow = {"input_model": olive.from_onnx(export), **olive.systems(target), "passes": passes}
+    olive.check(workflow)
+    return target, workflow
+
+
+def _from_workflow(given: Any, target: str, export: Path, checkpoint: Path | None) -> dict[str, Any]:
+    kind = given.get("input_model", {}).get("type", "HfModel") if isinstance(given, dict) else "HfModel"
+    if str(kind).lower() == "onnxmodel":
+        preflight.onnx(export)
+        workflow = olive.adopt(given, olive.from_onnx(export))
+    elif checkpoint is None:
+        raise IngotError("recipe: olive", "starts from the checkpoint, and none was given", "Give --checkpoint")
+    else:
+        preflight.checkpoint(checkpoint)
+        workflow = olive.adopt(given, olive.from_checkpoint(checkpoint))
+    if "systems" not in workflow:
+        workflow |= olive.systems(target)
+    olive.check(workflow, "recipe: olive")
+    return workflow
