@@ -117,9 +117,9 @@ def package(variant: Variant) -> Step:
     return INGOT.step(
         f"package:{variant.name}", folder(variant) / "package", stage="package", verb="build",
         inputs={"onnx": onnx(variant), "checkpoint": checkpoint(model)},
-        parameters={"model-id": variant.model_id, "precision": variant.precision or "float", "description": model.description,
-                    "version": model.version, "license": model.license, "sampling": model.sampling,
-                    "context-length": model.context_length},
+        parameters={"model-id": variant.model_id, "precision": variant.precision or "float",
+                    "description": model.description, "version": model.version, "license": model.license,
+                    "sampling": model.sampling, "context-length": model.context_length},
         tools=("onnxruntime-genai", "transformers", "tokenizers"),
     )  # fmt: skip
 

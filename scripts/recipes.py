@@ -105,7 +105,7 @@ def check_name(table: Table, key: str, name: str, reserved: Iterable[str]) -> No
     lower = name.lower()
     if not _NAME.fullmatch(name) or name.endswith(".") or len(name) > 80:
         raise table.error(key, f"{name!r} is no name that Foundry and every file system take",
-                          "Use up to 80 letters, digits, '-', '_' and '.'; a letter or digit first, no '.' last")  # fmt: skip
+                          "Use up to 80 letters, digits, - _ . only; a letter or digit first")  # fmt: skip
     if lower in reserved or lower.split(".")[0] in _WINDOWS_DEVICES:
         raise table.error(key, f"{name!r} is reserved", "Choose another name")
     if part := next((part for part in _DEVICE_PARTS if part in lower), None):

@@ -42,11 +42,10 @@ def _execute(step: Step) -> None:
     if reasons := _blocked(step):
         return _mark(step, "skipped", reasons, key=key)
     # Another build may have been here, or what failed before came right again: the output is of this key already.
-    if step.name not in step.engine.forced and not step.look_closely(key, ingredients).reasons:
+    if not step.engine.force_all and not step.look_closely(key, ingredients).reasons:
         step.marker.unlink(missing_ok=True)
         step.last = "kept"
         return None
-    step.engine.forced.discard(step.name)
     return _build(step, key)
 
 

@@ -21,7 +21,8 @@ from scripts.engine.step import Step, World
 
 S = TypeVar("S")
 
-#: Every step of this process by task name, for the doit hooks.
+#: For the doit hooks: the engines of this process, and its steps by task name.
+ENGINES: list[Engine] = []
 STEPS: dict[str, Step] = {}
 
 #: No stage may call home, whatever its libraries would like to do; only the checkpoint stage may fetch weights.
@@ -35,19 +36,23 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 class Engine:
     """Opens `build/state.db`; makes steps; lends locks, digests, sources and progress to them."""
 
-    def __init__(self, folder: Path, *, online_stages: Sequence[str] = ()) -> None:
+    #: `doit -a`: steps run although they are current.
+    force_all = False
+
+    def __init__(self, folder: Path, *, package: str = "scripts", online_stages: Sequence[str] = ()) -> None:
+        self.package = package
         self.build = folder.absolute()
         self.state = State(self.build / "state.db")
         self.digests = Digests(self.state)
-        self.sources = Sources(self.state)
+        self.sources = Sources(self.state, package)
         self.progress = Progress()
-        self.forced: set[str] = set()
         self.failed: list[str] = []
         self._online = set(online_stages)
         self._started = threading.Lock()
         self._swept = False
         rows = self.state.rows("select step, value from receipts")
         self.receipts: dict[str, Any] = {step: json.loads(value) for step, value in rows}
+        ENGINES.append(self)
 
     def step(
         self, name: str, output: Path, *, stage: str, verb: str, inputs: Mapping[str, Any], tools: Sequence[str],
@@ -79,7 +84,7 @@ class Engine:
         STEPS[name] = made
         return made
 
-    def each(self, subjects: Iterable[S]) -> Callable[[Callable[[S]]], StepsOf[S]]:
+    def each(self, subjects: Iterable[S]) -> Callable[[Callable[[S], Step]], StepsOf[S]]:
         """Decorator: a function from one subject to its step becomes the task group of that function's name."""
         return lambda function: StepsOf(function, tuple(subjects))
 
@@ -130,12 +135,16 @@ class Engine:
 class StepsOf(Generic[S]):
     """A task group of doit: one function, called once for each subject."""
 
-    def __init__(self, function: Callable[[S]], subjects: tuple[S, ...]) -> None:
+    def __init__(self, function: Callable[[S], Step], subjects: tuple[S, ...]) -> None:
         self._make: Callable[[S], Step] = functools.cache(function)
         self._subjects = subjects
         self._name, self._doc = function.__name__, (function.__doc__ or "").strip()
-        # doit calls this, and orders tasks by the line on which the wrapped function stands.
-        self.create_doit_tasks: Callable[[], Iterator[dict[str, Any]]] = functools.wraps(function)(self._tasks)
+
+        @functools.wraps(function)  # doit orders tasks by the line on which the wrapped function stands
+        def create() -> Iterator[dict[str, Any]]:
+            yield from self._tasks()
+
+        self.create_doit_tasks = create
 
     def __call__(self, subject: S) -> Step:
         """The step of one subject."""

@@ -17,13 +17,12 @@ from doit.dependency import FileChangedChecker
 from doit.exceptions import InvalidDodoFile
 
 from scripts.engine.digests import Digests
-from scripts.engine.engine import STEPS
+from scripts.engine.engine import ENGINES, STEPS
 from scripts.engine.errors import IngotError
 from scripts.engine.state import State
 
 #: What doit finds as the recorded state of a step's dependency.
 _KEY_DECIDES = "key decides"
-_opened: dict[str, State] = {}
 
 
 @contextlib.contextmanager
@@ -57,7 +56,7 @@ class Checker(FileChangedChecker):  # type: ignore[misc]
         """What to record of a dependency: its digest; "absent" where a step made nothing."""
         del current_state
         if self._digests is None:
-            self._digests = next(iter(STEPS.values())).engine.digests if STEPS else Digests(State(Path(":memory:")))
+            self._digests = ENGINES[0].digests if ENGINES else Digests(State(Path(":memory:")))
         try:
             return self._digests.of(dep, status)
         except FileNotFoundError:
@@ -77,8 +76,7 @@ class Backend:
     def __init__(self, name: str, codec: object, module_name: str | None = None) -> None:
         del codec, module_name
         self.name = name
-        engines = [step.engine for step in STEPS.values()]
-        self._state = engines[0].state if engines else _opened.setdefault(name, State(Path(name)))
+        self._state = ENGINES[0].state if ENGINES else State(Path(name))
         self._known: dict[tuple[str, str], Any] = {
             (task, field): json.loads(value) for task, field, value in self._state.rows("select * from tasks")
         }

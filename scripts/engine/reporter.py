@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from scripts.engine.engine import STEPS
+from scripts.engine.engine import ENGINES, STEPS
 from scripts.engine.progress import Progress
 
 
@@ -18,7 +18,7 @@ class Reporter:
 
     def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:
         del outstream, options
-        self._progress = next(iter(STEPS.values())).engine.progress if STEPS else Progress()
+        self._progress = ENGINES[0].progress if ENGINES else Progress()
         self._started = time.monotonic()
         self._counts = {"built": 0, "kept": 0, "up to date": 0, "skipped": 0, "failed": 0}
         self._selected: list[str] = []

@@ -33,8 +33,8 @@ def tool_version(distribution: str) -> str:
 class Sources:
     """Digests of the project's modules and of what they import, kept by stamp."""
 
-    def __init__(self, state: State, root: Path = ROOT) -> None:
-        self._state, self._root = state, root
+    def __init__(self, state: State, package: str) -> None:
+        self._state, self._package = state, package
         rows = state.rows("select file, stamp, digest, imports from sources")
         self._known: dict[str, tuple[str, str, list[str]]] = {r[0]: (r[1], r[2], json.loads(r[3])) for r in rows}
         self._closures: dict[tuple[str, str], dict[str, str]] = {}
@@ -46,14 +46,14 @@ class Sources:
         return self._closures[stage, verb]
 
     def _closure(self, stage: str, verb: str) -> dict[str, str]:
-        folder = self._root / "scripts" / stage
-        program, worker = f"scripts.{stage}.__main__", f"scripts.{stage}.{verb.replace('-', '_')}"
+        folder = ROOT / self._package.replace(".", "/") / stage
+        program, worker = f"{self._package}.{stage}.__main__", f"{self._package}.{stage}.{verb.replace('-', '_')}"
         found: dict[str, str] = {}
         if self._file(worker):
             found[program] = self._module(program)[0]  # not followed: it reaches the other verbs too
             pending = [worker]
         else:
-            pending = [f"scripts.{stage}.{file.stem}" for file in sorted(folder.glob("*.py"))]
+            pending = [f"{self._package}.{stage}.{file.stem}" for file in sorted(folder.glob("*.py"))]
         while pending:
             name = pending.pop()
             if name not in found and name not in _PLUMBING and self._file(name):
@@ -61,12 +61,12 @@ class Sources:
                 pending += imports
         for file in sorted(folder.iterdir()):
             if file.is_file() and file.suffix not in (".py", ".pyc"):
-                found[f"scripts/{stage}/{file.name}"] = digest_bytes(file.read_bytes())
+                found[f"{stage}/{file.name}"] = digest_bytes(file.read_bytes())
         return dict(sorted(found.items()))
 
     def _file(self, module: str) -> Path | None:
-        path = self._root / (module.replace(".", "/") + ".py")
-        package = self._root / module.replace(".", "/") / "__init__.py"
+        path = ROOT / (module.replace(".", "/") + ".py")
+        package = ROOT / module.replace(".", "/") / "__init__.py"
         return path if path.is_file() else package if package.is_file() else None
 
     def _module(self, module: str) -> tuple[str, list[str]]:
@@ -99,4 +99,4 @@ def _imports(source: bytes, module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.startswith("scripts.")}
+    return {name for name in names if name.split(".")[0] in ("scripts", "tests")}

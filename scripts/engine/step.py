@@ -140,7 +140,7 @@ class Step:
 
     def is_current(self) -> bool:
         """For doit's `uptodate`."""
-        return self.name not in self.engine.forced and not self.look().reasons
+        return not self.engine.force_all and not self.look().reasons
 
     def look(self) -> Look:
         """What stands there now; looked up once, and again after the step ran."""
@@ -255,7 +255,7 @@ class Step:
 
     def command(self, out: Path) -> list[str]:
         """The child's command line: inputs, parameters and scratch folders as flags."""
-        words = [sys.executable, "-m", f"scripts.{self.stage}", self.verb]
+        words = [sys.executable, "-m", f"{self.engine.package}.{self.stage}", self.verb]
         for name, item in flat({**self.inputs, **self.verdicts, **self.parameters, **self.scratch}):
             value = item.output if isinstance(item, Step) else item
             words += [f"--{name}", str(value) if isinstance(value, str | Path) else json.dumps(value)]
