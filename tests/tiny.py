@@ -185,7 +185,7 @@ def make_adapter(
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
     model.peft_config["default"].base_model_name_or_path = "tiny"
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=False)  # else peft asks the hub about the base
     return folder
 
 
