@@ -42,7 +42,7 @@ class ModelBuilder(Pass):  # type: ignore[misc]
 
     def _run_for_config(self, model: Any, config: Any, output_model_path: str) -> ONNXModelHandler:
         if not isinstance(model, HfModelHandler):
-            raise IngotError("pass ModelBuilder", "its input is not a Hugging Face checkpoint", "Make it the first pass")
+            raise IngotError("pass ModelBuilder", "its input is no Hugging Face checkpoint", "Make it the first pass")
         given = {key: value for key, value in config.model_dump().items() if value is not None}
         if given.pop("metadata_only", False):
             raise IngotError("pass ModelBuilder: metadata_only", "makes no model", "Leave it out")
@@ -98,7 +98,7 @@ def translate(given: dict[str, Any], precision: str) -> dict[str, Any]:
 
 
 def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: dict[str, Any]) -> None:
-    """Run builder 0.18: `checkpoint` → ONNX GenAI files in `folder`. `extra` are its options, each with its own type."""
+    """Run builder 0.18: `checkpoint` → ONNX GenAI files in `folder`; `extra` are its options, each of its own type."""
     from onnxruntime_genai.models import builder
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: di
         prepared = builder.parse_extra_options(None, str(checkpoint), str(folder), precision, target, cache, words)
         builder.create_model(None, str(checkpoint), str(folder), precision, target, cache, **prepared)
     del prepared
-    gc.collect()  # the builder's model refers to itself, and would keep the checkpoint mapped until some later collection
+    gc.collect()  # the builder's model refers to itself: the checkpoint would stay mapped until some later collection
 
 
 def _word(key: str, value: Any) -> str:

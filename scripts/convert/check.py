@@ -31,7 +31,8 @@ def check(folder: Path, target: str = "cpu") -> None:
     try:
         tokens = _generate(folder, name)
     except (RuntimeError, ValueError) as error:  # what onnxruntime-genai raises
-        raise IngotError(folder, f"does not load and generate: {' '.join(str(error).split())[:600]}", _REMEDY) from error
+        reason = " ".join(str(error).split())[:600]
+        raise IngotError(folder, f"does not load and generate: {reason}", _REMEDY) from error
     print(f"check: generated {tokens} tokens", flush=True)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 from collections import Counter, defaultdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -51,7 +50,8 @@ class Graph:
         """The values of an initializer: a read-only view of the file where they are external."""
         tensor = self.initializers[name]
         if tensor.data_location != TensorProto.EXTERNAL:
-            return numpy_helper.to_array(tensor)
+            values: Array = numpy_helper.to_array(tensor)
+            return values
         where = {entry.key: entry.value for entry in tensor.external_data}
         kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
         shape = tuple(tensor.dims)
@@ -80,7 +80,7 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._file.close()
 
     def add(self, name: str, values: Array) -> str:
@@ -144,7 +144,8 @@ def release(values: Array) -> None:
 
 def summary(path: Path) -> dict[str, Any]:
     """What stands in the graph: `operators` with their counts, and `blocks`, the counts of (bits, block size, has
-    zero points) over its MatMulNBits nodes."""
+    zero points) over its MatMulNBits nodes.
+    """
     graph = Graph(path).graph
     blocks: Counter[tuple[int, int, bool]] = Counter()
     for node in graph.node:

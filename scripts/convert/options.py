@@ -36,7 +36,7 @@ class Option:
 
     def check(self, subject: str, value: Any) -> None:
         """Raise `IngotError` unless `value` fits."""
-        plain = type(value) is self.kind and (self.kind is not list or all(isinstance(item, str) for item in value))
+        plain = type(value) is self.kind and all(isinstance(item, str) for item in (value if self.kind is list else ()))
         if not plain:
             raise IngotError(subject, f"expected {_WORDS[self.kind]}, found {value!r}", self.help)
         if self.allowed and value not in self.allowed:
@@ -87,9 +87,9 @@ QUANTIZATION = {
     "matmul_mixed_precision": "matmul_mixed_precision",
 }
 
-_OLIVE_NAMES = ("accuracy_level", "block_size", "is_symmetric", "op_types_to_quantize", "nodes_to_exclude", "algo_config")
 _LISTS = ("op_types_to_quantize", "nodes_to_exclude")
 _INTS = ("accuracy_level", "block_size")
+_OLIVE_NAMES = (*_INTS, "is_symmetric", *_LISTS, "algo_config")
 
 MODEL_BUILDER = {
     "precision": Option(str, None, "fp32, fp16, bf16, int8 or int4", ("fp32", "fp16", "bf16", "int8", "int4"), True),
@@ -149,7 +149,7 @@ def check_target(target: Any) -> str:
 
 
 def check_pass(subject: str, name: Any, config: dict[str, Any]) -> str:
-    """The pass's name as registered. Raises `IngotError` for an unknown pass and, for ours, unknown or ill-typed options.
+    """The pass's name as registered. Raises `IngotError` for an unknown pass and for wrong options of ours.
 
     The options of Olive's own passes are known only to their classes: `olive.run` checks them.
     """
@@ -157,7 +157,7 @@ def check_pass(subject: str, name: Any, config: dict[str, Any]) -> str:
     if not isinstance(name, str) or name.lower() not in names:
         near = suggest(str(name), names.values()).split("Allowed:")[0]
         raise IngotError(f"{subject}: type", f"unknown pass {name!r}", near + f"Ours: {', '.join(sorted(PASSES))}")
-    known = names[name.lower()]
+    known: str = names[name.lower()]
     if known in PASSES:
         options = PASSES[known][1]
         check_known(subject, known, config, options)

@@ -1,4 +1,4 @@
-"""Float ONNX export → one precision, as its recipe says: Olive passes on the export, or a workflow from the checkpoint."""
+"""Float ONNX export → one precision, as its recipe says: passes on the export, or a workflow from the checkpoint."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _KEYS = ("target", "label", "passes", "olive")
 def quantize(export: Path, recipe: Any, output: Path, checkpoint: Path | None = None) -> None:
     """Write the folder `output`. `checkpoint` is needed where the recipe is a workflow that starts from it.
 
-    Raises `IngotError` for a recipe with a mistake, a workflow that ends without a model, and a model that does not load
-    and generate.
+    Raises `IngotError` for a recipe with a mistake, a workflow that ends without a model, and a model that does not
+    load and generate.
     """
     target, workflow = plan(export, recipe, checkpoint)
     if label := recipe.get("label"):
