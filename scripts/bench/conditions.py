@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from scripts.engine.errors import IngotError
+from scripts.engine.machine import fingerprint
 from scripts.foundry.runtime import label
 
 _TOOLS = ("foundry-local-sdk", "onnxruntime", "onnxruntime-genai")
@@ -82,22 +83,12 @@ def _attributes(node: Any) -> tuple[int, int, int]:
 
 
 def of_machine() -> dict[str, Any]:
-    """The machine: CPU, cores, memory in bytes, system."""
+    """The machine, as `scripts.engine.machine` knows it, with its physical cores and memory in bytes."""
     return {
         "machine": {
-            "cpu": _cpu(),
-            "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
-            "logical_cores": os.cpu_count(),
+            **fingerprint(),
+            "physical_cores": psutil.cpu_count(logical=False) or os.cpu_count(),
             "ram_bytes": psutil.virtual_memory().total,
-            "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
         }
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from typing import Any, Self
 import psutil
 
 from scripts.bench import conditions
+from scripts.engine.childenv import CHILD_LOCK, LIFELINE, REASON_FILE
 from scripts.engine.errors import IngotError
 
 PROMPT_WORDS = (24, 96, 192, 320)  # about 1.3 tokens each
@@ -137,14 +139,16 @@ class Child:
         self._package = package.absolute()
 
     def __enter__(self) -> Self:
-        group = {"creationflags": 0x200} if sys.platform == "win32" else {"start_new_session": True}
+        # It stays in our process group, so that whatever ends us ends it too, and speaks over stdin, whose end is its
+        # own. What a build tells its children through the environment is for us, not for it.
+        private = (LIFELINE, CHILD_LOCK, REASON_FILE)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "scripts.bench", "serve", "--package", str(self._package)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
             cwd=Path(__file__).parents[2],
-            **group,
+            env={name: value for name, value in os.environ.items() if name not in private},
         )
         self._outside = psutil.Process(self._process.pid)
         self._peak = 0

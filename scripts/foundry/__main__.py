@@ -18,13 +18,26 @@ Output = Annotated[Path, typer.Option(help="Result, JSON.")]
 
 
 @app.command()
-def deploy(package: Package, model_id: ModelId, cache: Cache, output: Output) -> None:
+def deploy(
+    package: Package,
+    model_id: ModelId,
+    cache: Cache,
+    output: Output,
+    recommendation: Annotated[Path | None, typer.Option(help="Result of recommend, JSON; none: deploy anyway.")] = None,
+    precision: Annotated[str, typer.Option(help="Which of the recommendation's precisions this package is.")] = "",
+    policy: Annotated[str, typer.Option(help="all: every one that passed; recommended: that one; none.")] = "all",
+) -> None:
     """Put a package into a Foundry cache and register it there; what is there already is reused."""
     from scripts.foundry import cache as caches
     from scripts.foundry import deploy as stage_deploy
 
-    result = stage_deploy.deploy(package, model_id, caches.resolve(cache))
-    print(f"deploy: {model_id} {result['action']} in {result['cache']}", flush=True)
+    advice = files.read_json(recommendation) if recommendation else None
+    if refusal := stage_deploy.held_back(advice, precision, policy):
+        result = {**refusal, "id": model_id, "cache": cache, "path": None, "action": None}
+        print(f"deploy: {model_id} stays out: {'; '.join(refusal['reasons'])}", flush=True)
+    else:
+        result = stage_deploy.deploy(package, model_id, caches.resolve(cache))
+        print(f"deploy: {model_id} {result['action']} in {result['cache']}", flush=True)
     files.write_json(output, result)
 
 

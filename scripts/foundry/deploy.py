@@ -75,6 +75,28 @@ def deploy(package: Path, model_id: str, cache: Path) -> dict[str, Any]:
     }
 
 
+def held_back(advice: dict[str, Any] | None, precision: str, policy: str) -> dict[str, Any] | None:
+    """Why a precision is not deployed, as verdict and reasons; None if it is.
+
+    `advice` is the result of `recommend`: "refused" if the precision did not pass there, "skipped" if the user's
+    `policy` ("all", "recommended", "none") does not want it. What was deployed before stays as it is.
+    """
+    if policy not in ("all", "recommended", "none"):
+        raise IngotError("--policy", f"is {policy!r}", 'Use "all", "recommended" or "none"')
+    if advice:
+        judged = advice["precisions"].get(precision)
+        if judged is None:
+            known = ", ".join(advice["precisions"])
+            raise IngotError("--precision", f"{precision!r} is not among those judged", f"Use one of {known}")
+        if judged["verdict"] not in ("passed", "warned"):
+            return {"verdict": judged["verdict"], "reasons": list(judged["reasons"])}
+    if policy == "none":
+        return {"verdict": "skipped", "reasons": ['deploy = "none"']}
+    if policy == "recommended" and advice and advice["recommended"] != precision:
+        return {"verdict": "skipped", "reasons": [f'deploy = "recommended", which is {advice["recommended"]}']}
+    return None
+
+
 def undeploy(model_id: str, cache: Path) -> str:
     """Take a model that Ingot deployed out of `cache`; says what was done. Others' models are left alone.
 

@@ -16,11 +16,11 @@ from scripts.engine import files
 from scripts.engine.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry.runtime import Chat, Message, Runtime, conversation, label
+from scripts.quality import cases as asking
 
 #: Asked of a model that has no cases of its own.
 QUESTION = "Name three things that a baker needs in the morning."
 QUESTION_TOKENS = 24
-CASE_TOKENS = 48  # of an answer, where a case does not say
 
 
 @dataclass(frozen=True)
@@ -114,41 +114,26 @@ def _expect(folder: Path, how: str, found: str, expected: Expectation) -> None:
 
 
 def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | None:
-    """The first case whose recorded answer passed; if none did, the first of all: deployed, it must answer so too.
+    """The recorded answer to ask for again: of the first case that the float export and this package both pass, else
+    of the first that the package passes, else of the first of all. None if nothing was recorded.
 
-    None if nothing was recorded. The answer must be valid by the schema where the case says that it should be.
+    Raises `IngotError` if an answer that passed does not meet what its case expects: it was asked otherwise.
     """
-    recorded = files.read_json(domain)["cases"]
-    chosen = next((case for case in recorded if case.get("passed")), recorded[0] if recorded else None)
+    result = files.read_json(domain)
+    recorded = result["cases"]
+    won = set((result.get("baseline") or {}).get("won", ()))
+    passed = [row for row in recorded if row["passed"]]
+    chosen = next((row for row in passed if row["id"] not in won), next(iter(passed or recorded), None))
     if chosen is None:
         return None
-    case = _case(cases, str(chosen["id"]))
-    text = str(chosen["text"])
-    if schema and chosen.get("passed") and case.get("expect", {}).get("schema"):
-        _validate(domain, str(chosen["id"]), text, files.read_json(schema))
-    messages = conversation(case["messages"] if "messages" in case else case["prompt"])
-    return Expectation(messages, int(case.get("max_tokens", CASE_TOKENS)), text, str(chosen["id"]))
-
-
-def _case(cases: Path, wanted: str) -> dict[str, Any]:
-    for line in cases.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            case: dict[str, Any] = json.loads(line)
-            if str(case.get("id")) == wanted:
-                return case
-    raise IngotError(cases, f"has no case {wanted}, whose answer was recorded", "Run `doit domain` again")
-
-
-def _validate(domain: Path, case: str, text: str, schema: Any) -> None:
-    import jsonschema
-
-    try:
-        jsonschema.validate(json.loads(text), schema)
-    except (ValueError, jsonschema.ValidationError) as error:
-        why = error.message if isinstance(error, jsonschema.ValidationError) else error
-        raise IngotError(
-            domain, f"case {case} passed, but its answer is not valid by the schema: {why}", "Run `doit domain` again"
-        ) from None
+    case = next((case for case in asking.load(cases) if case.id == chosen["id"]), None)
+    if case is None:
+        raise IngotError(cases, f"has no case {chosen['id']!r}, whose answer was recorded", "Run `doit domain` again")
+    failures = asking.judge(case, chosen["text"], asking.load_schema(schema) if schema else None)
+    if chosen["passed"] and failures:
+        found = f"case {case.id!r} passed, but {'; '.join(failures)}"
+        raise IngotError(domain, found, "Run `doit domain` again")
+    return Expectation(list(case.messages), case.max_tokens, chosen["text"], case.id)
 
 
 def _greedy(package: Path) -> Expectation:
