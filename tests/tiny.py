@@ -170,8 +170,12 @@ def make_adapter(
     rank: int = 4,
     alpha: int = 8,
     targets: tuple[str, ...] = ("q_proj", "o_proj"),
+    **options: Any,
 ) -> Path:
-    """Write a LoRA adapter for `checkpoint` that changes it: B is random too, not zero as before training."""
+    """Write a LoRA adapter for `checkpoint` that changes it: B is random too, not zero as before training.
+
+    `options` are more of peft's LoraConfig.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -179,10 +183,10 @@ def make_adapter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-        lora = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM")
+        lora = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM", **options)
         model = get_peft_model(base, lora)
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_embedding_A" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
     model.peft_config["default"].base_model_name_or_path = "tiny"
     model.save_pretrained(folder, save_embedding_layers=False)  # else peft asks the hub about the base

@@ -99,13 +99,11 @@ def _copy_companions(folder: Path, output: Path, *, tied: bool) -> None:
         if not any(path.match(pattern) for pattern in (*LEGAL, "config.json")):
             shutil.copyfile(path, output / path.name)
     config = files.read_json(folder / "config.json")
-    written = files.read_json(output / "config.json")
     for key in ("dtype", "torch_dtype"):
         if key in config:
             config[key] = "float32"
     if not {"dtype", "torch_dtype"} & set(config):
         config["dtype"] = "float32"
-    if not tied:
-        config["tie_word_embeddings"] = False
-    config["architectures"] = written["architectures"]
+    if not tied and config.get("tie_word_embeddings") is not False:
+        config["tie_word_embeddings"] = False  # said aloud, because many families tie by default
     files.write_json(output / "config.json", config)

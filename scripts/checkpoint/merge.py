@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint.headers import read_safetensors
 from scripts.checkpoint.weights import Checkpoint
 from scripts.engine.errors import IngotError
 
@@ -61,6 +62,8 @@ def merge(model: Any, adapters: Sequence[Path], weights: Sequence[float]) -> Any
 
     for adapter, weight in zip(adapters, weights, strict=True):
         print(f"checkpoint: merging {adapter.name} with weight {weight:g}", flush=True)
+        if _tells_apart(adapter):
+            _untie(model)
         adapted = PeftModel.from_pretrained(model, str(adapter), torch_device="cpu", local_files_only=True)
         for module in adapted.modules():
             if isinstance(module, LoraLayer):
@@ -77,14 +80,33 @@ def save(model: Any, folder: Path) -> bool:
 
     An adapter may have told the output head from the embedding; then both are written and the config says so.
     """
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    tied = head is None or head.weight.data_ptr() == embedding.weight.data_ptr()
-    if not tied:
-        model.config.tie_word_embeddings = False
+    tied = _is_tied(model)
+    model.config.tie_word_embeddings = tied
     model.save_pretrained(folder, max_shard_size=SHARD)
     for path in folder.glob("*.safetensors"):  # safetensors makes them readable for their owner alone
         path.chmod(0o644)
     return tied
+
+
+def _tells_apart(adapter: Path) -> bool:
+    """Whether an adapter has its own change, LoRA or whole, for the output head or the embedding."""
+    names = read_safetensors(adapter / "adapter_model.safetensors")
+    return any(("lm_head." in name or "embed" in name) and "token_adapter" not in name for name in names)
+
+
+def _untie(model: Any) -> None:
+    """Give the head weights of its own. Tied, a change trained for one of the two would be merged into both."""
+    import torch
+
+    if _is_tied(model):
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
+def _is_tied(model: Any) -> bool:
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    return head is None or head.weight.data_ptr() == embedding.weight.data_ptr()
 
 
 def _forget_quantizer(model: Any) -> None:

@@ -12,15 +12,14 @@ from scripts.checkpoint.headers import Tensor, read_gguf, read_safetensors
 from scripts.engine.errors import IngotError
 
 #: What builder 0.18 converts for a CPU: the `architectures[0]` that its `create_model` compares with. Left out are
-#: Whisper and LFM2-Audio (no text generation), PhiMoE (CUDA only) and ChatGLM, InternLM2, Phi3Small, Phi3V, Phi4MM
-#: and VideoChatFlash, whose checkpoints need code of their own to be read.
+#: Whisper and LFM2-Audio (no text generation), PhiMoE (CUDA only), Gemma3 (the builder stops at the nested
+#: `rope_parameters` of transformers 5) and ChatGLM, InternLM2, Phi3Small, Phi3V, Phi4MM and VideoChatFlash, whose
+#: checkpoints need code of their own to be read.
 ARCHITECTURES = frozenset(
     {
         "Ernie4_5ForCausalLM",
         "GemmaForCausalLM",
         "Gemma2ForCausalLM",
-        "Gemma3ForCausalLM",
-        "Gemma3ForConditionalGeneration",
         "Gemma4ForConditionalGeneration",
         "Gemma4UnifiedForConditionalGeneration",
         "GptOssForCausalLM",
@@ -54,7 +53,6 @@ GGUF_ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
     "phi3": "Phi3ForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
-    "gemma3": "Gemma3ForCausalLM",
     "nemotron": "NemotronForCausalLM",
     "lfm2": "Lfm2ForCausalLM",
 }

@@ -122,6 +122,19 @@ def test_two_builds_in_different_places_are_byte_identical(
     assert contents(tmp_path / "a" / "out") == contents(tmp_path / "b")
 
 
+@pytest.mark.parametrize(("touched", "left"), [("lm_head", "model.embed_tokens"), ("embed_tokens", "lm_head")])
+def test_an_adapter_for_one_of_two_tied_layers_unties_them(
+    tiny_llama: Path, tmp_path: Path, touched: str, left: str
+) -> None:
+    adapter = tiny.make_adapter(tmp_path / "adapter", tiny_llama, targets=("q_proj", touched))
+    build("--source", tiny_llama, "--adapter", adapter, "--output", tmp_path / "out")
+    before, after = tensors(tiny_llama)["model.embed_tokens.weight"], tensors(tmp_path / "out")
+    changed = next(value for name, value in after.items() if touched in name)
+    assert torch.equal(after[f"{left}.weight"], before)
+    assert not torch.equal(changed, before)
+    assert_same_logits(tiny_llama, adapter, tmp_path / "out")
+
+
 def test_an_adapter_that_replaces_the_head_unties_it(tiny_llama: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -136,3 +149,23 @@ def test_an_adapter_that_replaces_the_head_unties_it(tiny_llama: Path, tmp_path:
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
     assert torch.equal(merged["lm_head.weight"], head.detach())
     assert torch.equal(merged["model.embed_tokens.weight"], tensors(tiny_llama)["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"use_rslora": True}, {"rank_pattern": {"o_proj": 2}}])
+def test_a_merged_model_answers_as_the_model_with_its_adapter(
+    tiny_qwen2: Path, tmp_path: Path, options: dict[str, object]
+) -> None:
+    adapter = tiny.make_adapter(tmp_path / "adapter", tiny_qwen2, **options)
+    build("--source", tiny_qwen2, "--adapter", adapter, "--output", tmp_path / "out")
+    assert_same_logits(tiny_qwen2, adapter, tmp_path / "out")
+
+
+def assert_same_logits(base: Path, adapter: Path, merged: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    tokens = torch.arange(20, 60)[None]
+    with torch.no_grad():
+        adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter))
+        mine = AutoModelForCausalLM.from_pretrained(merged)
+        torch.testing.assert_close(mine(tokens).logits, adapted(tokens).logits, atol=1e-4, rtol=1e-4)
