@@ -32,7 +32,7 @@ with user_errors():
 INGOT = Engine(BUILD, online_stages=["checkpoint"])
 DOIT_CONFIG = {
     "default_tasks": ["report"], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
-    "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2,
+    "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2, "sort": "definition",
 }  # fmt: skip
 
 MODELS = SETTINGS.models

@@ -124,7 +124,7 @@ def _mark(step: Step, verdict: str, reasons: list[str], *, key: str = "", log: P
 @contextlib.contextmanager
 def _lock(step: Step) -> Iterator[None]:
     """Hold this artifact's lock; say so if another build holds it."""
-    path = step.engine.build / publish.WORK / "locks" / f"{step.name.replace(':', '.')}.lock"
+    path = step.engine.build / ".locks" / f"{step.name.replace(':', '.')}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

@@ -44,6 +44,6 @@ class Clean(DoitClean):  # type: ignore[misc]
         code: int = super().execute(params, args) or 0
         if not args and not params["dryrun"]:
             for build in {engine.build for engine in ENGINES}:
-                for name in ("logs", publish.WORK):
+                for name in ("logs", ".locks", publish.WORK):
                     shutil.rmtree(build / name, ignore_errors=True)
         return code
