@@ -15,7 +15,7 @@ from typing import Any
 from scripts.engine.errors import IngotError
 from scripts.engine.tables import suggest
 
-NAMES = ("kl", "kl_warn", "top1", "perplexity_ratio", "domain_points")
+NAMES = ("kl", "kl_warn", "kl_p99", "top1", "perplexity_ratio", "domain_points")
 
 #: From best to worst; a whole is as good as its worst part.
 VERDICTS = ("passed", "warned", "skipped", "refused", "failed")
@@ -49,6 +49,8 @@ def judge(texts: Mapping[str, Mapping[str, Any]], gates: Mapping[str, float]) ->
             refused.append(f"{name}: KL {text['kl']:.4g} nats is above the gate of {gates['kl']:g}")
         elif "kl_warn" in gates and text["kl"] > gates["kl_warn"]:
             warned.append(f"{name}: KL {text['kl']:.4g} nats is above the warning level of {gates['kl_warn']:g}")
+        if "kl_p99" in gates and text["kl_p99"] > gates["kl_p99"]:
+            refused.append(f"{name}: KL p99 {text['kl_p99']:.4g} nats is above the gate of {gates['kl_p99']:g}")
         if "top1" in gates:
             if text["top1"] is None:
                 warned.append(f"{name}: top-1 agreement cannot be judged: the float model is sure of no position")

@@ -6,6 +6,7 @@ its output `logits` is [1, piece, vocabulary]. Memory is the model, its KV buffe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ class GenaiModel:
 
         self.folder, self._og = folder, og
         try:
-            self._model = og.Model(str(folder))
+            config = og.Config(str(folder))
+            # The scratch for attention grows with every piece, and ORT's arena keeps each of them: 100 KiB a token.
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": {"enable_cpu_mem_arena": False}}}}))
+            self._model = og.Model(config)
         except Exception as error:  # noqa: BLE001 - the binding raises what C++ threw, as plain Exceptions
             raise IngotError(folder, f"the model does not load: {_line(error)}", "Convert it again") from None
 

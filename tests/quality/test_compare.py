@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.engine import files
+from scripts.engine.errors import IngotError
+from scripts.quality import compare, gates, reference
+from scripts.quality.logits import GenaiModel
+from tests import tiny
+from tests.quality import damage
+from tests.quality.conftest import convert
+
+PROJECT = Path(__file__).parents[2]
+EXPORT_GATE = {"kl": 1e-3}
+
+
+def test_a_faithful_export_passes(export: Path, truth: Path) -> None:
+    result = compare.run(export, truth, None, EXPORT_GATE)
+    assert result["verdict"] == "passed"
+    assert result["reasons"] == []
+    assert result["kl"] < 1e-5
+    assert result["top1"] == 1.0
+    assert result["perplexity_ratio"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("change", [damage.scale_one, damage.swap_layers, damage.wrong_rope])
+def test_a_damaged_export_is_refused_with_figure_and_gate(
+    export: Path, truth: Path, tmp_path: Path, change: Callable[[damage.Tensors], None]
+) -> None:
+    result = compare.run(damage.copy(export, tmp_path / "damaged", change), truth, None, EXPORT_GATE)
+    assert result["verdict"] == "refused"
+    assert result["kl"] > 2e-3
+    assert result["reasons"] == [f"facts: KL {result['kl']:.4g} nats is above the gate of 0.001"]
+
+
+def test_a_slight_damage_shows_in_the_tail(export: Path, truth: Path, tmp_path: Path) -> None:
+    broken = damage.copy(export, tmp_path / "damaged", damage.scale_one_a_little)
+    assert compare.run(broken, truth, None, {"kl_p99": 5e-3})["verdict"] == "refused"
+    assert compare.run(export, truth, None, {"kl_p99": 5e-3})["verdict"] == "passed"
+
+
+def test_what_the_damage_is_done_with_does_none_itself(export: Path, truth: Path, tmp_path: Path) -> None:
+    assert (
+        compare.run(damage.copy(export, tmp_path / "same", damage.as_is), truth, None, EXPORT_GATE)["verdict"]
+        == "passed"
+    )
+
+
+def test_logits_that_are_not_numbers_are_refused_and_leave_no_figures(
+    export: Path, truth: Path, tmp_path: Path
+) -> None:
+    result = compare.run(damage.copy(export, tmp_path / "nan", damage.not_a_number), truth, None, {})
+    assert result["verdict"] == "refused"
+    assert "NaN or infinite from position" in result["reasons"][0]
+    assert result["kl"] is None
+    assert result["perplexity"] is None
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_recipe_that_is_too_coarse_is_refused_and_int8_is_not(
+    export: Path, truth: Path, tiny_trained: Path, tmp_path: Path
+) -> None:
+    coarse = damage.copy(export, tmp_path / "coarse", damage.round_coarsely)
+    assert compare.run(coarse, truth, export, {"kl": 0.1})["verdict"] == "refused"
+    int8 = convert(tiny_trained, tmp_path / "int8", "int8")
+    result = compare.run(int8, truth, export, {"kl": 0.1})
+    assert result["verdict"] == "passed"
+    assert result["against"] == "export"
+    assert 0 < result["kl"] < 0.1
+
+
+def test_export_and_checkpoint_are_the_same_yardstick(truth: Path, export: Path, tmp_path: Path) -> None:
+    coarse = damage.copy(export, tmp_path / "coarse", damage.round_coarsely)
+    beside, before = compare.run(coarse, truth, export, {}), compare.run(coarse, truth, None, {})
+    assert beside["kl"] == pytest.approx(before["kl"], rel=1e-2)
+    assert beside["perplexity"] == pytest.approx(before["perplexity"], rel=1e-3)
+
+
+def test_the_figures_are_those_of_the_textbook(truth: Path, export: Path, tmp_path: Path) -> None:
+    coarse = damage.copy(export, tmp_path / "coarse", damage.round_coarsely)
+    result = compare.run(coarse, truth, export, {})["texts"]["facts"]
+    (text,) = reference.load(truth).texts
+    p, q = (
+        _softmax(np.concatenate(list(GenaiModel(folder).logits(text.tokens[:-1], 4096))).astype(np.float64))
+        for folder in (export, coarse)
+    )
+    kl = (p * np.log(p / q)).sum(axis=1)
+    best = np.sort(np.log(p), axis=1)
+    sure = best[:, -1] - best[:, -2] > 0.1
+    agree = p.argmax(axis=1) == q.argmax(axis=1)
+    loss = -np.log(q[np.arange(len(q)), text.tokens[1:]])
+    assert result["positions"] == len(text.tokens) - 1
+    assert result["kl"] == pytest.approx(kl.mean(), rel=1e-3)
+    assert result["kl_p99"] == pytest.approx(np.quantile(kl, 0.99), rel=1e-3)
+    assert result["top1_all"] == pytest.approx(agree.mean(), abs=1e-5)
+    assert result["top1"] == pytest.approx(agree[sure].mean(), abs=1e-5)
+    assert result["perplexity"] == pytest.approx(np.exp(loss.mean()), rel=1e-3)
+
+
+def test_a_graph_that_gives_the_last_position_only_is_measured_all_the_same(
+    tiny_trained: Path, truth: Path, export: Path, tmp_path: Path
+) -> None:
+    pruned = convert(tiny_trained, tmp_path / "pruned", "fp32", "prune_lm_head=true")
+    result = compare.run(pruned, truth, export, EXPORT_GATE)
+    assert result["verdict"] == "passed"
+    assert result["texts"]["facts"]["positions"] == len(reference.load(truth).texts[0].tokens) - 1
+
+
+def test_padding_of_the_vocabulary_is_left_out(truth: Path, export: Path, tmp_path: Path) -> None:
+    wide = _widen(truth, tmp_path / "wide")
+    result = compare.run(export, wide, None, EXPORT_GATE)
+    assert result["verdict"] == "passed"
+    assert result["vocabulary"]["float"] == result["vocabulary"]["compared"] + 64
+
+
+def test_a_vocabulary_that_lost_words_is_refused(truth: Path, export: Path, tmp_path: Path) -> None:
+    wide = _widen(truth, tmp_path / "wide", real=True)
+    result = compare.run(export, wide, None, {})
+    assert result["verdict"] == "refused"
+    assert "vocabulary has" in result["reasons"][0]
+
+
+def test_every_family_is_exported_faithfully(
+    tiny_qwen2: Path, tiny_phi3: Path, tiny_gemma: Path, text: Path, tmp_path: Path
+) -> None:
+    for name, checkpoint in (("qwen2", tiny_qwen2), ("phi3", tiny_phi3), ("gemma", tiny_gemma)):
+        reference.build(checkpoint, {"facts": text}, tmp_path / name / "reference")
+        onnx = convert(checkpoint, tmp_path / name / "onnx")
+        assert compare.run(onnx, tmp_path / name / "reference", None, {"kl": 1e-5})["verdict"] == "passed", name
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    checkpoint = tiny.make_checkpoint(tmp_path / "wide" / "checkpoint", vocab=40_000, layers=1)
+    onnx = convert(checkpoint, tmp_path / "wide" / "onnx")
+    path = tmp_path / "long.txt"
+    path.write_text(tiny.TEXT * 12, encoding="utf-8")
+    peaks = []
+    for tokens in (640, 2048):  # in float32 their logits differ by 225 MB
+        folder = tmp_path / str(tokens)
+        peaks.append(
+            _peak("reference", "--checkpoint", checkpoint, "--text", path, "--tokens", tokens, "--output", folder)
+        )
+        result = tmp_path / f"{tokens}.json"
+        peaks.append(_peak("compare", "--onnx", onnx, "--export", onnx, "--reference", folder, "--output", result))
+        positions = files.read_json(result)["texts"]["long"]["positions"]
+        assert positions == tokens - 1
+    assert peaks[2] - peaks[0] < 80 * 2**20
+    assert peaks[3] - peaks[1] < 80 * 2**20
+
+
+def test_only_gates_that_are_given_refuse() -> None:
+    bad = {"kl": 9.0, "kl_p99": 9.0, "top1": 0.1, "perplexity_ratio": 5.0}
+    assert gates.judge({"text": bad}, {}) == ("passed", [])
+    assert gates.judge({"text": bad}, {"kl_warn": 0.05})[0] == "warned"
+    for name, value in (("kl", 0.25), ("kl_p99", 1.0), ("top1", 0.9), ("perplexity_ratio", 1.1)):
+        verdict, (reason,) = gates.judge({"text": bad}, {name: value})
+        assert verdict == "refused"
+        assert f"{bad[name]:.4g}" in reason
+        assert f"{value:g}" in reason
+
+
+def test_the_worst_text_decides() -> None:
+    good = {"kl": 0.01, "kl_p99": 0.1, "top1": 1.0, "perplexity_ratio": 1.0}
+    verdict, reasons = gates.judge({"a": good, "b": good | {"kl": 0.3}}, {"kl": 0.25, "kl_warn": 0.05})
+    assert verdict == "refused"
+    assert len(reasons) == 1
+    assert reasons[0].startswith("b:")
+
+
+@pytest.mark.parametrize("given", [{"kll": 1}, {"kl": "0.1"}, {"kl": True}, {"kl": -1}, {"kl": float("nan")}, [1]])
+def test_a_gate_that_is_none_is_an_error(given: object) -> None:
+    with pytest.raises(IngotError, match="gates"):
+        gates.parse(given)
+
+
+def test_an_unknown_gate_gets_a_suggestion() -> None:
+    with pytest.raises(IngotError, match="Did you mean 'top1'"):
+        gates.parse({"top_1": 0.9})
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    values = np.exp(values - values.max(axis=1, keepdims=True))
+    return values / values.sum(axis=1, keepdims=True)
+
+
+def _widen(truth: Path, folder: Path, *, real: bool = False) -> Path:
+    """The same truth from a checkpoint whose head has 64 entries more: padding, or (`real`) tokens of its own."""
+    shutil.copytree(truth, folder)
+    index = files.read_json(folder / "index.json")
+    index["vocab_size"] += 64
+    if real:
+        index["tokenizer_size"] = index["vocab_size"]
+    files.write_json(folder / "index.json", index)
+    for chunk in (folder / "facts").glob("0*.npy"):
+        values = np.load(chunk)
+        np.save(chunk, np.concatenate([values, np.full((len(values), 64), -30, np.float16)], axis=1))
+    return folder
+
+
+def _peak(*arguments: object) -> int:
+    """Run a verb in a process of its own; returns its peak resident memory in bytes.
+
+    From VmHWM: getrusage's ru_maxrss begins at what the parent had when it forked.
+    """
+    code = (
+        "import pathlib, runpy\n"
+        "try:\n    runpy.run_module('scripts.quality', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "status = pathlib.Path('/proc/self/status').read_text()\n"
+        "print('PEAK', int(status.partition('VmHWM:')[2].split()[0]) * 1024)\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return int(done.stdout.rpartition("PEAK")[2])
