@@ -64,6 +64,17 @@ def checkpoint(model: Model) -> Step:
     )  # fmt: skip
 
 
+@INGOT.each([model for model in MODELS if model.tickets and model.cases and model.schema])
+def finetune(model: Model) -> Step:
+    """Train a new adapter (40 minutes or so); adopting it into config/adapters is up to you"""
+    source = model.source
+    return INGOT.step(
+        f"finetune:{model.name}", BUILD / model.name / "finetune", stage="checkpoint", verb="finetune",
+        inputs={"source": source.path, "train": model.tickets, "evaluation": model.cases, "schema": model.schema},
+        parameters=source.flags, scratch={"downloads": BUILD / "downloads"}, tools=(*TORCH, "peft", "gguf"),
+    )  # fmt: skip
+
+
 @INGOT.each(MODELS)
 def reference(model: Model) -> Step:
     """Record the checkpoint's log-probabilities on the evaluation texts: the truth"""

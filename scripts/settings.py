@@ -69,6 +69,7 @@ class Model:
     text: Path | None
     cases: Path | None
     schema: Path | None
+    tickets: Path | None
     export_gates: Mapping[str, float]
 
     @functools.cached_property
@@ -182,12 +183,14 @@ def _model(table: Table, config: Path, recipes: Mapping[str, Recipe]) -> Model:
     evaluation = table.table("evaluation")
     text, cases, schema = (_file(evaluation, key, config) for key in ("text", "cases", "schema"))
     evaluation.done()
+    tickets = config / "train" / name / "tickets.jsonl"
     model = Model(
         name=name, source=_source(table.table("source"), config),
         adapters=tuple(_adapter(row, config) for row in table.tables("adapters")), recipes=tuple(own), deploy=deploy,
         description=table.take("description", str, f"{name}, cast by Ingot"), version=table.take("version", str, "1"),
         license=table.take("license", str, "unknown"), context_length=context,
         sampling=table.table("sampling").numbers(SAMPLING), text=text, cases=cases, schema=schema,
+        tickets=tickets if tickets.is_file() else None,
         export_gates=export_gates,
     )  # fmt: skip
     table.done()
