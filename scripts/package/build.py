@@ -47,6 +47,9 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
     for name, reason in agreement.skipped.items():
         _say(f"not compared: {name!r}, which the chat template itself refuses ({reason})")
 
+    for name, difference in agreement.different.items():
+        _say(f"a limit of the runtime that can't be mended here: {name} get other token ids ({difference})")
+
     prompt = template.derive(_renderer(tokenizer), dated=_is_dated(tokenizer))
     _say(f"PromptTemplate: {', '.join(prompt.parts) or 'left out'}")
     for remark in (*prompt.remarks, *sampling.remarks(genai)):

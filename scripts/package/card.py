@@ -96,6 +96,9 @@ def _prompt(facts: Facts) -> str:
     if agreement.skipped:
         names = ", ".join(agreement.skipped)
         lines.append(f"The chat template itself refuses {len(agreement.skipped)} more ({names}).")
+    if agreement.different:
+        names = ", ".join(agreement.different)
+        lines.append(f"The runtime does not normalise text as this tokenizer should: {names} get other token ids.")
     if facts.template.parts:
         names = ", ".join(f"`{name}`" for name in facts.template.parts)
         lines.append(f"`PromptTemplate` in `inference_model.json`, for older runtimes, was derived from it: {names}.")

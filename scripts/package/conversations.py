@@ -20,7 +20,7 @@ _SCRIPTS = (  # the look-alikes of other alphabets are the point
     "สวัสดี. 안녕하세요. 你好，世界。日本語の文章。"
 )
 _FAMILY = "\u200d".join("👩👩👧👦")  # one glyph of seven code points
-_EMOJI = f"🙂🚀 {_FAMILY} 👍🏽 🇩🇪 ❤️ ﷽ e\u0301 \u00e9 a\u200bb \U0001d54f"
+_EMOJI = f"🙂🚀 {_FAMILY} 👍🏽 🇩🇪 ❤️ ﷽ \u00e9 a\u200bb \U0001d54f"
 _LONG = "".join(f"{n}. The quick brown fox, no. {n * 7919}, jumps over {n % 13} lazy dogs.\n" for n in range(1, 250))
 
 
@@ -38,7 +38,7 @@ def conversations(markers: list[str]) -> dict[str, Conversation]:
         "many turns": _talk(*(f"Line {n}, please." for n in range(21))),
         "several scripts": _talk(_SCRIPTS),
         "several scripts answered": _talk("Translate.", _SCRIPTS, "Again, slower."),
-        "emoji and combining characters": _talk(_EMOJI, _EMOJI, _EMOJI),
+        "emoji": _talk(_EMOJI, _EMOJI, _EMOJI),
         "newlines and tabs": _talk("one\ntwo\r\nthree\n\n\n\nfour\tfive\n    six", "\n- a\n- b", "go\n on"),
         "empty user message": _talk(""),
         "empty answer": _talk("Say nothing.", "", "Thank you."),
@@ -60,3 +60,13 @@ def conversations(markers: list[str]) -> dict[str, Conversation]:
         "system of several scripts": _talk(_SCRIPTS, system=_SCRIPTS + _EMOJI),
         "system with template markers": _talk(inside, system=inside),
     }
+
+
+def rare() -> dict[str, Conversation]:
+    """Conversations where the runtime is known to differ for whole families, which no checkpoint can mend.
+
+    onnxruntime-genai 0.18 skips a tokenizer's Unicode normalisation (NFC, as Qwen has it), so letters typed as base and
+    accent apart get other ids. Text that is in NFC already, as nearly all is, is not touched by it.
+    """
+    apart = "Cafe\u0301, man\u0303ana, A\u030angstro\u0308m, \u1112\u1161\u11ab"
+    return {"letters and accents apart": _talk(apart, apart, apart)}

@@ -11,6 +11,7 @@ Source of the format: `inference_model.json` of Foundry Local before SDK 2, whic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -94,22 +95,43 @@ def _gaps(render: Render, messages: Messages, prompt: bool = True) -> list[str] 
     return [*gaps, rest]
 
 
-def _turns(render: Render, system: bool) -> tuple[list[str], str, str, str, str] | None:
-    """Gaps of a long conversation, then what stands before and after a later user's and assistant's message.
+def _cut_with_system(render: Render) -> dict[str, str] | None:
+    """Cut where one message's end meets the next one's start, of which only the sum is seen.
 
-    Where one message's end meets the next one's start only their sum is seen. What a conversation that stops there
-    renders tells the two apart, and whatever it adds for the very end is not common to both.
+    What ends a conversation after an answer shows the cut, unless the template writes more there (an end-of-text token)
+    or less (a separator). Then it is the cut that leaves the least in front of a conversation without a system message.
     """
-    talk = _talk(system, 3)
-    gaps = _gaps(render, talk)
+    gaps, alone = _gaps(render, _talk(True, 3)), _rendered(render, _talk(False, 1))
     if gaps is None:
         return None
-    short_user, short_assistant = (_gaps(render, talk[: count + system], prompt=False) for count in (1, 2))
-    to_assistant, to_user = gaps[1 + system], gaps[2 + system]
-    after_user = _common(short_user[-1] if short_user else "", to_assistant)
-    after_assistant = _common(short_assistant[-1] if short_assistant else "", to_user)
-    before_assistant, before_user = to_assistant[len(after_user) :], to_user[len(after_assistant) :]
-    return gaps, before_user, after_user, before_assistant, after_assistant
+    short = _gaps(render, _talk(True, 1), prompt=False)
+    ended = _gaps(render, _talk(True, 2)[:3], prompt=False)
+    shown = len(_common(gaps[3], ended[-1] if ended else ""))
+    first = _parts_with_system(gaps, shown, short)
+    if first is None or (ended and shown == len(ended[-1]) and _left_over(first, alone) < math.inf):
+        return first
+    cuts = [first, *(_parts_with_system(gaps, end, short) for end in range(len(gaps[3]), -1, -1))]
+    return min((parts for parts in cuts if parts), key=lambda parts: _left_over(parts, alone))
+
+
+def _parts_with_system(gaps: list[str], end: int, short: list[str] | None) -> dict[str, str] | None:
+    """The parts if an answer's end is `end` characters long; None where the system message does not fit that."""
+    after_assistant, before_user = gaps[3][:end], gaps[3][end:]
+    if not gaps[1].endswith(before_user):  # inside the first user's turn, a system message has no part of its own
+        return None
+    after_user = _after_user(gaps[2], after_assistant, short)
+    return {
+        "system": gaps[0] + PLACEHOLDER + gaps[1][: len(gaps[1]) - len(before_user)],
+        "user": before_user + PLACEHOLDER + after_user,
+        "assistant": gaps[2][len(after_user) :] + PLACEHOLDER + after_assistant,
+        "prompt": before_user + PLACEHOLDER + gaps[-1],
+    }
+
+
+def _left_over(parts: Mapping[str, str], alone: str | None) -> float:
+    """Characters that a lone user message's rendering has in front of what the parts give; infinite if it differs."""
+    composed = compose(parts, _talk(False, 1))
+    return len(alone) - len(composed) if alone is not None and alone.endswith(composed) else math.inf
 
 
 def _common(one: str, other: str) -> str:
@@ -118,31 +140,28 @@ def _common(one: str, other: str) -> str:
     return "".join(letter for letter, _ in pairs)
 
 
-def _cut_with_system(render: Render) -> dict[str, str] | None:
-    seen = _turns(render, system=True)
-    if seen is None:
-        return None
-    gaps, before_user, after_user, before_assistant, after_assistant = seen
-    if not gaps[1].endswith(before_user):  # a system message inside the first user's turn has no part of its own
-        return None
-    return {
-        "system": gaps[0] + PLACEHOLDER + gaps[1][: len(gaps[1]) - len(before_user)],
-        "user": before_user + PLACEHOLDER + after_user,
-        "assistant": before_assistant + PLACEHOLDER + after_assistant,
-        "prompt": before_user + PLACEHOLDER + gaps[-1],
-    }
-
-
 def _cut_without_system(render: Render) -> dict[str, str] | None:
-    seen = _turns(render, system=False)
-    if seen is None:
+    """Every user's message must begin as the first does, which tells where the assistant's before it ends."""
+    gaps = _gaps(render, _talk(False, 3))
+    if gaps is None or not gaps[2].endswith(gaps[0]):
         return None
-    gaps, before_user, after_user, before_assistant, after_assistant = seen
+    before_user, after_assistant = gaps[0], gaps[2][: len(gaps[2]) - len(gaps[0])]
+    after_user = _after_user(gaps[1], after_assistant, _gaps(render, _talk(False, 1), prompt=False))
     return {
         "user": before_user + PLACEHOLDER + after_user,
-        "assistant": before_assistant + PLACEHOLDER + after_assistant,
+        "assistant": gaps[1][len(after_user) :] + PLACEHOLDER + after_assistant,
         "prompt": before_user + PLACEHOLDER + gaps[-1],
     }
+
+
+def _after_user(gap: str, after_assistant: str, short: list[str] | None) -> str:
+    """How much of `gap`, which leads from a user's message to the answer, belongs to the message.
+
+    That is what ends an answer too, or else what ends a conversation that stops there (`short`: its gaps).
+    """
+    if after_assistant and gap.startswith(after_assistant):
+        return after_assistant
+    return _common(gap, short[-1] if short else "")
 
 
 def _cut_single(render: Render) -> dict[str, str] | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.engine.errors import IngotError
-from scripts.package.conversations import Conversation, conversations
+from scripts.package.conversations import Conversation, conversations, rare
 from scripts.package.template import REFUSALS
 
 #: Conversations that both sides must have rendered for the comparison to mean anything.
@@ -24,10 +24,15 @@ _AROUND = 4  # tokens shown on each side of a difference
 
 @dataclass(frozen=True)
 class Agreement:
-    """`compared`: number of conversations with equal ids. `skipped`: what the template refuses, name to reason."""
+    """What was found, for a package that is not refused.
+
+    `compared`: number of conversations with equal ids. `skipped`: what the template itself refuses, name to reason.
+    `different`: known limits of the runtime that this tokenizer meets, name of the conversation to first difference.
+    """
 
     compared: int
     skipped: dict[str, str]
+    different: dict[str, str]
 
 
 def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agreement:
@@ -55,7 +60,7 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
             f"transformers renders only {compared} of {compared + len(skipped)} conversations ({name!r}: {reason})",
             f"Mend the checkpoint's chat template; {MINIMUM} are needed to compare it with the runtime's",
         )
-    return Agreement(compared, skipped)
+    return Agreement(compared, skipped, _rare_differences(runtime, tokenizer))
 
 
 def _open(package: Path, label: Path) -> Any:
@@ -91,13 +96,26 @@ def _same(
             f"{label}: chat template",
             f"the runtime renders conversation {name!r} unlike transformers: {_text_difference(truth[0], text)}; "
             f"{_difference(truth[1], ids, tokenizer)}",
-            "Make the checkpoint's chat template plainer until both render the same",
+            "Make the checkpoint's chat template plainer; in the runtime 'x' in text is false for any text: "
+            "write text.split('x') | length > 1",
         )
     raise IngotError(
         f"{label}: tokenizer.json",
         f"the runtime tokenises conversation {name!r} unlike transformers: {_difference(truth[1], ids, tokenizer)}",
         "Check that tokenizer.json is the checkpoint's own; if it is, the runtime does not support this tokenizer",
     )
+
+
+def _rare_differences(runtime: Any, tokenizer: Any) -> dict[str, str]:
+    """First differences of what is reported and not refused; the templates have passed by now, so only ids are seen."""
+    found = {}
+    for name, messages in rare().items():
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        truth = tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        ids = [int(token) for token in runtime.encode(text)]
+        if ids != truth:
+            found[name] = _difference(truth, ids, tokenizer)
+    return found
 
 
 def _difference(truth: list[int], other: list[int], tokenizer: Any) -> str:

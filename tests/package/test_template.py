@@ -187,6 +187,24 @@ def test_an_end_marker_after_the_last_answer_is_in_no_part() -> None:
     assert not any("END" in part for part in found.parts.values())
 
 
+@pytest.mark.parametrize("prefix", ["", "{{ bos_token }}"])
+def test_an_end_marker_that_looks_like_the_next_messages_start_moves_no_cut(prefix: str) -> None:
+    body = LOOP.replace("BODY", "<|{{ m['role'] }}|>{{ m['content'] }}<|end|>\n")
+    source = prefix + body + "{% if add_generation_prompt %}<|assistant|>{% else %}<|endoftext|>{% endif %}"
+    parts = derive(renderer(source)).parts
+    assert parts["user"] == "<|user|>{Content}<|end|>\n"
+    assert parts["prompt"] == "<|user|>{Content}<|end|>\n<|assistant|>"
+
+
+def test_a_separator_that_only_stands_between_messages_ends_the_one_before() -> None:
+    body = "{{ m['role'] }}: {{ m['content'] }}{{ '' if loop.last else '\\n' }}"
+    found = derive(
+        renderer(LOOP.replace("BODY", body) + "{% if add_generation_prompt %}{{ '\\nassistant:' }}{% endif %}")
+    )
+    assert found.parts["system"] == "system: {Content}\n"
+    assert found.parts["prompt"] == "user: {Content}\nassistant:"
+
+
 def test_deriving_twice_gives_the_same() -> None:
     render = functools.partial(renderer(LOOP.replace("BODY", "[{{ m['role'] }}]{{ m['content'] }};")))
     assert derive(render) == derive(render)

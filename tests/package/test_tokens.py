@@ -38,7 +38,7 @@ PLAIN = (
 def test_the_exports_ids_are_those_of_transformers(onnx: Path, checkpoint: Path) -> None:
     agreement = tokens.compare(onnx, tokenizer(checkpoint))
     assert agreement.compared == len(conversations([])) >= 20
-    assert agreement.skipped == {}
+    assert (agreement.skipped, agreement.different) == ({}, {})
 
 
 def test_every_family_of_conversation_is_there() -> None:
@@ -68,6 +68,15 @@ def test_jinja_that_the_runtime_lacks_is_refused_by_its_word(package: Any, check
     template = PLAIN.replace("m['content']", "m['content'].replace('a', 'a')")
     with pytest.raises(IngotError, match=r"can't render conversation 'one question'.*replace.*Its Jinja is a subset"):
         tokens.compare(package(template), tokenizer(checkpoint, template))
+
+
+def test_jinja_that_the_runtime_reads_otherwise_is_refused_with_a_remedy(package: Any, checkpoint: Path) -> None:
+    """The runtime finds no text in a text, and raises nothing."""
+    searching = PLAIN.replace(
+        "{{ m['content'] }}", "{% if 'JSON' in m['content'] %}found{% else %}{{ m['content'] }}{% endif %}"
+    )
+    with pytest.raises(IngotError, match=r"unlike transformers: at character \d+ .*split\('x'\) \| length > 1"):
+        tokens.compare(package(searching), tokenizer(checkpoint, searching))
 
 
 def test_conversations_that_the_template_refuses_are_listed_not_judged(package: Any, checkpoint: Path) -> None:
@@ -101,3 +110,13 @@ def test_an_unreadable_tokenizer_is_named(onnx: Path, checkpoint: Path) -> None:
     (onnx / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(IngotError, match=r"tokenizer\.json: the runtime can't load this tokenizer"):
         tokens.compare(onnx, tokenizer(checkpoint))
+
+
+def test_a_normalisation_that_the_runtime_skips_is_reported_and_not_refused(onnx: Path, checkpoint: Path) -> None:
+    for folder in (onnx, checkpoint):
+        content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        content["normalizer"] = {"type": "NFC"}
+        (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    agreement = tokens.compare(onnx, tokenizer(checkpoint))
+    assert agreement.compared >= 20
+    assert "at token" in agreement.different["letters and accents apart"]
