@@ -24,7 +24,7 @@ def check(folder: Path, target: str = "cpu") -> None:
     settings = _settings(folder)
     name = settings["model"]["decoder"]["filename"]
     if not (folder / name).is_file():
-        raise IngotError(folder / "genai_config.json", f"names {name}, which is not there", _REMEDY)
+        raise IngotError("genai_config.json", f"names {name}, which is not there", _REMEDY)
     if target != "cpu":
         print(f"check: files only; a model for {target} is untested on this machine", flush=True)
         return
@@ -32,7 +32,7 @@ def check(folder: Path, target: str = "cpu") -> None:
         tokens = _generate(folder, name)
     except (RuntimeError, ValueError) as error:  # what onnxruntime-genai raises
         reason = " ".join(str(error).split())[:600]
-        raise IngotError(folder, f"does not load and generate: {reason}", _REMEDY) from error
+        raise IngotError("the converted model", f"does not load and generate: {reason}", _REMEDY) from error
     print(f"check: generated {tokens} tokens", flush=True)
 
 
@@ -43,9 +43,9 @@ def _settings(folder: Path) -> Any:
         settings["model"]["decoder"]["filename"]
     except FileNotFoundError:
         found = "is missing: the workflow made ONNX, but no GenAI model"
-        raise IngotError(path, found, "Let its first pass be ModelBuilder") from None
+        raise IngotError(path.name, found, "Let its first pass be ModelBuilder") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise IngotError(path, f"is not a GenAI configuration: {error}", _REMEDY) from None
+        raise IngotError(path.name, f"is not a GenAI configuration: {error}", _REMEDY) from None
     return settings
 
 

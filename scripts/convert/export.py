@@ -6,8 +6,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.convert import olive, options, preflight
-from scripts.convert.check import check
-from scripts.convert.folder import add_generation_settings, collect
+from scripts.convert.folder import finish
 
 
 def export(checkpoint: Path, output: Path, provider: str = "cpu") -> None:
@@ -25,6 +24,4 @@ def export(checkpoint: Path, output: Path, provider: str = "cpu") -> None:
     }
     print(f"export: building {precision} for {provider}", flush=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=output.parent) as scratch:
-        collect(olive.run(workflow, Path(scratch)), output)
-    add_generation_settings(checkpoint, output)
-    check(output, provider)
+        finish(olive.run(workflow, Path(scratch)), output, provider, checkpoint)

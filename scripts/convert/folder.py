@@ -5,7 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from scripts.convert.check import check
 from scripts.engine.files import read_json, write_json
+
+
+def finish(made: Path, output: Path, target: str, checkpoint: Path | None) -> None:
+    """Put what Olive made into shape, try it, and only then let it be seen as `output`."""
+    work = made.with_name("finished")
+    collect(made, work)
+    if checkpoint is not None:
+        add_generation_settings(checkpoint, work)
+    check(work, target)
+    work.rename(output)
 
 
 def collect(made: Path, output: Path) -> None:

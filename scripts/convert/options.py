@@ -36,7 +36,8 @@ class Option:
 
     def check(self, subject: str, value: Any) -> None:
         """Raise `IngotError` unless `value` fits."""
-        plain = type(value) is self.kind and all(isinstance(item, str) for item in (value if self.kind is list else ()))
+        items: list[Any] = value if isinstance(value, list) else []
+        plain = type(value) is self.kind and all(isinstance(item, str) for item in items)
         if not plain:
             raise IngotError(subject, f"expected {_WORDS[self.kind]}, found {value!r}", self.help)
         if self.allowed and value not in self.allowed:

@@ -16,7 +16,7 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"
 
 
 def checkpoint(folder: Path) -> None:
-    """Raise `IngotError` unless `folder` holds configuration, tokenizer and weights of a model that the builder knows."""
+    """Raise `IngotError` unless `folder` holds config, tokenizer and weights of a model that the builder knows."""
     if not folder.is_dir():
         raise IngotError(folder, "there is no such folder", "Give a Hugging Face checkpoint folder")
     path = folder / "config.json"

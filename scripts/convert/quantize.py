@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.convert import olive, options, preflight
-from scripts.convert.check import check
-from scripts.convert.folder import add_generation_settings, collect
+from scripts.convert.folder import finish
 from scripts.engine.errors import IngotError
 
 _KEYS = ("target", "label", "passes", "olive")
@@ -26,10 +25,7 @@ def quantize(export: Path, recipe: Any, output: Path, checkpoint: Path | None = 
     if target != "cpu":
         print(f"quantize: for {target}, which is untested on this machine", flush=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=output.parent) as scratch:
-        collect(olive.run(workflow, Path(scratch)), output)
-    if checkpoint is not None:
-        add_generation_settings(checkpoint, output)
-    check(output, target)
+        finish(olive.run(workflow, Path(scratch)), output, target, checkpoint)
 
 
 def plan(export: Path, recipe: Any, checkpoint: Path | None) -> tuple[str, dict[str, Any]]:

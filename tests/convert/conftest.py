@@ -1,4 +1,4 @@
-"""One float export per family and session: importing Olive and the builder takes seconds, in one process it is paid once."""
+"""One float export per family and session."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_an_embedding_of_its_own_is_quantised_too(qwen2_export, tmp_path):
 def test_an_embedding_whose_rows_no_block_divides_stays_float_and_works(tmp_path):
     from tests import tiny
 
-    checkpoint = tiny.make_checkpoint(tmp_path / "checkpoint", "llama", hidden=160, heads=5, tied=True)
+    checkpoint = tiny.make_checkpoint(tmp_path / "checkpoint", "llama", hidden=96, heads=6, tied=True)
     export(checkpoint, tmp_path / "export")
     recipe = {"passes": [{"type": "WeightOnlyQuantization", "block_size": 64, "bits": 4}]}
     quantize(tmp_path / "export", recipe, tmp_path / "out")

@@ -49,7 +49,7 @@ def test_a_bad_checkpoint_is_named(fault, words, tiny_llama, tmp_path):
         preflight.checkpoint(folder)
 
 
-def test_refusing_imports_nothing_heavy(tmp_path):
+def test_refusing_imports_nothing_heavy():
     program = (
         "import sys; from pathlib import Path; from scripts.convert import quantize, export\n"
         "from scripts.engine.errors import IngotError\n"

@@ -105,7 +105,7 @@ def test_a_workflow_that_ends_without_a_model_fails_with_olives_reason(tiny_llam
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     config["intermediate_size"] *= 2  # the weights are whole, but no longer those of this configuration
     (checkpoint / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(IngotError, match="ended without a model: .*size"):
+    with pytest.raises(IngotError, match=r"ended without a model: .*size"):
         quantize(llama_export, classic(), tmp_path / "out", checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -114,11 +114,12 @@ def test_a_model_that_builds_but_does_not_load_is_refused(tiny_llama, llama_expo
     recipe = classic(int4_algo_config="default")  # asymmetric and tied: the builder names a tensor that it never writes
     with pytest.raises(IngotError, match="does not load and generate"):
         quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_workflow_that_makes_onnx_but_no_genai_model_is_refused(llama_export, tiny_llama, tmp_path):
     recipe = {"target": "cpu", "passes": [{"type": "OnnxHqqQuantization"}]}  # renames the graph's outputs
-    with pytest.raises(IngotError, match="does not load and generate: .*logits"):
+    with pytest.raises(IngotError, match=r"does not load and generate: .*logits"):
         quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
 
 
