@@ -11,6 +11,8 @@ from scripts.engine.errors import IngotError
 from scripts.quality.gates import VERDICTS, worst
 
 GOOD = ("passed", "warned")
+#: Folder beside a result for the notes of the build on it.
+MARKERS = ".ingot"
 NOT_MEASURED = {"verdict": "skipped", "reasons": ["not measured"]}
 
 
@@ -36,14 +38,19 @@ def recommend(order: list[str], verdicts: Mapping[str, list[dict[str, Any]]], ex
 
 
 def from_files(export_quality: Path, quality: list[str], domain: list[str], precisions: Any) -> dict[str, Any]:
-    """`recommend` over result files, each `PRECISION=FILE`, or a file in a folder named after its precision."""
+    """`recommend` over result files, each `PRECISION=FILE`, or a file in a folder named after its precision.
+
+    In place of a result there may be the marker of the step that should have made it.
+    """
     if not isinstance(precisions, list) or not precisions or not all(isinstance(name, str) for name in precisions):
         raise IngotError("--precisions", f"expected a JSON list of names, found {precisions!r}")
     verdicts: dict[str, list[dict[str, Any]]] = {}
     for value in [*quality, *domain]:
         name, mark, rest = value.partition("=")
         path = Path(rest) if mark and name in precisions else Path(value)
-        name = name if mark and name in precisions else path.parent.name
+        if not (mark and name in precisions):
+            # The marker of a step that stopped stands one folder deeper than its result.
+            name = (path.parent.parent if path.parent.name == MARKERS else path.parent).name
         if name not in precisions:
             raise IngotError(path, f"belongs to no precision of {precisions}", "Write PRECISION=FILE")
         verdicts.setdefault(name, []).append(read(path))
@@ -55,7 +62,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Neither there: not measured. Raises `IngotError` on a file that is no result.
     """
-    marker = path.parent / ".ingot" / f"{path.stem}.failed.json"
+    marker = path.parent / MARKERS / f"{path.stem}.failed.json"
     found = marker if marker.is_file() else path
     if not found.is_file():
         return {"verdict": "skipped", "reasons": [f"{path.stem} was not measured"]}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,21 @@ class Reference:
 
 
 def parse_texts(values: list[str]) -> dict[str, Path]:
-    """`NAME=FILE` or `FILE` (its name is the file's, without suffix), as name → file. Raises on a name given twice."""
+    """`NAME=FILE` or `FILE` as name → file. Raises `IngotError` on a name given twice.
+
+    A file without a name is called after itself, without suffix; the second of that name gets a number.
+    """
     texts: dict[str, Path] = {}
     for value in values:
         name, mark, rest = value.partition("=")
         given = bool(mark) and _NAME.fullmatch(name) is not None and not Path(value).exists()
         path = Path(rest if given else value)
-        name = name if given else re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "text"
-        if name.lower() in {known.lower() for known in texts}:
-            raise IngotError(f"--text {value}", f"there is a text named {name!r} already", "Name it: --text NAME=FILE")
-        texts[name] = path
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-_") or "text"
+        taken = {known.lower() for known in texts}
+        if given and name.lower() in taken:
+            raise IngotError(f"--text {value}", f"there is a text named {name!r} already", "Give it another name")
+        numbered = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        texts[name if given else next(word for word in numbered if word.lower() not in taken)] = path
     if not texts:
         raise IngotError("--text", "no text is given", "Give at least one evaluation text")
     return texts

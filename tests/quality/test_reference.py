@@ -89,8 +89,9 @@ def test_texts_are_named_by_the_user_or_after_their_files(tmp_path: Path) -> Non
         "a-b-c": odd,
         "own": Path("eval/triage/text.txt"),
     }
+    assert list(reference.parse_texts(["x/text.txt", "y/Text.txt", "z/text.txt"])) == ["text", "Text-2", "text-3"]
     with pytest.raises(IngotError, match="already"):
-        reference.parse_texts(["x/text.txt", "y/Text.txt"])
+        reference.parse_texts(["own=x/text.txt", "Own=y/text.txt"])
 
 
 def test_a_folder_that_is_no_model_is_an_error(tmp_path: Path) -> None:
