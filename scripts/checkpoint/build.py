@@ -41,11 +41,13 @@ def build(
         rewritten = bool(adapters) or origin.checkpoint.path.is_file()
         need = preflight.estimate(origin.checkpoint.parameters, rewritten=rewritten)
         preflight.check_room(need, output.parent)
-        output.mkdir()
+        work = Path(scratch) / "checkpoint"
+        work.mkdir()
         if rewritten:
-            _write(origin, output, adapters, factors)
+            _write(origin, work, adapters, factors)
         else:
-            _link(origin, output)
+            _link(origin, work)
+        work.rename(output)
 
 
 def _link(origin: Opened, output: Path) -> None:
@@ -79,15 +81,18 @@ def _write(origin: Opened, output: Path, adapters: Sequence[Path], factors: Sequ
 
     checkpoint = origin.checkpoint
     print(f"checkpoint: reading {checkpoint.parameters / 1e6:.0f} million parameters in float32", flush=True)
-    model = merge.load(checkpoint)
+    if checkpoint.path.is_file():
+        with merge.parsed_once():
+            model = merge.load(checkpoint)
+            context = getattr(model.config, "max_position_embeddings", None)
+            merge.load_gguf_tokenizer(checkpoint.path, context).save_pretrained(output)
+    else:
+        model = merge.load(checkpoint)
     for adapter in adapters:
         if matching(adapter, ("tokenizer.json", "chat_template.jinja")):
             print(f"checkpoint: {adapter.name} has tokenizer files of its own; the base model's are used", flush=True)
     tied = merge.save(merge.merge(model, adapters, factors), output)
-    if checkpoint.path.is_file():
-        context = getattr(model.config, "max_position_embeddings", None)
-        merge.load_gguf_tokenizer(checkpoint.path, context).save_pretrained(output)
-    else:
+    if checkpoint.path.is_dir():
         _copy_companions(checkpoint.path, output, tied=tied)
     for path in origin.licenses:
         shutil.copyfile(path, output / path.name)

@@ -13,7 +13,7 @@ import pytest
 from scripts.checkpoint import preflight
 from scripts.engine.errors import IngotError
 from tests import tiny
-from tests.checkpoint.doors import copy, edit, refusal
+from tests.checkpoint.doors import build, copy, edit, refusal
 
 
 @pytest.fixture
@@ -71,10 +71,8 @@ def test_an_unsupported_architecture_is_refused_with_the_supported_ones(bad: Pat
 
 
 def test_the_known_architectures_are_ones_that_the_installed_builder_dispatches_on() -> None:
-    found = Path(sys.modules["scripts"].__path__[0])  # any installed package's folder leads to site-packages
-    site = next(Path(path) for path in sys.path if (Path(path) / "onnxruntime_genai").is_dir())
-    assert found
-    builder = (site / "onnxruntime_genai" / "models" / "builder.py").read_text(encoding="utf-8")
+    path = next(folder for folder in map(Path, sys.path) if (folder / "onnxruntime_genai").is_dir())
+    builder = (path / "onnxruntime_genai" / "models" / "builder.py").read_text(encoding="utf-8")
     assert [name for name in preflight.ARCHITECTURES if f'config.architectures[0] == "{name}"' not in builder] == []
 
 
@@ -229,10 +227,16 @@ def test_an_adapter_that_is_not_linear_takes_no_other_weight_than_one(bad: Path,
     assert "use_dora" in refused(bad, "--adapter", bad_adapter, "--weights", "[0.5]")
 
 
+def test_an_adapter_that_diverged_is_refused_and_leaves_nothing(bad: Path, bad_adapter: Path) -> None:
+    path = bad_adapter / "adapter_model.safetensors"
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: 8 + length] + b"\xff" * (size - 8 - length))  # every number a NaN
+    assert "does not merge" in refused(bad, "--adapter", bad_adapter)
+
+
 def test_an_existing_output_is_refused(bad: Path) -> None:
     with pytest.raises(IngotError, match="exists already"):
-        from tests.checkpoint.doors import build
-
         build("--source", bad, "--output", bad)
 
 
