@@ -45,10 +45,10 @@ def parse(values: Any) -> dict[str, float]:
             hint = f"Did you mean {close[0]}? " if close else ""
             raise IngotError(f"sampling.{key}", "unknown key", f"{hint}Known: {', '.join(_RANGES)}")
         low, high, wanted = _RANGES[key]
-        number = isinstance(value, int if key in _WHOLE else (int, float)) and not isinstance(value, bool)
-        if not number or not low <= value <= high:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        if not number or (key in _WHOLE and not float(value).is_integer()):
             raise IngotError(f"sampling.{key}", f"is {value!r}", f"It must be {wanted}")
-    return dict(values)
+    return {key: int(value) if key in _WHOLE else value for key, value in values.items()}
 
 
 def model_limit(checkpoint: Path, genai: Mapping[str, Any]) -> int:

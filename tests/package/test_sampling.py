@@ -76,3 +76,7 @@ def test_a_context_that_refuses_requests_without_a_budget_is_remarked() -> None:
 
 def test_the_cache_of_keys_and_values_grows_with_the_context() -> None:
     assert sampling.cache_bytes(sampling.apply(genai(), {}, 4096)) == 2 * 30 * 3 * 64 * 4096 * 4
+
+
+def test_a_whole_number_may_come_with_a_point() -> None:
+    assert repr(sampling.parse({"max_length": 2048.0})) == "{'max_length': 2048}"
