@@ -1,8 +1,8 @@
 """Every result of a build as one plain dict, the content of report.json.
 
-A stage leaves one JSON file; a step that broke, or had nothing to work on, leaves a marker in `.ingot/` beside the place
-of its output, and then an older result that still stands there does not count. What is not there was not measured: it
-is null, never a number made up. `report.schema.json` beside this file is the format.
+A stage leaves one JSON file; a step that broke, or had nothing to work on, leaves a marker in `.ingot/` beside the
+place of its output, and then an older result that still stands there does not count. What is not there was not
+measured: it is null, never a number made up. `report.schema.json` beside this file is the format.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def _environment(models: list[dict[str, Any]], given: dict[str, Any] | None) -> 
 
     from scripts.engine.machine import fingerprint
 
-    tools = {}
+    tools: dict[str, str | None] = {}
     for name in _TOOLS:
         try:
             tools[name] = version(name)

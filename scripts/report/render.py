@@ -8,13 +8,13 @@ from typing import Any
 #: Stands where something was not measured.
 NONE = "-"
 HEAD = (
-    ("precision", "size", "of float", "decode", "prefill", "TTFT", "peak RSS")
-    + ("KL", "top-1", "ppl ratio", "domain", "verdict", "deployed as")
-)  # fmt: skip
+    *("precision", "size", "of float", "decode", "prefill", "TTFT", "peak RSS"),
+    *("KL", "top-1", "ppl ratio", "domain", "verdict", "deployed as"),
+)
 LEGEND = (
     "Size: the ONNX folder, and its share of the float export's. Decode (tg128) and prefill (pp512): tokens a second. "
-    "TTFT: median time to first token. KL (nats), top-1 agreement, perplexity ratio: the float export's row against the "
-    "checkpoint, the others against the float export; the worst text counts. Domain: cases passed. "
+    "TTFT: median time to first token. KL (nats), top-1 agreement, perplexity ratio: the float export against the "
+    "checkpoint, the precisions against the float export; the worst text counts. Domain: cases passed. "
     f"{NONE}: not measured."
 )
 
@@ -145,7 +145,7 @@ def size(value: float | None) -> str:
         f"{value / 1e9:.2f} GB"
         if value >= 1e9
         else f"{value / 1e6:.1f} MB"
-        if value >= 1e5
+        if value >= 1e6
         else f"{value / 1e3:.1f} kB"
     )
 

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.engine import files
+from scripts.engine.errors import IngotError
+from scripts.quality import cases as parsing
+from scripts.quality import domain
+from tests import tiny
+from tests.quality import damage
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the trained model knows."""
+    path = tmp_path_factory.mktemp("cases") / "cases.jsonl"
+    rows = [
+        {"id": f"f-{number}", "prompt": question, "max_tokens": 24, "expect": {"contains": [answer], "no_loop": True}}
+        for number, (question, answer) in enumerate(tiny.FACTS)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def test_a_trained_model_passes_its_cases_and_a_damaged_one_is_refused(
+    export: Path, cases: Path, tmp_path: Path
+) -> None:
+    before = domain.run(export, cases, None, None, {})
+    assert before["verdict"] == "passed"
+    assert before["score"] == 100.0
+    assert before["runtime"].startswith("Foundry Local runtime (SDK ")
+    files.write_json(tmp_path / "domain.json", before)
+    broken = damage.copy(export, tmp_path / "broken", damage.swap_layers)
+    after = domain.run(broken, cases, None, tmp_path / "domain.json", {"domain_points": 5})
+    assert after["verdict"] == "refused"
+    assert after["baseline"]["lost"] == [row["id"] for row in after["cases"] if not row["passed"]]
+    assert "the gate allows 5" in after["reasons"][0]
+    again = domain.run(export, cases, None, tmp_path / "domain.json", {"domain_points": 0})
+    assert again["verdict"] == "passed"
+    assert again["cases"] == before["cases"]  # greedy: the same text every time
+
+
+def test_a_baseline_of_other_cases_is_an_error(export: Path, cases: Path, tmp_path: Path) -> None:
+    few = domain.run(export, cases, None, None, {}, limit=2)
+    assert len(few["cases"]) == 2
+    assert few["cases_total"] == len(tiny.FACTS)
+    files.write_json(tmp_path / "domain.json", few)
+    with pytest.raises(IngotError, match=r"answers to 2 cases.*--limit"):
+        domain.run(export, cases, None, tmp_path / "domain.json", {"domain_points": 5}, limit=3)
+
+
+def test_a_model_that_does_not_load_is_told_in_one_line(cases: Path, tmp_path: Path) -> None:
+    package = tmp_path / "a package"
+    package.mkdir()
+    (package / "genai_config.json").write_text("{}", encoding="utf-8")
+    command = [sys.executable, "-m", "scripts.quality", "domain", "--package", package, "--cases", cases]
+    done = subprocess.run(
+        [*map(str, command), "--output", str(tmp_path / "out.json")],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"limit": 0}, "--limit"),
+        ({"gates": {"domain_points": 5}}, "needs a baseline"),
+        ({"package": Path("nowhere")}, "is no package"),
+        ({"baseline": Path("nowhere.json")}, "no such file"),
+        ({"cases": Path("nowhere.jsonl")}, "no such file"),
+    ],
+)
+def test_wrong_input_is_told_before_the_runtime_starts(
+    export: Path, cases: Path, change: dict[str, Any], found: str
+) -> None:
+    arguments = {"package": export, "cases": cases, "schema": None, "baseline": None, "gates": {}, "limit": 4} | change
+    with pytest.raises(IngotError, match=found):
+        domain.run(**arguments)
+
+
+def test_a_case_that_expects_a_schema_needs_one(export: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    path.write_text('{"id": "a", "prompt": "x", "expect": {"schema": true}}', encoding="utf-8")
+    with pytest.raises(IngotError, match="Give --schema"):
+        domain.run(export, path, None, None, {})
+
+
+def test_fields_are_counted_one_by_one_and_pairs_told(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "required": ["kind"]}', encoding="utf-8")
+    path = tmp_path / "cases.jsonl"
+    rows = [
+        {
+            "id": str(n),
+            "prompt": "x",
+            "labels": {"kind": "a", "urgent": True},
+            "expect": {"schema": True, "fields": {"kind": "a"}},
+        }
+        for n in range(4)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    answers = ['{"kind": "a", "urgent": true}', '{"kind": "a", "urgent": 1}', '{"kind": "b"}', "none"]
+    before = {"score": 50.0, "cases": [{"id": str(n), "passed": n in (0, 2)} for n in range(4)]}
+    chosen, validator = parsing.load(path), parsing.load_schema(schema)
+    result = domain.score(chosen, [domain.Reply(text) for text in answers], validator, before)
+    assert result["score"] == 50.0
+    assert result["schema_valid"] == 75.0
+    assert result["fields"] == {"kind": 50.0, "urgent": 25.0}
+    assert result["baseline"] == {"score": 50.0, "lost": ["2"], "won": ["1"]}
+    assert result["cases"][2]["failures"] == ["field kind: is 'b', expected 'a'"]
+
+
+def test_points_below_the_baseline_are_allowed_up_to_the_gate() -> None:
+    assert domain.judge(5.0, {"domain_points": 5})[0] == "passed"
+    assert domain.judge(5.1, {"domain_points": 5})[0] == "refused"
+    assert domain.judge(-20.0, {"domain_points": 0})[0] == "passed"
+    assert domain.judge(50.0, {})[0] == "passed"
