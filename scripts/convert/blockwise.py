@@ -29,7 +29,7 @@ Array = NDArray[Any]
 ALGORITHMS = ("rtn", "search")
 
 #: Spans that "search" tries, as parts of the block's own span. Four bits gain from clipping the extremes.
-_SPANS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8)
+_SPANS = (1.0, 0.92, 0.84)
 #: Values held at once by one thread of "search": what fits a core's cache beside its temporaries.
 _CHUNK = 1 << 16
 
@@ -93,51 +93,54 @@ def _search(weight: Array, scheme: Scheme) -> Quantized:
     packed = np.empty((outputs, blocks, size // 2), np.uint8)
     scales = np.empty((outputs, blocks), weight.dtype)
     zeros = np.empty((outputs, blocks), np.uint8)
-    step = max(1, _CHUNK // (blocks * size))
+    cut = _pad(weight, blocks * size).reshape(blocks, size, outputs)
+    width = min(outputs, max(1, _CHUNK // size))
 
-    def fit(start: int) -> None:
-        rows = slice(start, start + step)
-        values = _pad(weight[:, rows], blocks * size).T.astype(np.float32, order="C").reshape(-1, size)
-        codes, scale, zero = _fit(values, scheme.symmetric)
-        packed[rows] = (codes[:, ::2] | codes[:, 1::2] << 4).reshape(-1, blocks, size // 2)
-        scales[rows], zeros[rows] = scale.reshape(-1, blocks), zero.reshape(-1, blocks)
+    def fit(place: tuple[int, int]) -> None:
+        block, start = place
+        columns = slice(start, start + width)
+        values = np.ascontiguousarray(cut[block, :, columns], np.float32)
+        codes, scales[columns, block], zeros[columns, block] = _fit(values, scheme.symmetric)
+        packed[columns, block] = (codes[::2] | codes[1::2] << 4).T
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(fit, range(0, outputs, step)):
+        for _ in pool.map(fit, ((block, start) for block in range(blocks) for start in range(0, outputs, width))):
             pass
     return Quantized(packed, scales, None if scheme.symmetric else _pack(zeros))
 
 
 def _fit(values: Array, symmetric: bool) -> tuple[Array, Array, Array]:
-    """Codes uint8 [M, size], scales and zero points [M] of 4-bit blocks `values` [M, size].
+    """Codes uint8 [size, M], scales and zero points [M] of 4-bit blocks, which stand in the columns of `values`.
 
     With d = q - zero point, the best scale for given codes is Σxd / Σd², and the squared error it leaves is
     Σx² - (Σxd)² / Σd²: so the candidate with the greatest (Σxd)² / Σd² wins (linear least squares).
     """
-    count = len(values)
+    count = values.shape[1]
     best_gain = np.full(count, -1.0, np.float32)
     best_scale = np.ones(count, np.float32)
     best_zero = np.full(count, 8.0, np.float32)
-    work = np.empty_like(values)
+    work, product = np.empty_like(values), np.empty_like(values)
     for scale, zero in _candidates(values, symmetric):
-        np.multiply(values, (1 / scale)[:, None], out=work)
+        np.multiply(values, 1 / scale, out=work)
         np.rint(work, out=work)
-        np.clip(work, -zero[:, None], (15 - zero)[:, None], out=work)
-        match = np.einsum("ij,ij->i", values, work)
-        energy = np.maximum(np.einsum("ij,ij->i", work, work), 1e-30)
+        np.maximum(work, -zero, out=work)
+        np.minimum(work, 15 - zero, out=work)
+        match = np.multiply(values, work, out=product).sum(0)
+        energy = np.maximum(np.multiply(work, work, out=product).sum(0), 1e-30)
         gain = match * match / energy
         better = gain > best_gain
-        best_gain[better], best_zero[better] = gain[better], zero[better]
-        best_scale[better] = (match / energy)[better]
+        np.copyto(best_gain, gain, where=better)
+        np.copyto(best_zero, zero, where=better)
+        np.copyto(best_scale, match / energy, where=better)
     best_scale[best_scale == 0] = 1
-    codes = np.rint(values / best_scale[:, None]) + best_zero[:, None]
+    codes = np.rint(values / best_scale) + best_zero
     return np.clip(codes, 0, 15).astype(np.uint8), best_scale, best_zero.astype(np.uint8)
 
 
 def _candidates(values: Array, symmetric: bool) -> Iterator[tuple[Array, Array]]:
-    """Scales and zero points worth trying, float32 [M] each; the first is the one of round-to-nearest."""
-    low, high = np.minimum(values.min(1), 0), np.maximum(values.max(1), 0)
-    middle = np.full(len(values), 8.0, np.float32)
+    """Scales and zero points worth trying, float32 [M] each; among the first is that of round-to-nearest."""
+    low, high = np.minimum(values.min(0), 0), np.maximum(values.max(0), 0)
+    middle = np.full(values.shape[1], 8.0, np.float32)
     tiny = np.float32(1e-12)
     if symmetric:  # one more step below zero than above: put the larger extreme on either side
         extreme = np.where(high > -low, high, low)
@@ -147,11 +150,11 @@ def _candidates(values: Array, symmetric: bool) -> Iterator[tuple[Array, Array]]
                 yield (extreme * np.float32(span / steps)).astype(np.float32), middle
         return
     width = np.maximum(high - low, tiny)
+    exact = -low / width * np.float32(15)
     for span in _SPANS:
         scale = width * np.float32(span / 15)
-        exact = -low * np.float32(span) / scale
         for shift in (0, -1, 1):
-            yield scale, np.clip(np.rint(exact) + shift, 0, 15).astype(np.float32)
+            yield scale, np.clip(np.rint(exact) + np.float32(shift), 0, 15)
 
 
 def _pad(weight: Array, inputs: int) -> Array:

@@ -21,6 +21,7 @@ from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
 from scripts.convert import options
+from scripts.convert.imports import uncollected
 from scripts.convert.options import BUILDER_018, QUANTIZATION, check_known
 from scripts.convert.passes import parameters
 from scripts.engine.errors import IngotError
@@ -99,7 +100,8 @@ def translate(given: dict[str, Any], precision: str) -> dict[str, Any]:
 
 def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: dict[str, Any]) -> None:
     """Run builder 0.18: `checkpoint` → ONNX GenAI files in `folder`; `extra` are its options, each of its own type."""
-    from onnxruntime_genai.models import builder
+    with uncollected():
+        from onnxruntime_genai.models import builder
 
     folder.mkdir(parents=True, exist_ok=True)
     # No token is asked for: nothing is fetched, and the builder wants one for every folder otherwise.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.convert import options
+from scripts.convert.imports import uncollected
 from scripts.engine.errors import IngotError
 
 #: No hub, no telemetry, no progress bars in logs.
@@ -109,10 +110,11 @@ def run(workflow: dict[str, Any], scratch: Path) -> Path:
     output, cache = scratch / "olive", Path(tempfile.mkdtemp(prefix="cache-", dir=scratch))
     prepared = {"log_severity_level": 2, **workflow, "output_dir": str(output), "cache_dir": str(cache)}
     with _listening() as heard:
-        from olive.package_config import OlivePackageConfig
-        from olive.workflows import run as run_olive
+        with uncollected():
+            from olive.package_config import OlivePackageConfig
+            from olive.workflows import run as run_olive
 
-        from scripts.convert import builder_pass, passes  # noqa: F401  (Olive finds them by name; keys, by this line)
+            from scripts.convert import builder_pass, passes  # noqa: F401  (Olive finds them by name; keys, by this line)
 
         _check_olive_options(prepared, OlivePackageConfig.model_validate(options.package_config()))
         try:
