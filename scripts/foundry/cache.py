@@ -172,7 +172,7 @@ def registrations(cache: Path) -> dict[str, Path]:
     try:
         value = json.loads(index.read_text(encoding="utf-8"))
         return {str(m["model_info"]["id"]): Path(m["model_path"]) for m in value["models"]}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise IngotError(

@@ -109,7 +109,7 @@ def undeploy(model_id: str, cache: Path) -> str:
     if present and caches.owner(folder) is None:
         raise IngotError(folder, "was not put there by Ingot", "Remove it by hand if it should go")
     ids = caches.stale_ids(caches.registrations(cache), folder, model_id)
-    if not present and not ids:
+    if not ids and not (cache / caches.HOUSE).is_dir():
         return "nothing there"
     with _writing(cache), _locked(cache):
         if present:
@@ -120,7 +120,7 @@ def undeploy(model_id: str, cache: Path) -> str:
         if present:
             folder.rename(_beside(folder, "old"))
         sweep(cache)
-    return "removed"
+    return "removed" if present or ids else "nothing there"
 
 
 def sweep(cache: Path) -> None:

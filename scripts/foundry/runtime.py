@@ -294,7 +294,11 @@ def _import_sdk() -> Any:
 def _homes(home: Path) -> dict[str, str]:
     """Variables through which the native library finds a place outside its own data folder."""
     home.mkdir(parents=True, exist_ok=True)
-    names = ("USERPROFILE", "LOCALAPPDATA", "APPDATA") if sys.platform == "win32" else ("HOME", "XDG_CACHE_HOME")
+    names = (
+        ("USERPROFILE", "LOCALAPPDATA", "APPDATA", "TEMP", "TMP")
+        if sys.platform == "win32"
+        else ("HOME", "XDG_CACHE_HOME", "TMPDIR")
+    )
     return dict.fromkeys(names, str(home))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,10 @@ def listed(cache: Path) -> list[str]:
         return runtime.cached()
 
 
+def inside(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file's bytes, our own lock file aside."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
@@ -40,7 +43,7 @@ def test_a_package_is_deployed_then_reused(package: Path, cache: Path) -> None:
     folder = Path(first["path"])
     assert folder == cache / "ingot" / "tiny-fp32-generic-cpu"
     assert caches.differences(folder, caches.manifest_of(package)) == []
-    assert sorted(os.listdir(folder.parent)) == [".lock", folder.name]
+    assert inside(folder.parent) == [".lock", folder.name]
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert deploy(package, MODEL_ID, cache)["action"] == "reused"
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -58,7 +61,7 @@ def test_another_content_replaces_the_old(package: Path, newer: Path, cache: Pat
     result = deploy(newer, MODEL_ID, cache)
     assert result["action"] == "replaced"
     assert caches.differences(Path(result["path"]), caches.manifest_of(newer)) == []
-    assert sorted(os.listdir(cache / "ingot")) == [".lock", "tiny-fp32-generic-cpu"]
+    assert inside(cache / "ingot") == [".lock", "tiny-fp32-generic-cpu"]
     assert listed(cache) == [MODEL_ID]
 
 
@@ -183,7 +186,9 @@ def test_a_package_made_by_hand_is_deployed(package: Path, cache: Path, tmp_path
     assert deploy(package, MODEL_ID, cache)["action"] == "reused"
 
 
-def test_a_number_of_its_own_takes_the_old_number_away(onnx_folder: Path, package: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_number_of_its_own_takes_the_old_number_away(
+    onnx_folder: Path, package: Path, cache: Path, tmp_path: Path
+) -> None:
     from tests.foundry.conftest import write_package
 
     deploy(package, MODEL_ID, cache)
@@ -196,7 +201,7 @@ def test_undeploying_leaves_nothing_of_ours(package: Path, cache: Path) -> None:
     deploy(package, MODEL_ID, cache)
     assert undeploy(MODEL_ID, cache) == "removed"
     assert undeploy(MODEL_ID, cache) == "nothing there"
-    assert os.listdir(cache / "ingot") == [".lock"]
+    assert inside(cache / "ingot") == [".lock"]
     assert caches.registrations(cache) == {}
     assert (package / "model.onnx.data").is_file()
 
@@ -226,7 +231,9 @@ ADVICE: dict[str, Any] = {
         ("fp16", "none", "skipped", 'deploy = "none"'),
     ],
 )
-def test_only_what_passed_and_is_wanted_is_deployed(precision: str, policy: str, verdict: str | None, reason: str) -> None:
+def test_only_what_passed_and_is_wanted_is_deployed(
+    precision: str, policy: str, verdict: str | None, reason: str
+) -> None:
     held = held_back(ADVICE, precision, policy)
     assert (held and held["verdict"]) == verdict
     assert not held or held["reasons"] == [reason]

@@ -99,7 +99,7 @@ def test_an_empty_question_is_refused_by_the_runtime(chat: Chat) -> None:
 
 def test_sampling_happens_where_it_is_asked_for(chat: Chat) -> None:
     def sampled(seed: int) -> str:
-        return chat.complete("Hello", temperature=5.0, seed=seed, max_tokens=24).text
+        return chat.complete("Hello", temperature=2.0, seed=seed, max_tokens=24).text
 
     assert len({sampled(seed) for seed in range(4)}) > 1
 
@@ -152,7 +152,7 @@ def test_a_loaded_model_can_be_unloaded_and_forgotten(runtime: Runtime, package:
     assert runtime.cached() == [MODEL_ID]
 
 
-def test_the_home_folder_is_left_alone(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_left_alone(tmp_path: Path, package: Path) -> None:
     """In a process of its own: the library looks for its places when it is loaded."""
     import subprocess
     import sys

@@ -1,0 +1,171 @@
+"""Is this machine ready? One line for each thing that Ingot needs, with what to do where it is missing.
+
+    python -m scripts.doctor [--cache DIR] [--need-disk BYTES] [--lock FILE]
+
+Exits 1 if something needed is missing; what is merely good to know never fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from scripts.engine.errors import IngotError
+
+PYTHON = (3, 11)
+RAM = 8_000_000_000  # bytes: "8 GB" machines report a little less than 8 GiB
+DISK = 5_000_000_000  # bytes, where no estimate is given: the example model, every precision
+ROOT = Path(__file__).parents[1]
+_COLOURS = {"ok": "32", "warn": "33", "bad": "31"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One finding. `status` is "ok", "warn" (works without) or "bad" (needed); `remedy` is empty if all is well."""
+
+    status: str
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def diagnose(cache: str | None = None, need_disk: int = DISK, lock: Path | None = None) -> list[Line]:
+    """Look at Python, memory, disk (`need_disk` bytes), the installed versions, the Foundry runtime, its cache (as
+    `foundry.cache` in models.toml has it; None: the build's own), and the `foundry` command. Changes nothing.
+    """
+    where = cache or str(ROOT / "build" / "foundry" / "cache" / "models")
+    checks: list[Callable[[], Line]] = [
+        _python,
+        _memory,
+        lambda: _disk(need_disk),
+        lambda: _versions(lock or ROOT / "requirements.lock"),
+        _runtime,
+        lambda: _cache(where),
+        _command,
+    ]
+    return [check() for check in checks]
+
+
+def _python() -> Line:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < PYTHON:
+        return Line("bad", "Python", found, f"Install Python {PYTHON[0]}.{PYTHON[1]} or newer, then `make setup`")
+    return Line("ok", "Python", found)
+
+
+def _memory() -> Line:
+    import psutil
+
+    total = psutil.virtual_memory().total
+    if total < RAM:
+        return Line("bad", "memory", f"{_gb(total)}, 8 GB needed", "Build on a machine with more memory")
+    return Line("ok", "memory", _gb(total))
+
+
+def _disk(need: int) -> Line:
+    free = shutil.disk_usage(ROOT).free
+    if free < need:
+        return Line("bad", "disk", f"{_gb(free)} free, {_gb(need)} needed", "Free some space, or set another build=DIR")
+    return Line("ok", "disk", f"{_gb(free)} free, {_gb(need)} needed")
+
+
+def _versions(lock: Path) -> Line:
+    """Each `name==version` of the lock file against what is installed; a build tag (+cpu) makes no difference."""
+    try:
+        text = lock.read_text(encoding="utf-8")
+    except OSError as error:
+        return Line("bad", "packages", f"{lock}: {error.strerror}", "Restore requirements.lock")
+    pinned = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    wrong = []
+    for name, wanted in pinned:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            wrong.append(f"{name} is missing")
+            continue
+        if found.partition("+")[0] != wanted.partition("+")[0]:
+            wrong.append(f"{name} is {found} instead of {wanted}")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        return Line("bad", "packages", ", ".join(wrong[:3]) + more, "Run `make setup` after `rm .venv/.ready`")
+    return Line("ok", "packages", f"{len(pinned)} as in {lock.name}")
+
+
+def _runtime() -> Line:
+    from scripts.foundry.runtime import Runtime, RuntimeFault, label
+
+    try:
+        with Runtime():
+            return Line("ok", "Foundry runtime", label())
+    except RuntimeFault as error:
+        return Line("bad", "Foundry runtime", error.found, error.remedy or "Run `make setup`")
+
+
+def _cache(setting: str) -> Line:
+    from scripts.foundry import cache as caches
+
+    try:
+        cache = caches.resolve(setting)
+        models = len(caches.registrations(cache))
+    except IngotError as error:
+        return Line("bad", "Foundry cache", f"{error.subject}: {error.found}", error.remedy)
+    nearest = next(path for path in (cache, *cache.parents) if path.exists())
+    try:
+        if not nearest.is_dir():
+            raise NotADirectoryError(None, "is a file")
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        found = f"{nearest} cannot be written: {error.strerror or error}"
+        return Line("bad", "Foundry cache", found, "Make it writable, or set foundry.cache in models.toml")
+    state = f"{models} models registered" if cache.is_dir() else "to be made"
+    return Line("ok", "Foundry cache", f"{cache} ({state})")
+
+
+def _command() -> Line:
+    path = shutil.which("foundry")
+    if path is None:
+        remedy = "Nothing to do: the runtime above is the same. Install Foundry Local to use models from a shell"
+        return Line("warn", "`foundry` command", "not there", remedy)
+    return Line("ok", "`foundry` command", path)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def render(lines: list[Line], colours: bool) -> str:
+    """The findings as text, one line each, the remedy below where there is one."""
+    width = max(len(line.what) for line in lines)
+    rows = []
+    for line in lines:
+        mark = f"{line.status:4}"
+        mark = f"\x1b[{_COLOURS[line.status]}m{mark}\x1b[0m" if colours else mark
+        rows.append(f"{mark}  {line.what:{width}}  {line.found}")
+        if line.remedy:
+            rows.append(f"      {'':{width}}  {line.remedy}")
+    return "\n".join(rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="doctor", description="Is this machine ready for Ingot?")
+    parser.add_argument("--cache", help='the Foundry cache: a folder, "app:NAME", or "auto"')
+    parser.add_argument("--need-disk", type=int, default=DISK, metavar="BYTES", help="what the build will need")
+    parser.add_argument("--lock", type=Path, help="the pinned versions, default requirements.lock")
+    given = parser.parse_args(arguments)
+    lines = diagnose(given.cache, given.need_disk, given.lock)
+    print(render(lines, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    return 1 if any(line.status == "bad" for line in lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The deployed model is asked in a fresh process, and anything that is not as recorded is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.foundry import cache as caches
+from scripts.foundry.deploy import deploy
+from tests import tiny
+from tests.foundry.conftest import MODEL_ID, write_package
+
+
+@pytest.fixture
+def place(package: Path, tmp_path: Path) -> Path:
+    """A folder with deploy.json of a model deployed beside it, two cases, and their recorded answers."""
+    result = deploy(package, MODEL_ID, tmp_path / "a cache")
+    (tmp_path / "deploy.json").write_text(json.dumps(result))
+    rows: list[dict[str, Any]] = []
+    with (tmp_path / "cases.jsonl").open("w") as file:
+        for number, (question, answer) in enumerate(tiny.FACTS[:2]):
+            case = {"id": f"c{number}", "prompt": question, "max_tokens": 40, "expect": {"exact": answer}}
+            file.write(json.dumps(case) + "\n")
+            rows.append({"id": f"c{number}", "text": answer, "passed": True, "failures": []})
+    rows[0] |= {"passed": False, "text": "?"}
+    (tmp_path / "domain.json").write_text(json.dumps({"cases": rows, "baseline": None}))
+    return tmp_path
+
+
+def verify(package: Path, place: Path, recorded: bool = True) -> tuple[int, str, dict[str, Any]]:
+    output = place / "verify.json"
+    command = [sys.executable, "-m", "scripts.foundry", "verify", "--package", package]
+    command += ["--deployed", place / "deploy.json", "--output", output]
+    if recorded:
+        command += ["--domain", place / "domain.json", "--cases", place / "cases.jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    return done.returncode, done.stderr, json.loads(output.read_text()) if output.exists() else {}
+
+
+def test_a_deployed_model_gives_the_recorded_answer(package: Path, place: Path) -> None:
+    code, error, result = verify(package, place)
+    assert code == 0, error
+    assert result["verdict"] == "passed"
+    assert result["case"] == "c1"  # the first that passed
+    assert result["answer"] == result["expected"] == tiny.FACTS[1][1]
+    assert result["listed"] and result["streamed"] and result["http"]
+
+
+def test_without_cases_it_gives_the_greedy_text_of_its_package(package: Path, place: Path) -> None:
+    code, error, result = verify(package, place, recorded=False)
+    assert code == 0, error
+    assert result["case"] is None
+    assert result["answer"] == result["expected"] != ""
+
+
+def test_swapped_weights_are_found_by_their_hash(package: Path, place: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(Path(json.loads((place / "deploy.json").read_text())["path"]) / "model.onnx.data")
+    code, error, result = verify(package, place)
+    assert (code, result) == (1, {})
+    assert "model.onnx.data has other content" in error
+    assert "Traceback" not in error
+
+
+def test_another_answer_is_named_with_the_one_expected(package: Path, place: Path) -> None:
+    rows = json.loads((place / "domain.json").read_text())
+    rows["cases"] = [{"id": "c1", "text": "The grass is purple.", "passed": False, "failures": ["exact"]}]
+    (place / "domain.json").write_text(json.dumps(rows))
+    code, error, _ = verify(package, place)
+    assert code == 1
+    assert "expected 'The grass is purple.', found 'The grass is green.'" in error
+
+
+def test_a_model_that_is_not_listed_is_named(package: Path, place: Path) -> None:
+    (place / "a cache" / caches.INDEX).unlink()
+    code, error, _ = verify(package, place)
+    assert code == 1
+    assert "is not listed in" in error
+
+
+def test_an_older_deployment_of_another_package_is_refused(onnx_folder: Path, place: Path) -> None:
+    other = write_package(onnx_folder, place / "other", note="newer")
+    code, error, _ = verify(other, place)
+    assert code == 1
+    assert "inference_model.json" in error and "Deploy it again" in error

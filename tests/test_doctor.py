@@ -1,0 +1,59 @@
+"""What the doctor says of machines that are well and of machines that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts import doctor
+from scripts.doctor import Line, diagnose, main, render
+
+
+def line(lines: list[Line], what: str) -> Line:
+    return next(entry for entry in lines if entry.what == what)
+
+
+def test_a_machine_that_is_ready_exits_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cache", str(tmp_path / "models"), "--need-disk", "1000"]) == 0
+    out = capsys.readouterr().out
+    for what in ("Python", "memory", "disk", "packages", "Foundry runtime", "Foundry cache", "`foundry` command"):
+        assert what in out
+    assert "\x1b" not in out
+    assert not (tmp_path / "models").exists()
+
+
+def test_everything_that_is_not_well_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "RAM", 1 << 60)
+    monkeypatch.setattr(doctor, "PYTHON", (4, 0))
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("blake3==0.0.1\nno-such-thing==1.0\n# note\n")
+    (tmp_path / "file").write_text("")
+    lines = diagnose(str(tmp_path / "file" / "models"), 1 << 60, lock)
+    bad = {entry.what for entry in lines if entry.status == "bad"}
+    assert bad == {"Python", "memory", "disk", "packages", "Foundry cache"}
+    assert all(entry.remedy for entry in lines if entry.status != "ok")
+    assert "blake3 is" in line(lines, "packages").found
+    assert "no-such-thing is missing" in line(lines, "packages").found
+
+
+def test_something_needed_that_is_missing_exits_one(tmp_path: Path) -> None:
+    assert main(["--cache", str(tmp_path), "--need-disk", str(1 << 60)]) == 1
+
+
+def test_a_cache_whose_index_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "foundry.local.modelinfo.json").write_text("{")
+    assert line(diagnose(str(tmp_path), 0), "Foundry cache").status == "bad"
+
+
+def test_without_the_foundry_command_all_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lines = diagnose(str(tmp_path), 0)
+    assert line(lines, "`foundry` command").status == "warn"
+    assert not [entry for entry in lines if entry.status == "bad"]
+
+
+def test_colours_are_for_terminals() -> None:
+    lines = [Line("bad", "disk", "none", "Free some")]
+    assert "\x1b[31m" in render(lines, colours=True)
+    assert render(lines, colours=False) == "bad   disk  none\n            Free some"
