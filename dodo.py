@@ -15,7 +15,9 @@ and questioned like any other, as the measure of what quantising cost, but never
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from doit import get_var
 
@@ -50,6 +52,11 @@ PRECISIONS = [variant for variant in VARIANTS if variant.recipe]
 def folder(variant: Variant) -> Path:
     """Where all that is made of a variant stands."""
     return BUILD / variant.model.name / variant.precision
+
+
+def task_doctor() -> dict[str, Any]:
+    """Look this machine over: is everything here that a build needs?"""
+    return {"actions": [[sys.executable, "-m", "scripts.doctor", "--cache", CACHE]], "uptodate": [False]}
 
 
 @INGOT.each(MODELS)

@@ -1,0 +1,182 @@
+"""Bad input: one line that names the file and what to do, exit code ≠ 0, no traceback, and nothing built is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.system.project import Project
+
+
+def refused(project: Project, *said: str, task: str = "checkpoint") -> None:
+    """`doit` fails, fast, with a line that says all of this."""
+    ran = project.doit(task)
+    assert ran.code != 0, ran.out
+    assert "Traceback" not in ran.out
+    lines = [line for line in ran.out.splitlines() if all(part in line for part in said)]
+    assert lines, f"no line says {said}:\n{ran.out}"
+
+
+@pytest.fixture
+def weights(tmp_path: Path, tiny_llama: Path) -> Path:
+    """A copy to spoil."""
+    return shutil.copytree(tiny_llama, tmp_path / "my weights")
+
+
+def no_folder(weights: Path) -> str:
+    shutil.rmtree(weights)
+    return "my weights"
+
+
+def no_config(weights: Path) -> str:
+    (weights / "config.json").unlink()
+    return "config.json"
+
+
+def no_tokenizer(weights: Path) -> str:
+    for file in weights.glob("tokenizer*"):
+        file.unlink()
+    return "tokenizer"
+
+
+def truncated(weights: Path) -> str:
+    file = weights / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    return "model.safetensors"
+
+
+def empty(weights: Path) -> str:
+    (weights / "model.safetensors").write_bytes(b"")
+    return "model.safetensors"
+
+
+def missing_shard(weights: Path) -> str:
+    sharded = tiny.make_sharded(weights.parent / "shards", weights)
+    shard = sorted(sharded.glob("*.safetensors"))[1]
+    shard.unlink()
+    shutil.rmtree(weights)
+    shutil.copytree(sharded, weights)
+    return shard.name
+
+
+def unsupported(weights: Path) -> str:
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps({**config, "architectures": ["GPTNeoXForCausalLM"]}))
+    return "GPTNeoXForCausalLM"
+
+
+def pickled(weights: Path) -> str:
+    (weights / "model.safetensors").rename(weights / "pytorch_model.bin")
+    return "pytorch_model.bin"
+
+
+def remote_code(weights: Path) -> str:
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Model"}}))
+    return "auto_map"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [no_folder, no_config, no_tokenizer, truncated, empty, missing_shard, unsupported, pickled, remote_code],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_spoilt_weights(project: Project, weights: Path, spoil: Any) -> None:
+    project.model(name="m", source={"path": weights})
+    refused(project, "checkpoint:m", spoil(weights))
+
+
+def test_an_adapter_for_another_base(project: Project, weights: Path, tiny_qwen2: Path, tmp_path: Path) -> None:
+    other = tiny.make_checkpoint(tmp_path / "wider", "llama", hidden=512)
+    adapter = tiny.make_adapter(tmp_path / "adapter", other)
+    project.model(name="m", source={"path": weights}, adapters=[{"path": adapter}])
+    refused(project, "checkpoint:m", "adapter")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"precision": ["int4"]}, ["precision", "Did you mean 'precisions'?"]),
+        ({"precisions": ["int44"]}, ["int44", "Did you mean 'int4'?"]),
+        ({"precisions": "int4"}, ["precisions", "expected a list"]),
+        ({"sampling": {"temprature": 1}}, ["temprature", "Did you mean 'temperature'?"]),
+        ({"sampling": {"temperature": "hot"}}, ["temperature", "expected a number", "hot"]),
+        ({"deploy": "al"}, ["deploy", "Did you mean 'all'?"]),
+        ({"evaluation": {"cases": "eval/none.jsonl"}}, ["cases", "none.jsonl"]),
+        ({"evaluation": {"cases": "eval/empty.jsonl"}}, ["cases", "empty.jsonl", "empty"]),
+        ({"name": "con"}, ["con", "reserved"]),
+        ({"name": "report"}, ["report", "reserved"]),
+        ({"name": "my model"}, ["my model"]),
+        ({"name": "x-cuda-gpu"}, ["cuda-gpu"]),
+        ({"source": {"path": "a", "gguf": "b"}}, ["source", "exactly one"]),
+    ],
+)
+def test_a_mistake_in_models_toml(project: Project, values: dict[str, Any], said: list[str]) -> None:
+    (project.config / "eval" / "empty.jsonl").touch()
+    project.model(**{"name": "m", "source": {"path": "weights"}, **values})
+    refused(project, "models.toml", *said)
+
+
+def test_not_toml_at_all(project: Project) -> None:
+    (project.config / "models.toml").write_text("[[model]\n", encoding="utf-8")
+    refused(project, "models.toml", "line 1")
+
+
+def test_two_models_whose_joined_names_collide(project: Project) -> None:
+    source = {"path": "weights"}
+    project.models({"name": "a", "source": source}, {"name": "A-int4", "source": source})
+    refused(project, "models.toml", "A-int4", "Rename")
+
+
+def test_two_models_of_one_name(project: Project) -> None:
+    project.models(*[{"name": "twin", "source": {"path": "weights"}}] * 2)
+    refused(project, "models.toml", "twin", "Rename")
+
+
+def test_one_bad_model_does_not_stop_a_good_one_nor_the_report(project: Project, tiny_llama: Path) -> None:
+    project.models(
+        {"name": "bad", "source": {"path": project.home / "nowhere"}, "precisions": ["fp16"]},
+        {"name": "good", "source": {"path": tiny_llama}, "precisions": ["fp16"]},
+    )
+    ran = project.doit()
+    assert ran.code == 1, ran.out
+    bad, good = project.json("report/report.json")["models"]
+    assert bad["precisions"][0]["verdict"] in ("failed", "skipped")
+    assert any("nowhere" in reason for reason in bad["export"]["reasons"]) or "nowhere" in json.dumps(bad)
+    assert good["precisions"][0]["verdict"] in ("passed", "warned", "refused")
+
+
+def test_what_was_built_stays_when_the_weights_break(project: Project, weights: Path) -> None:
+    project.model(name="m", source={"path": weights}, precisions=["fp16"])
+    assert project.doit("package:m-fp16").code == 0
+    package = project.build / "m" / "fp16" / "package"
+    before = {path.name: path.stat().st_ino for path in package.iterdir()}
+    (weights / "config.json").write_text("{", encoding="utf-8")
+    refused(project, "checkpoint:m", "config.json", task="package:m-fp16")
+    assert {path.name: path.stat().st_ino for path in package.iterdir()} == before
+
+
+def test_an_unwritable_cache(project: Project, tiny_llama: Path) -> None:
+    blocked = project.home / "a file, not a folder"
+    blocked.touch()
+    project.models(
+        {"name": "m", "source": {"path": tiny_llama}, "precisions": ["fp16"], "gates": {"fp16": {"kl": 9.0}}},
+        extra=f"[foundry]\ncache = {json.dumps(str(blocked / 'models'))}\n",
+    )
+    refused(project, "deploy:m-fp16", "a file, not a folder", task="deploy")
+
+
+def test_olive_ending_without_a_model(project: Project, tiny_llama: Path) -> None:
+    workflow = {
+        "input_model": {"type": "HfModel", "model_path": "x", "task": "text-generation"},
+        "passes": {"b": {"type": "ModelBuilder", "config": {"precision": "int4", "int4_block_size": 17}}},
+    }
+    (project.config / "bad.json").write_text(json.dumps(workflow), encoding="utf-8")
+    (project.config / "recipes.toml").write_text('[mine]\nolive = "bad.json"\n', encoding="utf-8")
+    project.model(name="m", source={"path": tiny_llama}, precisions=["mine"])
+    refused(project, "quantize:m-mine", task="quantize")

@@ -1,0 +1,157 @@
+"""`doit`, from weights to a model that answers in the real Foundry runtime, and what a second run does."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+
+from tests.system.conftest import settings
+from tests.system.project import ROOT, Project, Ran
+
+STAGES = {"quantize", "quality", "package", "domain", "bench", "deploy", "verify"}
+MODEL = {f"{stage}:facts" for stage in ("checkpoint", "reference", "export", "quality", "package", "domain", "recommend")}
+
+
+def test_a_fresh_build_deploys_and_verifies_every_precision(first: tuple[Project, Ran]) -> None:
+    project, ran = first
+    assert ran.code == 0, ran.out
+    assert ran.steps == MODEL | {f"{s}:facts-{p}" for s in STAGES for p in ("int4", "int8")} | {"report"}
+    [model] = project.json("report/report.json")["models"]
+    assert model["recommended"] == "int4"
+    assert [row["precision"] for row in model["precisions"]] == ["int4", "int8"]
+    for row in model["precisions"]:
+        assert row["deployed"]["verified"], row
+        assert row["verdict"] in ("passed", "warned")
+        assert row["domain"]["score"] == 100
+        assert row["performance"]["time_to_first_token_ms"]["p50"] > 0
+
+
+def test_the_report_keeps_to_its_published_schema(first: tuple[Project, Ran]) -> None:
+    schema = json.loads((ROOT / "scripts/report/report.schema.json").read_text("utf-8"))
+    jsonschema.validate(first[0].json("report/report.json"), schema)
+
+
+def test_the_table_ends_the_run(first: tuple[Project, Ran]) -> None:
+    project, ran = first
+    table = (project.build / "report" / "table.txt").read_text("utf-8").strip()
+    assert table in ran.out
+
+
+def test_the_deployed_model_is_what_the_index_of_the_cache_lists(first: tuple[Project, Ran]) -> None:
+    project = first[0]
+    index = project.json("foundry/cache/models/foundry.local.modelinfo.json")
+    listed = {model["model_info"]["id"]: Path(model["model_path"]) for model in index["models"]}
+    assert set(listed) == {"facts-int4-generic-cpu:1", "facts-int8-generic-cpu:1"}
+    assert all((path / "inference_model.json").is_file() for path in listed.values())
+
+
+def test_nothing_is_left_in_the_home_folder(first: tuple[Project, Ran]) -> None:
+    assert [path for path in first[0].home.rglob("*") if path.is_file()] == []
+
+
+def test_the_users_weights_are_linked_not_copied_nor_touched(first: tuple[Project, Ran], weights: Path) -> None:
+    ours = first[0].build / "facts" / "checkpoint" / "model.safetensors"
+    assert ours.is_symlink()
+    assert ours.resolve() == (weights / "model.safetensors").resolve()
+    assert (weights / "model.safetensors").stat().st_nlink == 1
+
+
+def test_a_second_run_runs_nothing(built: Project) -> None:
+    ran = built.doit()
+    assert (ran.code, ran.steps) == (0, frozenset())
+
+
+def test_touching_a_weight_runs_nothing(built: Project, weights: Path) -> None:
+    os.utime(weights / "model.safetensors")
+    assert built.doit().steps == frozenset()
+
+
+def test_a_file_that_is_no_part_of_the_model_stops_at_the_checkpoint(built: Project, weights: Path) -> None:
+    notes = weights / "training notes.txt"
+    notes.write_text("loss looked fine", encoding="utf-8")
+    try:
+        ran = built.doit()
+    finally:
+        notes.unlink()
+        built.doit()
+    assert ran.steps == {"checkpoint:facts"}
+
+
+def test_a_changed_temperature_rebuilds_no_onnx_and_repeats_no_kl(built: Project, weights: Path) -> None:
+    settings(built, weights, sampling={"temperature": 0.3})
+    ran = built.doit("package", "quality")
+    assert ran.code == 0, ran.out
+    assert {step.split(":")[0] for step in ran.steps} == {"package"}
+    config = built.json("facts/int4/package/genai_config.json")
+    assert config["search"]["temperature"] == 0.3
+
+
+def test_a_changed_recipe_leaves_the_other_precision_alone(built: Project) -> None:
+    recipes = built.config / "recipes.toml"
+    recipes.write_text('[int4]\npasses = [{ type = "WeightOnlyQuantization", bits = 4, block_size = 64 }]\n', "utf-8")
+    try:
+        ran = built.doit("package")
+    finally:
+        recipes.unlink()
+        built.doit("package")
+    assert ran.code == 0, ran.out
+    assert ran.steps == {"quantize:facts-int4", "package:facts-int4"}
+
+
+def test_one_task_builds_what_it_needs_and_no_more(project: Project, tiny_qwen2: Path) -> None:
+    project.model(name="q", source={"path": tiny_qwen2}, precisions=["fp16", "int4"])
+    ran = project.doit("quantize:q-fp16")
+    assert ran.code == 0, ran.out
+    assert ran.steps == {"checkpoint:q", "export:q", "quantize:q-fp16"}
+
+
+def test_a_precision_below_its_gate_is_refused_and_the_build_goes_on(built: Project, weights: Path) -> None:
+    settings(built, weights, gates={"int4": {"kl": 1e-9}})
+    ran = built.doit("deploy", "verify", "report")
+    assert ran.code == 0, ran.out
+    rows = {row["precision"]: row for row in built.json("report/report.json")["models"][0]["precisions"]}
+    assert rows["int4"]["verdict"] == "refused"
+    assert "1e-09" in " ".join(rows["int4"]["reasons"])
+    assert rows["int4"]["deployed"] is None
+    assert rows["int8"]["deployed"]["verified"]
+    assert built.json("report/report.json")["models"][0]["recommended"] == "int8"
+    assert built.doit("deploy", "verify", "report").steps == frozenset()
+
+
+def test_a_deployed_model_that_somebody_deleted_comes_back(built: Project) -> None:
+    [deployed] = [Path(built.json("facts/int8/deploy.json")["path"])]
+    (deployed / "model.onnx").unlink()
+    ran = built.doit("verify:facts-int8")
+    assert ran.code == 0, ran.out
+    assert "deploy:facts-int8" in ran.steps
+    assert (deployed / "model.onnx").is_file()
+
+
+def test_parallel_steps_give_the_same_bytes_in_another_folder(built: Project, project: Project, weights: Path) -> None:
+    settings(project, weights)
+    ran = project.doit("-n", "2", "package")
+    assert ran.code == 0, ran.out
+    for name in ("facts/int4/package", "facts/int8/package", "facts/package"):
+        assert project.json(f"{name}/manifest.json") == built.json(f"{name}/manifest.json")
+
+
+def test_clean_removes_what_was_built_and_nothing_else(project: Project, tiny_llama: Path) -> None:
+    cache = project.home / "the user's cache"
+    foreign = cache / "somebody" / "model" / "genai_config.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("{}", encoding="utf-8")
+    project.models(
+        {"name": "m", "source": {"path": tiny_llama}, "precisions": ["fp16"], "gates": {"fp16": {"kl": 5.0}}},
+        extra=f"[foundry]\ncache = {json.dumps(str(cache))}\n",
+    )
+    assert project.doit("deploy").code == 0
+    mine = project.build / "my own notes.txt"
+    mine.write_text("keep", encoding="utf-8")
+    deployed = Path(project.json("m/fp16/deploy.json")["path"])
+    assert project.doit("clean").code == 0
+    assert [path for path in project.build.rglob("*") if path.is_file() and not path.name.startswith("state.db")] == [mine]
+    assert foreign.is_file()
+    assert (deployed / "model.onnx").is_file(), "a user's cache is never cleaned"
