@@ -18,6 +18,8 @@ from scripts.quality.recommend import recommend
 VERSION = 1
 #: Outputs that decide what a precision is worth, in the order of the data.
 JUDGED = ("onnx", "quality", "package", "domain", "bench")
+#: Results about the package.
+SERVED = ("domain", "bench", "deploy", "verify")
 _ENGINE = ("manifest.json", "provenance.json")
 _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
 
@@ -99,7 +101,9 @@ def _model(build: Path, name: str, precisions: list[str]) -> dict[str, Any]:
 
 def _precision(folder: Path, name: str, float_size: int | None) -> dict[str, Any]:
     place = _Place(folder)
-    quality, domain, bench, deploy, verify = map(place.result, ("quality", "domain", "bench", "deploy", "verify"))
+    # Older results of a folder that could not be made again are about another one.
+    lost = {"quality": place.marker("onnx"), **dict.fromkeys(SERVED, place.marker("onnx") or place.marker("package"))}
+    quality, domain, bench, deploy, verify = (None if lost[key] else place.result(key) for key in ("quality", *SERVED))
     stopped = place.stopped(JUDGED)
     # Not deploying may be the user's wish; only what broke on the way there tells against the precision.
     stopped += [marker for marker in place.stopped(("deploy", "verify")) if marker["verdict"] == "failed"]
