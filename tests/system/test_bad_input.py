@@ -91,7 +91,7 @@ def test_spoilt_weights(project: Project, weights: Path, spoil: Any) -> None:
     refused(project, "checkpoint:m", spoil(weights))
 
 
-def test_an_adapter_for_another_base(project: Project, weights: Path, tiny_qwen2: Path, tmp_path: Path) -> None:
+def test_an_adapter_for_another_base(project: Project, weights: Path, tmp_path: Path) -> None:
     other = tiny.make_checkpoint(tmp_path / "wider", "llama", hidden=512)
     adapter = tiny.make_adapter(tmp_path / "adapter", other)
     project.model(name="m", source={"path": weights}, adapters=[{"path": adapter}])

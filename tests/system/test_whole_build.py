@@ -12,7 +12,9 @@ from tests.system.conftest import settings
 from tests.system.project import ROOT, Project, Ran
 
 STAGES = {"quantize", "quality", "package", "domain", "bench", "deploy", "verify"}
-MODEL = {f"{stage}:facts" for stage in ("checkpoint", "reference", "export", "quality", "package", "domain", "recommend")}
+MODEL = {
+    f"{stage}:facts" for stage in ("checkpoint", "reference", "export", "quality", "package", "domain", "recommend")
+}
 
 
 def test_a_fresh_build_deploys_and_verifies_every_precision(first: tuple[Project, Ran]) -> None:
@@ -152,6 +154,8 @@ def test_clean_removes_what_was_built_and_nothing_else(project: Project, tiny_ll
     mine.write_text("keep", encoding="utf-8")
     deployed = Path(project.json("m/fp16/deploy.json")["path"])
     assert project.doit("clean").code == 0
-    assert [path for path in project.build.rglob("*") if path.is_file() and not path.name.startswith("state.db")] == [mine]
+    assert [path for path in project.build.rglob("*") if path.is_file() and not path.name.startswith("state.db")] == [
+        mine
+    ]
     assert foreign.is_file()
     assert (deployed / "model.onnx").is_file(), "a user's cache is never cleaned"
