@@ -1,4 +1,6 @@
-"""Bringing one step up to date: lock, look again, run the child, check, publish; or a marker that says why not."""
+"""Bringing one step up to date: lock, look again, restore or run the child, check, publish; or a marker that says why
+not.
+"""
 
 from __future__ import annotations
 
@@ -8,70 +10,112 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from scripts.engine import manifest, publish
+from scripts.engine import inodes, look, manifest, publish
 from scripts.engine.childenv import CHILD_LOCK, LINK_JOURNAL, REASON_FILE
 from scripts.engine.errors import IngotError
-from scripts.engine.files import write_json
-from scripts.engine.run import run
+from scripts.engine.run import check_interrupted, run
 from scripts.engine.step import STOPPING, Step, flat, key_of
+
+_busy: set[int] = set()
 
 
 def execute(step: Step) -> None:
-    """doit's action. A failure is a marker, not an exception: other models go on, and the report can tell of it."""
-    step.engine.start()
-    with _lock(step):
-        step.forget()
-        try:
-            _execute(step)
-        except IngotError as error:
-            _mark(step, "failed", [str(error)])
-        except OSError as error:
-            _mark(step, "failed", [f"{error.filename or step.output}: {error.strerror or error}"])
+    """doit's action. A failure is a marker, not an exception: other models go on, and the report can tell of it.
+
+    Raises `StoppedBuildError` where no step can be built, or the build is being stopped.
+    """
+    _busy.add(threading.get_ident())
+    try:
+        step.engine.start()
+        _attempt(step)
+    finally:
+        _busy.discard(threading.get_ident())
 
 
-def _execute(step: Step) -> None:
-    ingredients = step.ingredients()
-    key = key_of(ingredients)
+def settle(seconds: float) -> None:
+    """Wait, not for ever, until the steps that were running in other threads have tidied up."""
+    end = time.monotonic() + seconds
+    while _busy - {threading.get_ident()} and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def _attempt(step: Step) -> None:
+    step.unwritten = None
+    try:
+        with _lock(step):
+            step.forget()
+            step.forget_inputs()
+            try:
+                _bring_up_to_date(step)
+            except (IngotError, OSError) as error:
+                _mark(step, "failed", [_said(step, error)])
+    except OSError as error:  # not even a lock can be had
+        _mark(step, "failed", [_said(step, error)])
+
+
+def _said(step: Step, error: IngotError | OSError) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or step.output}: {error.strerror or error}"
+    return str(error)
+
+
+def _bring_up_to_date(step: Step) -> None:
+    key = key_of(step.ingredients())
     if reasons := _blocked(step):
         return _mark(step, "skipped", reasons, key=key)
     # Another build may have been here, or what failed before came right again: the output is of this key already.
-    if not step.engine.force_all and not step.look_closely(key, ingredients).reasons:
-        step.marker.unlink(missing_ok=True)
+    if not step.engine.force_all and not look.closely(step, key).reasons:
         step.last = "kept"
-        return None
-    return _build(step, key)
-
-
-def _build(step: Step, key: str) -> None:
-    started = time.monotonic()
-    with publish.workspace(step.engine.build, step.name) as work:
-        out = work / step.output.name
-        with step.engine.turn(step):
-            ended = run(
-                step.command(out), log=step.log, limits=step.limits, env=_environment(step, work),
-                on_line=lambda line: step.engine.progress.said(step.name, line),
-            )  # fmt: skip
-        step.engine.digests.carry_journal(work / "links.jsonl")
-        reason = ended.broke or _why_failed(step, work, ended.code, out)
-        for upstream in step.upstream():
-            upstream.forget()
-        ingredients = step.ingredients()
-        if not reason and key_of(ingredients) != key:
-            reason = "an input changed while it was being read; run doit again"
-        if reason:
-            return _mark(step, "failed", [reason], log=step.log)
-        _publish(step, out, key, ingredients)
-    step.engine.keep_cost(step.name, ended.seconds, ended.peak_rss)
+    else:
+        with publish.workspace(step.engine.build, step.name, step.engine.digests) as work:
+            if reason := _build(step, key, work):
+                return _mark(step, "failed", [reason], log=step.log)
+    Path(step.marker).unlink(missing_ok=True)
     step.forget()
+    step.look()  # leaves the receipt
+    return None
+
+
+def _build(step: Step, key: str, work: Path) -> str | None:
+    """Make and publish the output; or the reason why that failed."""
+    started = time.monotonic()
+    out = work / step.output.name
+    if step.storable and not step.engine.force_all and (files := _restore(step, key, work, out)) is not None:
+        _publish(step, work, out, key, files, restored=True)
+        step.last = f"restored in {time.monotonic() - started:.1f} s"
+        return None
+    written = _written(step)
+    with step.engine.turn(step), step.engine.digests.journal(work / "links.jsonl"):
+        ended = run(
+            step.command(out), log=step.log, limits=step.limits, env=_environment(step, work),
+            on_line=lambda line: step.engine.progress.said(step.name, line),
+        )  # fmt: skip
+    reason = ended.broke or _why_failed(step, work, ended.code, out)
+    step.forget_inputs()
+    if not reason and (key_of(step.ingredients()) != key or _written(step) != written):
+        reason = "an input changed while it was being read; run doit again"
+    if reason:
+        return reason
+    _publish(step, work, out, key, None)
+    step.engine.keep_cost(step.name, ended.seconds, ended.peak_rss)
     step.last = f"built in {time.monotonic() - started:.1f} s"
     return None
+
+
+def _written(step: Step) -> dict[str, Any]:
+    """When each of the user's own inputs was last written: to see one that changed and changed back meanwhile."""
+    paths = [str(read.item) for read in step.read if not isinstance(read.item, Step)]
+    return {
+        path: [(name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in manifest.walk(path)]
+        if os.path.isdir(path) else os.stat(path).st_mtime_ns
+        for path in paths
+    }  # fmt: skip
 
 
 def _environment(step: Step, work: Path) -> dict[str, str]:
@@ -83,16 +127,47 @@ def _environment(step: Step, work: Path) -> dict[str, str]:
     }
 
 
-def _publish(step: Step, out: Path, key: str, ingredients: Mapping[str, Any]) -> None:
-    provenance = {"step": step.name, "key": key, "ingredients": ingredients}
+def _restore(step: Step, key: str, work: Path, out: Path) -> manifest.Files | None:
+    """Have an earlier output of this key at `out`; None where there is none."""
+    folder = work / "restored" if step.is_result else out
+    files = step.engine.store.restore(key, folder)
+    if files is not None and step.is_result:
+        (folder / step.base).replace(out)
+    return files
+
+
+def _publish(
+    step: Step, work: Path, out: Path, key: str, files: manifest.Files | None, *, restored: bool = False
+) -> None:
+    """Put what the child made, or the store had, under its final name; what is new goes into the store first."""
+    digests = step.engine.digests
+    provenance: dict[str, Any] = {
+        "step": step.name, "key": key, "ingredients": step.ingredients(), "files": step.user_files(),
+    }  # fmt: skip
     if step.is_result:
-        write_json(step.output, json.loads(out.read_text(encoding="utf-8")))
-        provenance["output"] = step.engine.digests.of(str(step.output))
-        write_json(step.provenance, provenance)
-    else:
-        manifest.write(out, manifest.scan(str(out), step.engine.digests), provenance)
-        publish.publish(out, step.output, step.engine.build)
-    step.marker.unlink(missing_ok=True)
+        provenance["output"] = digests.of(str(out))
+        if step.storable and not restored:
+            folder = work / "stored"
+            folder.mkdir()
+            shutil.copyfile(out, folder / step.base)
+            manifest.write(folder, manifest.scan(str(folder), digests), provenance)
+            _store(step, folder, key, work)
+        publish.publish_file(out, step.output)
+        publish.publish_json(provenance, Path(step.provenance), work / "provenance.json")
+        return
+    files = manifest.scan(str(out), digests) if files is None else files
+    provenance["output"] = manifest.files_digest(files)
+    manifest.write(out, files, provenance)
+    if step.storable and not restored:
+        _store(step, out, key, work)
+    publish.publish(out, step.output, step.engine.build)
+
+
+def _store(step: Step, folder: Path, key: str, work: Path) -> None:
+    try:
+        step.engine.store.keep(folder, key, work)
+    except OSError as error:  # it is there to save time: a build without it is as good
+        step.engine.progress.note(f"{step.name}: not kept in the store ({error.strerror})")
 
 
 def _blocked(step: Step) -> list[str]:
@@ -103,44 +178,79 @@ def _blocked(step: Step) -> list[str]:
 
 
 def _why_failed(step: Step, work: Path, code: int, out: Path) -> str | None:
+    what = f"{step.stage} {step.verb}"
     if code == 0:
-        return None if out.exists() else f"{step.stage} {step.verb} ended well but made no {step.output.name}"
+        return _why_not_an_output(step, out, what)
     try:
         return str(json.loads((work / "reason.json").read_text(encoding="utf-8"))["reason"])
     except (OSError, ValueError, KeyError):
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{step.stage} {step.verb} {how}; its log says more"
+        return f"{what} {how}; its log says more"
+
+
+def _why_not_an_output(step: Step, out: Path, what: str) -> str | None:
+    if not (out.is_file() if step.is_result else out.is_dir()):
+        return f"{what} ended well but made no {step.output.name}"
+    if step.is_result:
+        try:
+            fine = isinstance(json.loads(out.read_text(encoding="utf-8")), dict)
+        except ValueError:
+            fine = False
+        return None if fine else f"{what} wrote a {step.output.name} that is no JSON object"
+    return None if any(out.iterdir()) else f"{what} ended well but left {step.output.name} empty"
 
 
 def _mark(step: Step, verdict: str, reasons: list[str], *, key: str = "", log: Path | None = None) -> None:
     where = log.relative_to(step.engine.build).as_posix() if log else None
-    write_json(step.marker, {"step": step.name, "verdict": verdict, "reasons": reasons, "log": where, "key": key})
+    marker = {"step": step.name, "verdict": verdict, "reasons": reasons, "log": where, "key": key}
+    try:
+        publish.publish_json(marker, Path(step.marker), _lock_file(step, "tmp"))
+    except OSError:  # a full disk: the rest of this run must know all the same
+        step.unwritten = marker
     step.forget()
     step.last = f"{verdict}: {'; '.join(reasons)}" + (f" (log: {log})" if log else "")
     if verdict == "failed":
         step.engine.failed.append(step.name)
 
 
+def _lock_file(step: Step, end: str) -> Path:
+    return step.engine.build / ".locks" / f"{step.name.replace(':', '.')}.{end}"
+
+
 @contextlib.contextmanager
 def _lock(step: Step) -> Iterator[None]:
     """Hold this artifact's lock; say so if another build holds it."""
-    path = step.engine.build / ".locks" / f"{step.name.replace(':', '.')}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    from filelock import FileLock, Timeout  # here: a no-op locks nothing
+
+    lock = FileLock(_lock_file(step, "lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        step.engine.progress.note(f"{step.name}: waiting for another build that is at it")
-        lock.acquire()
+        step.engine.progress.note(f"{step.name}: waiting for another build{_whose(step)} that is at it")
+        while not lock.is_locked:
+            check_interrupted()
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=0.5)
     try:
         yield
     finally:
         lock.release()
 
 
+def _whose(step: Step) -> str:
+    """The process that works on it, as its work folder is called."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(step.engine.build / publish.WORK):
+            name, _, rest = entry.name.rpartition(f"{step.name.replace(':', '.')}.")
+            if not name and entry.is_dir():
+                return f" (process {rest.split('.')[0]})"
+    return ""
+
+
 def clean(step: Step, dryrun: bool) -> None:
     """For `doit clean`: take back what the step did outside `build/`, then remove its output and notes, no more."""
-    gone = [path for path in (step.output, step.provenance, step.marker, step.log) if os.path.lexists(path)]
+    paths = dict.fromkeys([str(step.output), step.provenance, step.marker, str(step.log)])
+    gone = [path for path in paths if os.path.lexists(path)]
     for path in gone:
         step.engine.progress.note(f"{step.name}: {'would remove' if dryrun else 'removed'} {path}")
     if dryrun:
@@ -150,9 +260,12 @@ def clean(step: Step, dryrun: bool) -> None:
         if words and subprocess.run([sys.executable, "-m", *words], check=False).returncode:
             raise IngotError(step.output, "what it records could not be taken back", "See above; nothing was removed")
     for path in gone:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    step.disown()
-    for folder in (step.marker.parent, *step.output.parents):
+        inodes.remove(path, step.engine.digests)
+        if os.path.lexists(path):
+            raise IngotError(path, "could not be removed", "See whose it is, and whether its folder can be written")
+    step.engine.drop_receipt(step.name)
+    step.forget()
+    for folder in (Path(step.marker).parent, *step.output.parents):
         if folder in (step.engine.build, step.engine.build.parent) or any(folder.iterdir() if folder.is_dir() else "x"):
             break
         folder.rmdir()

@@ -7,10 +7,14 @@ notes the new one. And it has the resolution of a kernel tick: `settle` waits un
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import stat
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blake3 import blake3
@@ -36,42 +40,70 @@ def digest_bytes(data: bytes) -> str:
 
 def _digest_file(path: str, size: int) -> str:
     if size < _LARGE:
-        return digest_bytes(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            return digest_bytes(file.read())
     return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
 class Digests:
-    """Digests by stamp, read from the state file once and written through to it."""
+    """Digests by stamp, read from the state file when first needed and written through to it.
 
-    def __init__(self, state: State) -> None:
+    With `forgetful`, nothing that an earlier run computed is believed: `doit check --deep` reads every byte again.
+    """
+
+    def __init__(self, state: State, *, forgetful: bool = False) -> None:
         self._state = state
-        rows = state.rows("select inode, size, mtime, ctime, digest from digests") if CTIME_TELLS else []
-        self._known: dict[int, tuple[Stamp, str]] = {row[0]: ((row[0], row[1], row[2], row[3]), row[4]) for row in rows}
+        self._durable = CTIME_TELLS and not forgetful
+        # By inode and mtime: that stays one entry when Ingot moves the ctime, and another disk's inode is another.
+        self._known: dict[tuple[int, int], tuple[Stamp, str]] = {}
+        self._journals: dict[str, int] = {}
+        self._untold: dict[Stamp, Stamp] = {}
+        self._hashing = threading.Lock()
         self.hashed_bytes = 0
 
     def of(self, path: str, status: os.stat_result | None = None) -> str:
         """The digest of one file (symlinks followed). Raises `OSError` where it can't be read."""
-        mark = stamp(status or os.stat(path))
-        known = self._known.get(mark[0])
-        if known and known[0] == mark:
-            return known[1]
-        self.settle([mark])
-        digest = _digest_file(path, mark[1])
-        self.hashed_bytes += mark[1]
-        if stamp(os.stat(path)) == mark:  # else it is being written: right for now, not worth keeping
-            self._keep(mark, digest)
-        return digest
+        status = status or os.stat(path)
+        mark = stamp(status)
+        if digest := self._lookup(mark):
+            return digest
+        if not stat.S_ISREG(status.st_mode):  # to read a pipe or a socket may take for ever
+            raise OSError(errno.EINVAL, "is neither a file nor a folder", path)
+        with self._hashing:  # one file at a time, by all cores; and not twice by two tasks
+            for journal in list(self._journals):
+                self.read_journal(journal)
+            return self._lookup(mark) or self._compute(path, mark)
 
     def carry(self, before: Stamp, after: Stamp) -> None:
         """Ingot itself changed an inode's ctime (a link, a chmod): keep its digest if it matched just before."""
-        known = self._known.get(before[0])
-        if known and known[0] == before and before[:3] == after[:3]:
-            self._keep(after, known[1])
+        if before[:3] != after[:3]:
+            return
+        if not (digest := self._lookup(before)):
+            self._untold[before] = after  # two children linked it, and the second one's word comes first
+            return
+        while after in self._untold:
+            after = self._untold.pop(after)
+        self._keep(after, digest)
 
-    def carry_journal(self, journal: Path) -> None:
-        """`carry` for every line that `files.link` wrote into `journal`."""
-        if journal.exists():
-            for line in journal.read_text(encoding="utf-8").splitlines():
+    @contextlib.contextmanager
+    def journal(self, path: Path) -> Iterator[None]:
+        """While a child may link files and note so in `path`, read there before a file is hashed again, and at last."""
+        self._journals[str(path)] = 0
+        try:
+            yield
+        finally:
+            with self._hashing:
+                self.read_journal(str(path))
+                del self._journals[str(path)]
+
+    def read_journal(self, path: str) -> None:
+        """`carry` for every new line that `files.link` wrote."""
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            file.seek(self._journals[path])
+            for line in file:
+                if not line.endswith(b"\n"):  # still being written
+                    break
+                self._journals[path] += len(line)
                 before, after = json.loads(line)
                 self.carry(tuple(before), tuple(after))
 
@@ -83,7 +115,23 @@ class Digests:
         if 0 < wait <= TICK:
             time.sleep(wait)
 
+    def _compute(self, path: str, mark: Stamp) -> str:
+        self.settle([mark])
+        digest = _digest_file(path, mark[1])
+        self.hashed_bytes += mark[1]
+        if stamp(os.stat(path)) == mark:  # else it is being written: right for now, not worth keeping
+            self._keep(mark, digest)
+        return digest
+
+    def _lookup(self, mark: Stamp) -> str | None:
+        name = (mark[0], mark[2])
+        known = self._known.get(name)
+        if known is None and self._durable and (text := self._state.get("digest", f"{mark[0]} {mark[2]}")):
+            size, ctime, digest = text.split(" ")
+            known = self._known[name] = ((mark[0], int(size), mark[2], int(ctime)), digest)
+        return known[1] if known and known[0] == mark else None
+
     def _keep(self, mark: Stamp, digest: str) -> None:
-        self._known[mark[0]] = (mark, digest)
-        if CTIME_TELLS:
-            self._state.rows("insert or replace into digests values (?, ?, ?, ?, ?)", *mark, digest)
+        self._known[mark[0], mark[2]] = (mark, digest)
+        if self._durable:
+            self._state.put("digest", f"{mark[0]} {mark[2]}", f"{mark[1]} {mark[3]} {digest}")

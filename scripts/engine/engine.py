@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from scripts.engine import build, publish
+from scripts.engine import build, manifest, publish
 from scripts.engine.digests import Digests
 from scripts.engine.machine import temporary
 from scripts.engine.progress import Progress
-from scripts.engine.run import Limits
+from scripts.engine.run import Limits, StoppedBuildError, check_interrupted
 from scripts.engine.sources import Sources
 from scripts.engine.state import State
 from scripts.engine.step import Step, World
+from scripts.engine.store import Store
 
 S = TypeVar("S")
 
@@ -33,11 +35,23 @@ _QUIET = {
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
+_TURN_SECONDS = 0.5
+
+
+class UserInput(NamedTuple):
+    """A digest of a user's file or folder, by names and contents and never by place; of a folder, that of each file."""
+
+    digest: str
+    files: dict[str, str] | None
+
+
 class Engine:
     """Opens `build/state.db`; makes steps; lends locks, digests, sources and progress to them."""
 
     #: `doit -a`: steps run although they are current.
     force_all = False
+    #: For commands that run nothing: a step that follows a stale one is not up to date either.
+    looks_ahead = False
 
     def __init__(self, folder: Path, *, package: str = "scripts", online_stages: Sequence[str] = ()) -> None:
         self.package = package
@@ -45,13 +59,13 @@ class Engine:
         self.state = State(self.build / "state.db")
         self.digests = Digests(self.state)
         self.sources = Sources(self.state, package)
+        self.store = Store(self.build, self.digests)
         self.progress = Progress()
         self.failed: list[str] = []
         self._online = set(online_stages)
         self._started = threading.Lock()
         self._swept = False
-        rows = self.state.rows("select step, value from receipts")
-        self.receipts: dict[str, Any] = {step: json.loads(value) for step, value in rows}
+        self._inputs: dict[str, UserInput] = {}
         ENGINES.append(self)
 
     def step(
@@ -60,7 +74,7 @@ class Engine:
         observed: Mapping[str, Any] | None = None, scratch: Mapping[str, Any] | None = None,
         world: World | None = None, alone: bool = False, limits: Limits | None = None,
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
-        reads: Iterable[Step] = (),
+        reads: Iterable[Step] = (), stored: bool = True,
     ) -> Step:  # fmt: skip
         """Declare `python -m scripts.<stage> <verb>`, whose flags are the names below.
 
@@ -75,11 +89,12 @@ class Engine:
         alone       it measures: nothing else of Ingot may run meanwhile, on the whole machine
         undo        for `doit clean`: a command that takes back what the result did outside `build/`
         reads       steps whose outputs it finds by itself, below a scratch folder; they may have stopped
+        stored      whether earlier outputs are kept, to be restored; not what measures or claims something of the world
         shows       a text file in the output folder that is printed at the end of a run
         """
         made = Step(
             self, name, stage, verb, output, inputs, verdicts or {}, parameters or {}, observed or {}, tools,
-            scratch or {}, world, alone, limits or Limits(), undo, shows, tuple(reads),
+            scratch or {}, world, alone, limits or Limits(), undo, shows, tuple(reads), stored,
         )  # fmt: skip
         STEPS[name] = made
         return made
@@ -97,39 +112,105 @@ class Engine:
         return made
 
     def start(self) -> None:
-        """Before the first step that runs: sweep what dead builds left."""
+        """Before the first step that runs: see that the build can be written, and sweep what dead builds left.
+
+        Raises `StoppedBuildError` where it can't.
+        """
         with self._started:
             if not self._swept:
-                self._swept = True
-                for name in publish.sweep(self.build):
-                    self.progress.note(f"swept what a dead build left: {name}")
+                try:
+                    (self.build / publish.WORK).mkdir(parents=True, exist_ok=True)
+                    (self.build / ".locks").mkdir(exist_ok=True)
+                except OSError as error:
+                    raise StoppedBuildError(
+                        f"{error.filename}: {error.strerror}: nothing can be built there. "
+                        "Make it writable, or choose another folder: doit build=DIR"
+                    ) from None
+                self.sweep()
+
+    def sweep(self) -> None:
+        """Clear what dead builds left, if anything."""
+        self._swept = True
+        if os.path.isdir(self.build / publish.WORK):
+            for name in publish.sweep(self.build, self.digests):
+                self.progress.note(f"swept what a dead build left: {name}")
 
     @contextlib.contextmanager
     def turn(self, step: Step) -> Iterator[None]:
         """Steps that measure run alone, whatever `-n`, also across builds on this machine; others run together."""
-        from filelock import ReadWriteLock  # only when something runs
+        from filelock import ReadWriteLock, Timeout  # only when something runs
 
         lock = ReadWriteLock(temporary("measuring.lock"), is_singleton=False)
-        with lock.write_lock() if step.alone else lock.read_lock():
+        take, mine = (
+            (lock.acquire_write, "others to end") if step.alone else (lock.acquire_read, "a measurement to end")
+        )
+        told = False
+        while True:
+            check_interrupted()  # no signal gets through to a thread, nor into the wait itself
+            try:
+                take(_TURN_SECONDS)
+                break
+            except Timeout:
+                if not told:
+                    self.progress.note(f"{step.name}: waiting for {mine}")
+                told = True
+        try:
             yield
+        finally:
+            lock.release()
+            lock.close()
 
     def environment(self, stage: str) -> dict[str, str]:
         """Environment variables for a child of `stage`."""
         return _QUIET if stage in self._online else _QUIET | _OFFLINE
 
-    def keep_receipt(self, name: str, value: Mapping[str, Any]) -> None:
+    def user_input(self, path: str) -> UserInput:
+        """The content of a file or folder of the user's, looked up once. Raises `OSError`."""
+        found = self._inputs.get(path)
+        if found is None:
+            if os.path.isdir(path):
+                files = manifest.scan(path, self.digests, of_user=True)
+                digests = {name: str(file["blake3"]) for name, file in files.items()}
+                found = UserInput(manifest.files_digest(files), digests)
+            else:
+                found = UserInput(self.digests.of(path), None)
+            self._inputs[path] = found
+        return found
+
+    def forget_input(self, path: str) -> None:
+        """It may have changed: look again when next asked."""
+        self._inputs.pop(path, None)
+
+    @functools.cached_property
+    def _receipts(self) -> dict[str, str]:
+        return self.state.all("receipt")
+
+    def receipt(self, name: str) -> list[Any] | None:
+        """[key, outcome, watch] of when a step was last seen whole."""
+        text = self._receipts.get(name)
+        return json.loads(text) if text else None
+
+    def keep_receipt(self, name: str, value: list[Any]) -> None:
         """Note that a step was seen whole."""
-        self.receipts[name] = json.loads(text := json.dumps(value))
-        self.state.rows("insert or replace into receipts values (?, ?)", name, text)
+        self._receipts[name] = text = json.dumps(value, separators=(",", ":"))
+        self.state.put("receipt", name, text)
 
     def drop_receipt(self, name: str) -> None:
         """Forget that a step was seen whole."""
-        self.receipts.pop(name, None)
-        self.state.rows("delete from receipts where step = ?", name)
+        self._receipts.pop(name, None)
+        self.state.drop("receipt", name)
 
     def keep_cost(self, name: str, seconds: float, peak_rss: int) -> None:
         """Note what a step cost: wall seconds and peak resident bytes of its process tree."""
-        self.state.rows("insert or replace into costs values (?, ?, ?)", name, seconds, peak_rss)
+        self.state.put("cost", name, json.dumps([round(seconds, 3), peak_rss]))
+
+    def cost(self, name: str) -> tuple[float, int] | None:
+        """What a step cost when it last ran: wall seconds, peak resident bytes."""
+        text = self.state.get("cost", name)
+        if text is None:
+            return None
+        seconds, peak_rss = json.loads(text)
+        return seconds, peak_rss
 
 
 class StepsOf(Generic[S]):
@@ -156,15 +237,34 @@ class StepsOf(Generic[S]):
             yield task(self(subject), self._doc)
 
 
+class Current:
+    """Whether a step is current, as a value and not as a function: doit would look up its signature each time."""
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def __bool__(self) -> bool:
+        step = self._step
+        if Engine.force_all:
+            return False
+        return step.is_settled() if Engine.looks_ahead else not step.look().reasons
+
+    def __repr__(self) -> str:
+        return "; ".join(map(str, self._step.look().reasons)) or "follows what is not up to date"
+
+
 def task(step: Step, doc: str) -> dict[str, Any]:
     """A step as doit knows tasks."""
     basename, _, name = step.name.partition(":")
     return {
         "basename": basename, **({"name": name} if name else {}), "doc": doc,
         "actions": [(build.execute, [step])],
-        "file_dep": [upstream.target for upstream in step.upstream()],
+        "task_dep": [upstream.name for upstream in step.upstream],  # doit keeps files in a set: no order
+        "file_dep": [upstream.target for upstream in step.upstream],
         "targets": [step.target] if step.is_result else [str(step.output), step.target],
-        "uptodate": [step.is_current],
+        "uptodate": [(Current(step),)],
         "clean": [(build.clean, [step])],
         "io": {"capture": False}, "verbosity": 2,
     }  # fmt: skip

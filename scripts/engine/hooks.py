@@ -77,38 +77,38 @@ class Backend:
         del codec, module_name
         self.name = name
         self._state = ENGINES[0].state if ENGINES else State(Path(name))
-        self._known: dict[tuple[str, str], Any] = {
-            (task, field): json.loads(value) for task, field, value in self._state.rows("select * from tasks")
+        self._known: dict[str, dict[str, Any]] = {
+            task: json.loads(text) for task, text in self._state.all("task").items()
         }
 
     def get(self, task_id: str, dependency: str) -> Any:
         """One record; for a step's own dependencies, that the key decides."""
         if task_id in STEPS and not dependency.endswith(":"):
             return _KEY_DECIDES
-        return self._known.get((task_id, dependency))
+        return self._known.get(task_id, {}).get(dependency)
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
         """Record, and commit."""
         if task_id in STEPS and dependency != "ignore:":
             return
-        self._known[task_id, dependency] = value
-        self._state.rows("insert or replace into tasks values (?, ?, ?)", task_id, dependency, json.dumps(value))
+        self._known.setdefault(task_id, {})[dependency] = value
+        self._state.put("task", task_id, json.dumps(self._known[task_id]))
 
     def in_(self, task_id: str) -> bool:
         """Whether anything is recorded of a task."""
-        return task_id in STEPS or any(task == task_id for task, _ in self._known)
+        return task_id in STEPS or task_id in self._known
 
     def remove(self, task_id: str) -> None:
-        """Forget a task; `doit forget` on a step has it built again."""
-        for key in [key for key in self._known if key[0] == task_id]:
-            del self._known[key]
-        self._state.rows("delete from tasks where task = ?", task_id)
-        if task_id in STEPS:
-            STEPS[task_id].disown()
+        """Forget a task. Of a step only marks of the user's: doit also calls this for what failed.
+
+        `doit forget` has a step built again, see `scripts.engine.commands`.
+        """
+        if self._known.pop(task_id, None) is not None:
+            self._state.drop("task", task_id)
 
     def remove_all(self) -> None:
         """Forget every task."""
-        for task_id in {task for task, _ in self._known} | set(STEPS):
+        for task_id in list(self._known):
             self.remove(task_id)
 
     def dump(self) -> None:

@@ -31,27 +31,26 @@ def walk(folder: str) -> list[tuple[str, os.stat_result]]:
         with os.scandir(os.path.join(folder, below)) as entries:
             for entry in entries:
                 name = f"{below}/{entry.name}" if below else entry.name
-                if entry.is_dir():
-                    pending.append(name)
-                else:
-                    found.append((name, entry.stat()))
+                try:
+                    if entry.is_dir():
+                        pending.append(name)
+                    else:
+                        found.append((name, entry.stat()))
+                except FileNotFoundError as error:
+                    raise OSError(error.errno, "is a link to nothing", entry.path) from None
     return sorted(found)
 
 
-def scan(folder: str, digests: Digests) -> Files:
-    """What is in `folder`, all but manifest and provenance. Raises `OSError` (a dangling link, an unreadable file)."""
+def scan(folder: str, digests: Digests, *, of_user: bool = False) -> Files:
+    """What is in `folder`; of an artifact, all but manifest and provenance.
+
+    Raises `OSError` (a dangling link, an unreadable file, a pipe).
+    """
     return {
         name: {"size": status.st_size, "blake3": digests.of(f"{folder}/{name}", status)}
         for name, status in walk(folder)
-        if name not in _OWN
+        if of_user or name not in _OWN
     }
-
-
-def tree_digest(path: str, digests: Digests) -> str:
-    """One digest for a user's file, or for a folder's relative names and contents; never for its place."""
-    if not os.path.isdir(path):
-        return digests.of(path)
-    return files_digest(scan(path, digests))
 
 
 def files_digest(files: Files) -> str:
@@ -75,7 +74,9 @@ def read(folder: str) -> tuple[Files, dict[str, Any]] | None:
             provenance = json.load(file)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return (files, provenance) if isinstance(files, dict) and isinstance(provenance, dict) else None
+    ours = isinstance(provenance, dict) and isinstance(files, dict)
+    ours = ours and all(isinstance(file, dict) and file.keys() == {"size", "blake3"} for file in files.values())
+    return (files, provenance) if ours else None
 
 
 def differences(expected: Files, found: Files) -> list[str]:

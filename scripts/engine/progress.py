@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -68,5 +69,8 @@ class Progress:
         try:
             sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
             sys.stdout.flush()
-        except BrokenPipeError:  # `doit | head`: what is being built matters more than who reads of it
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        except (OSError, ValueError):  # `doit | head`, a full disk: what is built matters more than who reads of it
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stdout.fileno())  # for good: also for the flush when Python ends
+                os.close(nowhere)

@@ -14,35 +14,38 @@ import errno
 import itertools
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from scripts.engine import inodes
+from scripts.engine.digests import Digests
 
 WORK = ".work"
-_NOTE, _OUT, _ASIDE = "aside.json", "out", "old"
+_NOTE, _ASIDE = "aside.json", "old"
 _ABANDONED_SECONDS = 3600
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _numbers = itertools.count(1)
 
 
 @contextlib.contextmanager
-def workspace(build: Path, step: str) -> Iterator[Path]:
+def workspace(build: Path, step: str, digests: Digests) -> Iterator[Path]:
     """A private folder for one run of a step, removed afterwards; `build/.work/<step>.<pid>.<n>`."""
+    from filelock import FileLock
+
     folder = build / WORK / f"{step.replace(':', '.')}.{os.getpid()}.{next(_numbers)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{folder}.lock")
     with lock:  # before the folder is there, so that no sweep finds it unlocked
-        folder.mkdir()
         try:
+            folder.mkdir()
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    Path(f"{folder}.lock").unlink(missing_ok=True)
-    Path(f"{folder}.child.lock").unlink(missing_ok=True)
+            inodes.remove(str(folder), digests)
+            for end in (".child.lock", ".lock"):
+                Path(f"{folder}{end}").unlink(missing_ok=True)
 
 
 def publish(folder: Path, final: Path, build: Path) -> None:
@@ -59,31 +62,67 @@ def publish(folder: Path, final: Path, build: Path) -> None:
     flush_folder(final.parent)
 
 
-def sweep(build: Path) -> list[str]:
+def publish_file(file: Path, final: Path) -> None:
+    """Put a finished file in place of `final`."""
+    _flush_file(str(file))
+    final.parent.mkdir(parents=True, exist_ok=True)
+    file.replace(final)
+    flush_folder(final.parent)
+
+
+def publish_json(value: Any, final: Path, work: Path) -> None:
+    """Put a JSON file in place of `final`, by way of the file `work`, which nobody else writes."""
+    work.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    publish_file(work, final)
+
+
+def sweep(build: Path, digests: Digests) -> list[str]:
     """Clear what dead builds left below `build/.work`; returns the names of what was cleared.
 
     A folder is dead if neither its build nor its child holds its lock. Where the death fell between the two moves of
     a publish without exchange, the old artifact is put back first.
     """
+    from filelock import FileLock, Timeout
+
     swept = []
-    work = build / WORK
-    if not work.is_dir():
-        return []
-    for folder in sorted(path for path in work.iterdir() if path.is_dir()):
+    left = sorted(os.scandir(build / WORK), key=lambda entry: entry.name)
+    for folder in (build / WORK / entry.name for entry in left if entry.is_dir()):
         with contextlib.suppress(Timeout):
             locks = [FileLock(f"{folder}{end}", timeout=0) for end in (".lock", ".child.lock")]
             with locks[0], locks[1]:
+                if folder.is_dir():
+                    swept.append(folder.name)
                 _recover(folder, build)
-                shutil.rmtree(folder, ignore_errors=True)
-                for end in (".lock", ".child.lock"):
+                inodes.remove(str(folder), digests)
+                for end in (".child.lock", ".lock"):
                     Path(f"{folder}{end}").unlink(missing_ok=True)
-            swept.append(folder.name)
-    for lock in work.glob("*.lock"):  # of a death between lock and folder; a young one may be just being taken
+    for entry in left:  # of a death between lock and folder; a young one may be just being taken
         with contextlib.suppress(OSError):
-            folder = Path(str(lock).removesuffix(".lock").removesuffix(".child"))
-            if not folder.exists() and time.time() - lock.stat().st_mtime > _ABANDONED_SECONDS:
-                lock.unlink()
+            folder_name = entry.path.removesuffix(".lock").removesuffix(".child")
+            if entry.name.endswith(".lock") and not os.path.exists(folder_name):
+                _drop_lock(entry)
     return swept
+
+
+def _drop_lock(entry: os.DirEntry[str]) -> None:
+    """Remove a lock without a folder, if its process is gone (its id is in the name) or it is old."""
+    parts = entry.name.removesuffix(".lock").removesuffix(".child").split(".")
+    with contextlib.suppress(ValueError, IndexError):
+        if _is_alive(int(parts[-2])) and time.time() - entry.stat().st_mtime < _ABANDONED_SECONDS:
+            return
+    os.unlink(entry.path)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # a signal 0 would end it there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def flush(folder: Path) -> None:
@@ -91,12 +130,15 @@ def flush(folder: Path) -> None:
     for path, _, names in os.walk(folder):
         for name in names:
             file = os.path.join(path, name)
-            if os.path.islink(file):
-                continue
-            # Windows flushes only through a handle that may write.
-            with open(file, "r+b" if os.name == "nt" else "rb") as opened:
-                os.fsync(opened.fileno())
+            if not os.path.islink(file):
+                _flush_file(file)
         flush_folder(Path(path))
+
+
+def _flush_file(file: str) -> None:
+    # Windows flushes only through a handle that may write.
+    with open(file, "r+b" if os.name == "nt" else "rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def flush_folder(folder: Path) -> None:
@@ -112,7 +154,7 @@ def flush_folder(folder: Path) -> None:
 
 def _recover(folder: Path, build: Path) -> None:
     note, aside = folder / _NOTE, folder / _ASIDE
-    if not note.exists() or not aside.exists():
+    if not note.exists() or not os.path.lexists(aside):
         return
     with contextlib.suppress(ValueError, KeyError):
         final = build / json.loads(note.read_text(encoding="utf-8"))["final"]

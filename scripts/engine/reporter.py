@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, TextIO
 
 from scripts.engine.engine import ENGINES, STEPS
 from scripts.engine.progress import Progress
+from scripts.engine.run import is_interrupted
 
 
 class Reporter:
@@ -20,7 +22,7 @@ class Reporter:
         del outstream, options
         self._progress = ENGINES[0].progress if ENGINES else Progress()
         self._started = time.monotonic()
-        self._counts = {"built": 0, "kept": 0, "up to date": 0, "skipped": 0, "failed": 0}
+        self._counts = {"built": 0, "restored": 0, "kept": 0, "up to date": 0, "skipped": 0, "failed": 0}
         self._selected: list[str] = []
         self._errors: list[str] = []
 
@@ -28,6 +30,9 @@ class Reporter:
         """Before the run."""
         del tasks
         self._selected = list(selected_tasks)
+        for engine in ENGINES:
+            with contextlib.suppress(OSError):  # a build that can't be written can still be up to date
+                engine.sweep()
 
     def get_status(self, task: Any) -> None:
         """Before a task is looked at."""
@@ -77,6 +82,8 @@ class Reporter:
 
     def complete_run(self) -> None:
         """After the run: what was to be shown, and the count."""
+        if is_interrupted():
+            return
         for name in self._selected:
             if name in STEPS and STEPS[name].shows and (text := STEPS[name].shown()):
                 self._progress.note("\n" + text)

@@ -1,32 +1,35 @@
 """The one door to child processes: every stage of a build starts here, is logged, limited, measured and, always, ended.
 
-A child is the leader of its own process group. It dies with its parent, even if that is killed: its standard input is
-a pipe that nobody writes to, and its end is the parent's end (`lifeline`); on Linux the kernel is asked as well.
+A child is the leader of its own process group. It dies with its parent, even if that is killed, and takes its group
+along: `scripts.engine.lifeline` is the child's half of that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
+import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from types import FrameType
+from typing import BinaryIO
 
 from scripts.engine.childenv import LIFELINE
 
 _POLL = 0.2
-_PR_SET_PDEATHSIG = 1
+#: After this many signals the build ends at once, tidy or not.
+_IMPATIENT = 4
+#: psutil would look at every process of the machine, five times a second, while another one is being measured.
+_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 _living: set[subprocess.Popen[bytes]] = set()
 _interrupted = threading.Event()
+_signals = 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,11 @@ class Ended:
     broke: str | None
 
 
-class InterruptedBuildError(Exception):
+class StoppedBuildError(KeyboardInterrupt):
+    """The whole build ends now, for the reason that it carries. No step failed, so `except Exception` lets it pass."""
+
+
+class InterruptedBuildError(StoppedBuildError):
     """The build is being stopped (Ctrl-C, SIGTERM); the child was ended and its work is void."""
 
 
@@ -58,6 +65,7 @@ def run(
 
     Raises `InterruptedBuildError` where the build is being stopped; nothing of the child's tree is left either way.
     """
+    check_interrupted()
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with log.open("wb") as written, log.open("rb") as read:
@@ -70,30 +78,86 @@ def run(
         _living.add(child)
         peak, broke = 0, None
         try:
-            while _wait(child, _POLL) is None:
-                peak = max(peak, tree_rss(child.pid))
-                broke = _broken(limits, time.monotonic() - started, peak)
-                if line := _newest_line(read):
-                    on_line(line)
-                if broke or _interrupted.is_set():
-                    break
+            with _Exit(child) as exited:
+                while not _interrupted.is_set() and not exited.within(_POLL):
+                    peak = max(peak, tree_rss(child.pid))
+                    if line := _newest_line(read):
+                        on_line(line)
+                    if broke := _broken(limits, time.monotonic() - started, peak):
+                        break
         finally:
             end_tree(child)
             _living.discard(child)
-    if _interrupted.is_set():
-        raise InterruptedBuildError
+    check_interrupted()
     return Ended(child.returncode, time.monotonic() - started, peak, broke)
 
 
+def check_interrupted() -> None:
+    """Raise `InterruptedBuildError` where the build is being stopped: for threads, which no signal reaches."""
+    if _interrupted.is_set():
+        raise InterruptedBuildError
+
+
+def is_interrupted() -> bool:
+    """Whether the build is being stopped."""
+    return _interrupted.is_set()
+
+
+def take_signals() -> None:
+    """From now on Ctrl-C, SIGTERM and a closed terminal end the children and raise `KeyboardInterrupt`, once."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it ignored
+            signal.signal(number, _on_signal)
+
+
+def _on_signal(_number: int, _frame: FrameType | None) -> None:
+    global _signals
+    _signals += 1
+    first = not _interrupted.is_set()
+    end_all()
+    if first:
+        raise KeyboardInterrupt  # once: a second one would cut the tidying short
+    if _signals >= _IMPATIENT:
+        os._exit(130)
+
+
 def end_all() -> None:
-    """Stop the build: end every child, and let every `run()` raise `InterruptedBuildError`."""
+    """Stop the build: kill every child, and let every `run()` raise `InterruptedBuildError`."""
     _interrupted.set()
     for child in list(_living):
-        end_tree(child)
+        _kill(child)
 
 
 def tree_rss(pid: int) -> int:
     """Resident memory, in bytes, of a process and all below it; 0 where it has ended."""
+    return sum(map(_rss_linux, _tree_linux(pid))) if _LISTS_CHILDREN else _tree_rss_anywhere(pid)
+
+
+def _tree_linux(pid: int) -> list[int]:
+    found, pending = [pid], [pid]
+    while pending:
+        top = pending.pop()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            for thread in os.listdir(f"/proc/{top}/task"):
+                with open(f"/proc/{top}/task/{thread}/children", encoding="ascii") as file:
+                    below = [int(word) for word in file.read().split()]
+                found += below
+                pending += below
+    return found
+
+
+def _rss_linux(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _tree_rss_anywhere(pid: int) -> int:
+    import psutil
+
     total = 0
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(pid)
@@ -106,52 +170,50 @@ def tree_rss(pid: int) -> int:
 
 def end_tree(child: subprocess.Popen[bytes]) -> None:
     """End a child and everything in its process group; safe to call twice, and when it has ended by itself."""
-    if os.name == "nt":
-        with contextlib.suppress(psutil.Error):
-            for process in [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]:
-                process.kill()
-    else:
-        # The group outlives its leader while a grandchild lives, and its number is not reused until then.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
+    _kill(child)
     if child.stdin:
         with contextlib.suppress(OSError):
             child.stdin.close()
     child.wait()
 
 
-def hold_lifeline() -> None:
-    """Called by a child at its start: from now on it, and its group, end when the parent does."""
-    parent = os.environ.get(LIFELINE)
-    if not parent:
-        return
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.name != "nt" and os.getppid() != int(parent):  # it died before we could ask the kernel
-        _end_own_group()
-    threading.Thread(target=_watch_parent, daemon=True).start()
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt":
+        import psutil
 
-
-def _watch_parent() -> None:
-    while os.read(0, 1):
-        pass
-    _end_own_group()
-
-
-def _end_own_group() -> None:
-    if os.name != "nt":
-        os.killpg(0, signal.SIGKILL)
-    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            process.kill()
-    os._exit(1)
+            for process in [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]:
+                process.kill()
+        return
+    # The group outlives its leader while a grandchild lives, and its number is not reused until then.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> int | None:
-    try:
-        return child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
+class _Exit:
+    """Waits for a child's end without turning in circles, where the system has a way to."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child, self._handle = child, -1
+
+    def __enter__(self) -> _Exit:
+        with contextlib.suppress(AttributeError, OSError):
+            self._handle = os.pidfd_open(self._child.pid)
+        return self
+
+    def within(self, seconds: float) -> bool:
+        """Whether it has ended, at the latest in so many seconds."""
+        if self._handle < 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(seconds)
+            return self._child.returncode is not None
+        poll = select.poll()
+        poll.register(self._handle, select.POLLIN)
+        return bool(poll.poll(seconds * 1000)) and self._child.poll() is not None
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
 
 
 def _broken(limits: Limits, seconds: float, rss: int) -> str | None:
@@ -162,8 +224,7 @@ def _broken(limits: Limits, seconds: float, rss: int) -> str | None:
     return None
 
 
-def _newest_line(log: object) -> str:
+def _newest_line(log: BinaryIO) -> str:
     """The last whole line written since the last call; progress bars that return the carriage count as lines."""
-    data: bytes = log.read()  # type: ignore[attr-defined]
-    lines = data.decode("utf-8", "replace").replace("\r", "\n").rstrip("\n").rsplit("\n", 1)
+    lines = log.read().decode("utf-8", "replace").replace("\r", "\n").rstrip("\n").rsplit("\n", 1)
     return lines[-1].strip()

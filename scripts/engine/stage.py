@@ -11,33 +11,36 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-from filelock import FileLock
-
-from scripts.engine.childenv import CHILD_LOCK, REASON_FILE
+from scripts.engine import lifeline
+from scripts.engine.childenv import REASON_FILE
 from scripts.engine.errors import IngotError
-from scripts.engine.run import hold_lifeline
+
+if TYPE_CHECKING:
+    import typer
 
 
 def program(help_text: str) -> typer.Typer:
     """An empty stage program; verbs are added with `@app.command()`. Several verbs or one, all are named."""
+    import typer  # here: a stage may bring another parser
+
     app = typer.Typer(help=help_text, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(lambda: None)  # without it, typer drops the name of a lone verb
     return app
 
 
-def main(app: typer.Typer) -> NoReturn:
+def main(app: Callable[..., object]) -> NoReturn:
     """Run the program and exit: 0 done, 1 failed with a reason, 2 wrong usage, 130 interrupted."""
-    hold_lifeline()
-    with _child_lock():
+    lifeline.hold()
+    with lifeline.lock():
         _run(app)
     sys.exit(0)
 
 
-def _run(app: typer.Typer) -> None:
+def _run(app: Callable[..., object]) -> None:
     try:
         app(standalone_mode=True)
     except IngotError as error:
@@ -53,20 +56,17 @@ def _run(app: typer.Typer) -> None:
         sys.exit(130)
 
 
-def _child_lock() -> contextlib.AbstractContextManager[object]:
-    """While a child of a build lives, its work folder is not swept, even if the build itself is gone."""
-    path = os.environ.get(CHILD_LOCK)
-    return FileLock(path) if path else contextlib.nullcontext()
-
-
 def parse_json(text: str) -> Any:
     """Parser for typer options that carry structured values, such as a recipe."""
     try:
         return json.loads(text)
     except ValueError as error:
+        import typer
+
         raise typer.BadParameter(f"not JSON: {error}") from None
 
 
 def _leave_reason(reason: str) -> None:
     if path := os.environ.get(REASON_FILE):
-        Path(path).write_text(json.dumps({"reason": reason}), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk is a likely reason, and then there is no room for it either
+            Path(path).write_text(json.dumps({"reason": reason}), encoding="utf-8")

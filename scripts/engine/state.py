@@ -1,83 +1,121 @@
 """What a build remembers between runs, in one sqlite file: `build/state.db`.
 
 Nothing here is the truth. The truth is in the artifacts' own manifests and provenance; this is a cache of digests,
-receipts and costs, so a lost or corrupt file costs a re-hash and never a rebuild. Each write is committed at once:
-whatever kills the process, what it finished before stays known.
+receipts and costs, so a lost or corrupt file costs a re-hash and never a rebuild. Each fact is committed at once, so
+whatever kills the process, what it finished before stays known; and each carries a checksum, so noise in the file is
+never taken for knowledge.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sqlite3
 import sys
 import threading
+import zlib
 from pathlib import Path
-from typing import Any
 
 #: A file's identity while its bytes stay: inode, size, mtime and ctime, both in nanoseconds.
 Stamp = tuple[int, int, int, int]
 
-_TABLES = """
-create table if not exists digests (inode integer, size integer, mtime integer, ctime integer, digest text,
-                                    primary key (inode));
-create table if not exists receipts (step text primary key, value text);
-create table if not exists costs (step text primary key, seconds real, peak_rss integer);
-create table if not exists sources (file text primary key, stamp text, digest text, imports text);
-create table if not exists tasks (task text, field text, value text, primary key (task, field));
-"""
+_VERSION = 2
+_TABLE = "create table facts (kind text, name text, value text, sum integer, primary key (kind, name)) without rowid"
+#: Trouble with the disk, not with the file: it stays, and the rest of the run is remembered in memory alone.
+_TRANSIENT = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 class State:
-    """The open state file. Safe to use from several threads; several processes may have it open."""
+    """The open state file: facts by kind and name. Safe to use from several threads and by several processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._db = self._open()
+        try:
+            if not path.parent.exists() and path.name != ":memory:":
+                path.parent.mkdir(parents=True)
+            self._db = _connect(str(path))
+        except (OSError, sqlite3.Error) as error:
+            self._db = self._instead(error)
 
-    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run one statement, committed at once, and return its rows."""
-        with self._lock:
-            try:
-                return self._db.execute(sql, values).fetchall()
-            except sqlite3.DatabaseError as error:
-                self._db = self._start_again(error)
-                return self._db.execute(sql, values).fetchall()
+    def get(self, kind: str, name: str) -> str | None:
+        """One fact; None where it is not known."""
+        rows = self._run("select name, value, sum from facts where kind = ? and name = ?", kind, name)
+        return next((value for name, value, check in rows if check == _sum(name, value)), None)
 
-    def receipt(self, step: str) -> Any:
-        """What was noted when `step` was last seen whole; None if nothing was."""
-        found = self.rows("select value from receipts where step = ?", step)
-        return json.loads(found[0][0]) if found else None
+    def all(self, kind: str) -> dict[str, str]:
+        """All facts of a kind."""
+        rows = self._run("select name, value, sum from facts where kind = ?", kind)
+        return {name: value for name, value, check in rows if check == _sum(name, value)}
+
+    def put(self, kind: str, name: str, value: str) -> None:
+        """Remember a fact; on disk when this returns (not flushed: a power cut may cost a re-hash)."""
+        self._run("insert or replace into facts values (?, ?, ?, ?)", kind, name, value, _sum(name, value))
+
+    def drop(self, kind: str, name: str) -> None:
+        """Forget a fact."""
+        self._run("delete from facts where kind = ? and name = ?", kind, name)
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return self._connect(str(self.path))
-        except (OSError, sqlite3.DatabaseError) as error:
-            return self._start_again(error)
+    def _run(self, sql: str, *values: object) -> list[tuple[str, str, int]]:
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                self._db = self._instead(error)
+                return self._db.execute(sql, values).fetchall()
 
-    def _start_again(self, error: Exception) -> sqlite3.Connection:
-        """A corrupt file is replaced by an empty one; where none can be written, memory serves for this run."""
-        try:
-            for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
-                self.path.with_name(name).unlink(missing_ok=True)
-            connection = self._connect(str(self.path))
-            print(f"{self.path}: was unreadable ({error}); started anew, files will be hashed again", file=sys.stderr)
-        except (OSError, sqlite3.DatabaseError) as second:
-            print(f"{self.path}: can't be written ({second}); nothing is remembered after this run", file=sys.stderr)
-            connection = self._connect(":memory:")
-        return connection
+    def _instead(self, error: Exception) -> sqlite3.Connection:
+        """What serves from now on: a new file in place of a corrupt one; memory, where no file can be written."""
+        transient = isinstance(error, OSError) or str(getattr(error, "sqlite_errorname", "")).startswith(_TRANSIENT)
+        with contextlib.suppress(AttributeError, sqlite3.Error):
+            self._db.close()
+        if not transient:
+            with contextlib.suppress(OSError, sqlite3.Error):
+                for end in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+                made = _connect(str(self.path))
+                print(f"{self.path}: was unreadable ({error}); started anew, files are hashed again", file=sys.stderr)
+                return made
+        with contextlib.suppress(OSError, sqlite3.Error):  # a read-only folder can still be read from
+            if self.path.is_file():
+                return _copy_in_memory(self.path)
+        print(f"{self.path}: can't be used ({error}); nothing is remembered after this run", file=sys.stderr)
+        return _connect(":memory:")
 
-    @staticmethod
-    def _connect(name: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(name, timeout=30, isolation_level=None, check_same_thread=False)
-        # Write-ahead logging survives a killed process; a power cut may lose the last rows, which is a re-hash.
-        connection.execute("pragma journal_mode = wal")
-        connection.execute("pragma synchronous = normal")
-        connection.executescript(_TABLES)
-        return connection
+
+def _connect(name: str) -> sqlite3.Connection:
+    db = sqlite3.connect(name, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        if db.execute("pragma user_version").fetchone()[0] != _VERSION:
+            # Write-ahead logging: readers don't wait for a writer, and a killed process loses nothing committed.
+            db.execute("pragma journal_mode = wal")
+            db.execute("begin immediate")  # two builds may start at once
+            if db.execute("pragma user_version").fetchone()[0] != _VERSION:
+                for (table,) in db.execute("select name from sqlite_master where type = 'table'").fetchall():
+                    db.execute(f'drop table "{table}"')
+                db.execute(_TABLE)
+                db.execute(f"pragma user_version = {_VERSION}")
+            db.execute("commit")
+        db.execute("pragma synchronous = normal")
+        db.execute("select count(*) from (select 1 from facts limit 1)")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _copy_in_memory(path: Path) -> sqlite3.Connection:
+    """The facts of a file that can't be written, in a database that can."""
+    memory = _connect(":memory:")
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as file:
+        rows = file.execute("select kind, name, value, sum from facts").fetchall()
+    memory.executemany("insert or replace into facts values (?, ?, ?, ?)", rows)
+    return memory
+
+
+def _sum(name: object, value: object) -> int:
+    return zlib.crc32(f"{name}\n{value}".encode(errors="replace"))

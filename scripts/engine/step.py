@@ -9,20 +9,22 @@ has nothing to work on, leaves a marker in `.ingot/` beside its output and the o
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scripts.engine import manifest
-from scripts.engine.digests import digest_bytes, stamp
+from scripts.engine import look, manifest
+from scripts.engine.digests import digest_bytes
 from scripts.engine.errors import IngotError
+from scripts.engine.reasons import Reason
 from scripts.engine.run import Limits
 from scripts.engine.sources import tool_version
-from scripts.engine.state import Stamp
 
 if TYPE_CHECKING:
     from scripts.engine.engine import Engine
@@ -32,33 +34,19 @@ STOPPING = ("refused", "skipped", "failed")
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why a step is not current: the kind of change, what it concerns, old and new value where there are any."""
-
-    kind: str
-    what: str
-    old: str | None = None
-    new: str | None = None
-
-    def __str__(self) -> str:
-        change = f": {self.old} → {self.new}" if self.old is not None or self.new is not None else ""
-        return f"{self.kind} {self.what}{change}".strip()
-
-
-@dataclass(frozen=True)
-class Look:
-    """What stands under an output's name: `outcome`, a digest of it; `reasons`, why it is stale (none: current)."""
-
-    outcome: str
-    reasons: tuple[Reason, ...] = ()
-
-
-@dataclass(frozen=True)
 class World:
     """What a result claims of the world outside `build/`: which files show it, and whether it still holds."""
 
     files: Callable[[Mapping[str, Any]], Sequence[str]]
     holds: Callable[[Mapping[str, Any]], str | None]
+
+
+class Read(NamedTuple):
+    """One thing that a step reads: its name in the key, the flag that passes it, a step or the user's own path."""
+
+    name: str
+    flag: str
+    item: Any
 
 
 @dataclass(eq=False)
@@ -82,166 +70,136 @@ class Step:
     undo: Callable[[Mapping[str, Any]], Sequence[str]] | None
     shows: str | None
     reads: tuple[Step, ...] = ()
+    stored: bool = True
     last: str = ""
-    _look: Look | None = field(default=None, repr=False)
+    #: A failure that could not be noted on disk, which was the failure.
+    unwritten: dict[str, Any] | None = None
+    _look: look.Look | None = field(default=None, repr=False)
+    _settled: bool | None = field(default=None, repr=False)
+    _tail: tuple[dict[str, str], str] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        text = str(self.output)
+        self.is_result = text.endswith(".json")
+        self.parent, self.base = os.path.split(text)
+        stem = self.base[:-5] if self.is_result else self.base
+        #: The file by which doit knows the output, and which those who need it depend on.
+        self.target = text if self.is_result else f"{text}/{manifest.MANIFEST}"
+        #: Where a failure or a skip is noted.
+        self.marker = f"{self.parent}/.ingot/{stem}.failed.json"
+        #: Where it is written what the output was made from.
+        self.provenance = f"{self.parent}/.ingot/{stem}.provenance.json" if self.is_result else (
+            f"{text}/{manifest.PROVENANCE}")  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Step {self.name}>"
 
     # ---- what it is made from -------------------------------------------------------------------------------------
 
-    @property
-    def is_result(self) -> bool:
-        """Whether the output is one JSON file and not a folder."""
-        return self.output.suffix == ".json"
+    @functools.cached_property
+    def read(self) -> list[Read]:
+        """All that it reads, in the order of the command line."""
+        named = [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
+        return [Read(f"{flag}[{number}]", flag, item) for number, (flag, item) in enumerate(named)]
 
-    @property
-    def target(self) -> str:
-        """The file by which doit knows the output, and which those who need it depend on."""
-        return str(self.output if self.is_result else self.output / manifest.MANIFEST)
-
-    @property
-    def marker(self) -> Path:
-        """Where a failure or a skip is noted."""
-        return self.output.parent / ".ingot" / f"{self.output.stem}.failed.json"
-
-    @property
-    def provenance(self) -> Path:
-        """Where a result's provenance stands; an artifact has it inside."""
-        return self.output.parent / ".ingot" / f"{self.output.stem}.provenance.json"
-
+    @functools.cached_property
     def upstream(self) -> list[Step]:
-        """The steps whose outputs this one reads."""
-        return [item for _, item in self._read_by_key() if isinstance(item, Step)]
-
-    def _read_by_key(self) -> list[tuple[str, Any]]:
-        return [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
+        """The steps whose outputs this one reads, each once."""
+        return list(dict.fromkeys(read.item for read in self.read if isinstance(read.item, Step)))
 
     def ingredients(self) -> dict[str, Any]:
         """All that the key is made of. Raises `IngotError` where an input of the user's is not there."""
         return {
             "step": f"{self.stage} {self.verb}",
-            "inputs": {
-                f"{name}[{number}]": self._digest(name, item) for number, (name, item) in enumerate(self._read_by_key())
-            },
+            "inputs": self._inputs(),
             "parameters": dict(self.parameters),
             "observed": dict(self.observed),
             "tools": {name: tool_version(name) for name in self.tools},
             "sources": self.engine.sources.of(self.stage, self.verb),
         }
 
-    def _digest(self, name: str, item: Any) -> str:
-        if isinstance(item, Step):
-            return item.look().outcome
+    def key(self) -> str:
+        """`key_of(self.ingredients())`, put together from parts most of which don't change while doit runs."""
+        sources = self.engine.sources.of(self.stage, self.verb)
+        if self._tail is None or self._tail[0] is not sources:
+            rest = {"observed": dict(self.observed), "parameters": dict(self.parameters)}
+            parts = [f'"{name}": {_json(value)}' for name, value in rest.items()]
+            parts += [f'"sources": {self.engine.sources.text(self.stage, self.verb)}']
+            parts += [f'"step": {_json(f"{self.stage} {self.verb}")}', f'"tools": {_tools(tuple(self.tools))}']
+            self._tail = sources, ", ".join(parts)
+        return digest_bytes(f'{{"inputs": {_json(self._inputs())}, {self._tail[1]}}}'.encode())
+
+    def _inputs(self) -> dict[str, str]:
+        return {
+            name: item.look().outcome if isinstance(item, Step) else self._digest(flag, item)
+            for name, flag, item in self.read
+        }
+
+    def _digest(self, flag: str, item: Any) -> str:
         try:
-            return manifest.tree_digest(str(item), self.engine.digests)
+            return self.engine.user_input(str(item)).digest
         except FileNotFoundError as error:
-            raise IngotError(error.filename or item, f"is not there, and {self.name} needs it as {name}",
+            raise IngotError(error.filename or item, f"is not there, and {self.name} needs it as {flag}",
                              "Put it there, or change its path in models.toml") from None  # fmt: skip
+
+    def user_files(self) -> dict[str, dict[str, str]]:
+        """Of inputs that are the user's folders: name in the key → relative path → digest; for `doit why`."""
+        found = {read.name: self.engine.user_input(str(read.item)).files
+                 for read in self.read if not isinstance(read.item, Step)}  # fmt: skip
+        return {name: files for name, files in found.items() if files is not None}
+
+    def input_names(self) -> dict[str, str]:
+        """What to call each input before people."""
+        flags = [read.flag for read in self.read]
+        return {
+            read.name: read.item.name if isinstance(read.item, Step)
+            else read.flag if flags.count(read.flag) == 1 else read.name
+            for read in self.read
+        }  # fmt: skip
 
     # ---- is it current --------------------------------------------------------------------------------------------
 
-    def is_current(self) -> bool:
-        """For doit's `uptodate`."""
-        return not self.engine.force_all and not self.look().reasons
-
-    def look(self) -> Look:
+    def look(self) -> look.Look:
         """What stands there now; looked up once, and again after the step ran."""
-        if self._look is None:
-            self._look = self._look_now()
-        return self._look
-
-    def _look_now(self) -> Look:
-        try:
-            ingredients = self.ingredients()
-        except (IngotError, OSError) as error:
-            return Look("unknown", (Reason("input missing", str(error)),))
-        key = key_of(ingredients)
-        if self.marker.exists():
-            return self._look_at_marker(key)
-        receipt = self.engine.receipts.get(self.name)
-        if receipt and receipt["key"] == key and self._as_noted(receipt["watch"]):
-            return Look(receipt["outcome"])
-        return self.look_closely(key, ingredients)
-
-    def _look_at_marker(self, key: str) -> Look:
-        try:
-            text = self.marker.read_text(encoding="utf-8")
-            found = json.loads(text)
-            outcome = f"{found['verdict']}:{digest_bytes(text.encode())}"
-            if found["verdict"] == "skipped" and found["key"] == key:
-                return Look(outcome)
-            return Look(outcome, (Reason(found["verdict"], "last time", None, None),))
-        except (OSError, ValueError, KeyError, TypeError):
-            return Look("unknown", (Reason("marker unreadable", str(self.marker)),))
-
-    def _as_noted(self, watch: Mapping[str, list[int]]) -> bool:
-        base = self.output.parent
-        try:
-            return all(stamp(os.stat(base / name)) == tuple(mark) for name, mark in watch.items())
-        except OSError:
-            return False
-
-    def look_closely(self, key: str, ingredients: Mapping[str, Any]) -> Look:
-        """Without a receipt that fits: read what stands there, and note a receipt if it is what it should be."""
-        found = self._read()
+        found = self._look
         if found is None:
-            return Look("absent", (Reason("never built" if not self.output.exists() else "not whole", ""),))
-        outcome, provenance, damage, files = found
-        reasons = [Reason("output changed", line) for line in damage]
-        reasons += changes(provenance.get("ingredients", {}), ingredients) if provenance.get("key") != key else []
-        if not reasons and self.world and (gone := self.world.holds(json.loads(self.output.read_text("utf-8")))):
-            reasons.append(Reason("no longer so", gone))
-        if not reasons:
-            self._note_receipt(key, outcome, files)
-        return Look(outcome, tuple(reasons))
-
-    def _read(self) -> tuple[str, dict[str, Any], list[str], list[str]] | None:
-        """(outcome, provenance, what differs, files relative to the output's parent folder); None without an output."""
-        name = self.output.name
-        if self.is_result:
-            try:
-                outcome = self.engine.digests.of(str(self.output))
-                provenance = json.loads(self.provenance.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return None
-            damage = [] if provenance.get("output") == outcome else [f"{name} changed"]
-            return outcome, provenance, damage, [name, f".ingot/{self.provenance.name}"]
-        read = manifest.read(str(self.output))
-        if read is None:
-            return None
-        files, provenance = read
-        try:
-            found = manifest.scan(str(self.output), self.engine.digests)
-        except OSError as error:
-            return "damaged", provenance, [f"{error.filename} can't be read"], []
-        folders = {name} | {f"{name}/{part}" for file in files for part in _parents(file)}
-        names = [f"{name}/{file}" for file in (*files, manifest.MANIFEST, manifest.PROVENANCE)]
-        return manifest.files_digest(files), provenance, manifest.differences(files, found), [*names, *sorted(folders)]
-
-    def _note_receipt(self, key: str, outcome: str, files: Iterable[str]) -> None:
-        base = self.output.parent
-        marks: dict[str, Stamp] = {}
-        if self.world:
-            result = json.loads(self.output.read_text(encoding="utf-8"))
-            files = [*files, *self.world.files(result)]
-        for name in files:
-            try:
-                marks[name] = stamp(os.stat(base / name))
-            except OSError:
-                return
-        self.engine.digests.settle(marks.values())
-        self.engine.keep_receipt(self.name, {"key": key, "outcome": outcome, "watch": marks})
+            found = self._look = look.at(self)
+        return found
 
     def forget(self) -> None:
         """What was seen may have changed: look again when next asked."""
-        self._look = None
+        self._look = self._settled = None
+
+    def forget_inputs(self) -> None:
+        """What was seen of its inputs and its code may have changed."""
+        self.engine.sources.forget()
+        for read in self.read:
+            if isinstance(read.item, Step):
+                read.item.forget()
+            else:
+                self.engine.forget_input(str(read.item))
+
+    def is_settled(self) -> bool:
+        """Whether it and all that it is made from are current."""
+        if self._settled is None:
+            self._settled = not self.look().reasons and all(step.is_settled() for step in self.upstream)
+        return self._settled
 
     def disown(self) -> None:
-        """Give up the claim that the output is right; the next run builds it again."""
+        """Give up the claim that the output is right; the next run builds it again, and restores none like it."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(self.provenance, "rb") as file:
+            self.engine.store.drop(str(json.load(file)["key"]))
         self.engine.drop_receipt(self.name)
-        for path in (self.provenance, self.output / manifest.PROVENANCE):
-            path.unlink(missing_ok=True) if path.is_file() else None
+        if os.path.isfile(self.provenance):
+            os.unlink(self.provenance)
         self.forget()
 
     # ---- how it is built and what became of it ---------------------------------------------------------------------
+
+    @property
+    def storable(self) -> bool:
+        """Whether its output may be kept in the store: what observes the world is looked at anew instead."""
+        return self.stored and not self.world and not self.alone
 
     def shown(self) -> str | None:
         """The text that a run prints at its end; None where there is none."""
@@ -263,36 +221,32 @@ class Step:
 
     def verdict(self) -> str | None:
         """passed, warned, refused, skipped, failed; None where nothing was built."""
-        for file in (self.marker, self.output if self.is_result else None):
-            if file and file.exists():
+        if self.unwritten:
+            return str(self.unwritten["verdict"])
+        for file in (self.marker, self.target):
+            if os.path.exists(file):
+                if file == self.target and not self.is_result:
+                    return "passed"
                 try:
-                    return str(json.loads(file.read_text(encoding="utf-8")).get("verdict", "passed"))
-                except (OSError, ValueError):
+                    with open(file, encoding="utf-8") as opened:
+                        return str(json.load(opened).get("verdict", "passed"))
+                except (OSError, ValueError, AttributeError):
                     return None
-        return "passed" if not self.is_result and (self.output / manifest.MANIFEST).exists() else None
+        return None
 
 
 def key_of(ingredients: Mapping[str, Any]) -> str:
     """The key of an artifact: a hash of all that it is made from."""
-    return digest_bytes(json.dumps(ingredients, sort_keys=True).encode())
+    return digest_bytes(_json(ingredients).encode())
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Reason]:
-    """Typed reasons for two keys to differ."""
-    kinds = {"inputs": "input", "parameters": "parameter", "observed": "condition", "tools": "tool version",
-             "sources": "stage code"}  # fmt: skip
-    found = []
-    for group, kind in kinds.items():
-        before, after = old.get(group, {}), new.get(group, {})
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                shown = (None, None) if group in ("inputs", "sources") else (_show(before, name), _show(after, name))
-                found.append(Reason(f"{kind} changed", name, *shown))
-    return found or [Reason("key changed", "")]
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
-def _show(values: Mapping[str, Any], name: str) -> str:
-    return json.dumps(values[name], sort_keys=True) if name in values else "absent"
+@functools.cache
+def _tools(names: tuple[str, ...]) -> str:
+    return _json({name: tool_version(name) for name in names})
 
 
 def flat(named: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -305,6 +259,4 @@ def flat(named: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _parents(file: str) -> list[str]:
-    parts = file.split("/")[:-1]
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+__all__ = ["STOPPING", "Read", "Reason", "Step", "World", "flat", "key_of"]
