@@ -19,7 +19,21 @@ __all__ = ["onnx_folder", "package"]  # fixtures
 def quick(package: Path, output: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.bench", "quick", "--package", package, "--output", output]
     root = Path(__file__).parents[2]
-    return subprocess.run(command, capture_output=True, text=True, cwd=root, env=os.environ | env)
+    # As the build starts it: a session of its own, and a pipe that ends when the build does.
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env=os.environ | env,
+        start_new_session=True,
+    )
+    assert child.stdout and child.stderr and child.stdin
+    out, error = child.stdout.read(), child.stderr.read()
+    child.stdin.close()
+    return subprocess.CompletedProcess(command, child.wait(), out, error)
 
 
 def test_a_package_is_measured(package: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,7 +61,10 @@ def test_without_cases_it_gives_the_greedy_text_of_its_package(package: Path, pl
 
 
 def test_swapped_weights_are_found_by_their_hash(package: Path, place: Path, spoil: Callable[[Path], None]) -> None:
-    spoil(Path(json.loads((place / "deploy.json").read_text())["path"]) / "model.onnx.data")
+    weights = Path(json.loads((place / "deploy.json").read_text())["path"]) / "model.onnx.data"
+    other = shutil.copyfile(weights, place / "other")  # in place it would change the package too: they are linked
+    spoil(other)
+    other.replace(weights)
     code, error, result = verify(package, place)
     assert (code, result) == (1, {})
     assert "model.onnx.data has other content" in error
