@@ -20,12 +20,14 @@ from scripts.convert import options
 from scripts.convert.imports import uncollected
 from scripts.engine.errors import IngotError
 
-#: No hub, no telemetry, no progress bars in logs.
+#: No hub, no telemetry, no progress bars in logs. Olive 0.13 sends a first heartbeat in spite of its own switch
+#: (`telemetry.py`, `Telemetry.__init__`), but none where it finds itself in an automated pipeline: TF_BUILD says so.
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "OLIVE_DISABLE_TELEMETRY": "1",
+    "TF_BUILD": "true",
     "ORT_TELEMETRY_DISABLED": "1",
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -10,7 +10,7 @@ from scripts.convert import olive, options, preflight
 from scripts.convert.folder import finish
 from scripts.engine.errors import IngotError
 
-_KEYS = ("target", "label", "passes", "olive")
+_KEYS = ("target", "label", "passes", "olive", "gates")  # gates are for the quality stage
 
 
 def quantize(export: Path, recipe: Any, output: Path, checkpoint: Path | None = None) -> None:
