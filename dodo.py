@@ -31,7 +31,7 @@ from scripts.settings import Model, Variant, read
 BUILD, CONFIG = Path(get_var("build", "build")).absolute(), Path(get_var("config", "config")).absolute()
 with user_errors():
     SETTINGS = read(CONFIG)
-INGOT = Engine(BUILD, online_stages=["checkpoint"])
+INGOT = Engine(BUILD, online_stages=["checkpoint"], home_stages=["foundry"])
 DOIT_CONFIG = {
     "default_tasks": ["report"], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
     "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2, "sort": "definition",

@@ -37,6 +37,7 @@ _DEVICE_PARTS = ("generic-cpu", "generic-gpu", "generic-npu", "cuda-gpu")
 GATES = {
     "kl": lambda value: value > 0,
     "kl_warn": lambda value: value > 0,
+    "kl_p99": lambda value: value > 0,
     "top1": lambda value: 0 <= value <= 1,
     "perplexity_ratio": lambda value: value > 0,
     "domain_points": lambda value: 0 <= value <= 100,

@@ -25,8 +25,9 @@ SAMPLING = {
     "top_k": lambda value: value >= 1 and float(value).is_integer(),
     "repetition_penalty": lambda value: 0 < value <= 10,
 }
-#: KL divergence of the float export from the checkpoint, in nats: more is a conversion bug.
-EXPORT_GATES: Mapping[str, float] = {"kl": 1e-3}
+#: KL divergence of the float export from the checkpoint, in nats, mean and 99th percentile: more is a conversion bug. A
+#: sound export measures 3e-7; one of thirty matrices scaled by 1.1 measures 9.6e-4 and 5.5e-3 (SmolLM2-135M).
+EXPORT_GATES: Mapping[str, float] = {"kl": 1e-3, "kl_p99": 2e-3}
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def test_a_models_gate_overrides_the_recipes(tmp_path: Path) -> None:
     model = one(tmp_path, MINIMAL + "gates.int4 = { kl = 0.1 }\ngates.export = { kl = 0.01 }\n")
     assert model.precisions[0].quality_gates["kl"] == 0.1
     assert model.precisions[1].quality_gates["kl"] == 0.01
-    assert model.float.quality_gates == {"kl": 0.01}
+    assert model.float.quality_gates == {"kl": 0.01, "kl_p99": 2e-3}
 
 
 def test_a_users_recipe_replaces_the_projects_of_that_name(tmp_path: Path) -> None:

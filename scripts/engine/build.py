@@ -120,7 +120,7 @@ def _written(step: Step) -> dict[str, Any]:
 
 def _environment(step: Step, work: Path) -> dict[str, str]:
     return {
-        **step.engine.environment(step.stage),
+        **step.engine.environment(step.stage, work / "home"),
         REASON_FILE: str(work / "reason.json"),
         LINK_JOURNAL: str(work / "links.jsonl"),
         CHILD_LOCK: f"{work}.child.lock",

@@ -31,6 +31,10 @@ STEPS: dict[str, Step] = {}
 _QUIET = {
     "OLIVE_DISABLE_TELEMETRY": "1", "ORT_TELEMETRY_DISABLED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0",
+    # Olive 0.13 sends one heartbeat in spite of its own switch, but none where it sees an automated pipeline.
+    "TF_BUILD": "true",
+    # Waiting OpenMP threads sleep: spinning ones made a step three times slower on a busy machine.
+    "OMP_WAIT_POLICY": "passive",
 }  # fmt: skip
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
@@ -53,7 +57,15 @@ class Engine:
     #: For commands that run nothing: a step that follows a stale one is not up to date either.
     looks_ahead = False
 
-    def __init__(self, folder: Path, *, package: str = "scripts", online_stages: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        package: str = "scripts",
+        online_stages: Sequence[str] = (),
+        home_stages: Sequence[str] = (),
+    ) -> None:
+        """`online_stages` may fetch from the network; they and `home_stages` see the user's home folder."""
         self.package = package
         self.build = folder.absolute()
         self.state = State(self.build / "state.db")
@@ -62,7 +74,7 @@ class Engine:
         self.store = Store(self.build, self.digests)
         self.progress = Progress()
         self.failed: list[str] = []
-        self._online = set(online_stages)
+        self._online, self._at_home = set(online_stages), {*online_stages, *home_stages}
         self._started = threading.Lock()
         self._swept = False
         self._inputs: dict[str, UserInput] = {}
@@ -160,9 +172,14 @@ class Engine:
             lock.release()
             lock.close()
 
-    def environment(self, stage: str) -> dict[str, str]:
-        """Environment variables for a child of `stage`."""
-        return _QUIET if stage in self._online else _QUIET | _OFFLINE
+    def environment(self, stage: str, home: Path) -> dict[str, str]:
+        """Environment variables for a child of `stage`; `home` is a folder that goes when the child does.
+
+        onnxruntime and Olive write device ids and event logs below the home folder whatever they are told, so a
+        stage gets a throw-away home unless the user's own is its business.
+        """
+        homeless = {} if stage in self._at_home else {"HOME": str(home), "USERPROFILE": str(home)}
+        return _QUIET | homeless | ({} if stage in self._online else _OFFLINE)
 
     def user_input(self, path: str) -> UserInput:
         """The content of a file or folder of the user's, looked up once. Raises `OSError`."""
