@@ -19,21 +19,22 @@ __all__ = ["onnx_folder", "package"]  # fixtures
 def quick(package: Path, output: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.bench", "quick", "--package", package, "--output", output]
     root = Path(__file__).parents[2]
-    # As the build starts it: a session of its own, and a pipe that ends when the build does.
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=root,
-        env=os.environ | env,
-        start_new_session=True,
-    )
-    assert child.stdout and child.stderr and child.stdin
-    out, error = child.stdout.read(), child.stderr.read()
+    # As the build starts it: a session of its own, a log, and a pipe that ends when the build does.
+    log = output.with_suffix(".log")
+    with log.open("w") as file:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=root,
+            env=os.environ | env,
+            start_new_session=True,
+        )
+        code = child.wait(timeout=300)
+    assert child.stdin
     child.stdin.close()
-    return subprocess.CompletedProcess(command, child.wait(), out, error)
+    return subprocess.CompletedProcess(command, code, "", log.read_text())
 
 
 def test_a_package_is_measured(package: Path, tmp_path: Path) -> None:
