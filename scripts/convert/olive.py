@@ -96,6 +96,14 @@ def adopt(workflow: Any, input_model: dict[str, Any]) -> dict[str, Any]:
     return adopted
 
 
+def needs_unlinked(workflow: dict[str, Any]) -> bool:
+    """Whether a pass of Olive's own reads the ONNX model: onnx 1.23 refuses external data with several hard links,
+    as an attack (`load_external_data`). Ours read the file themselves.
+    """
+    kinds = [step.get("type") for _, step in _steps(workflow, "recipe")]
+    return workflow["input_model"]["type"].lower() == "onnxmodel" and any(kind not in options.PASSES for kind in kinds)
+
+
 def check(workflow: dict[str, Any], subject: str = "recipe") -> None:
     """Refuse, before anything heavy is imported, passes that nobody knows and wrong options of ours."""
     for name, step in _steps(workflow, subject):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ def quantize(export: Path, recipe: Any, output: Path, checkpoint: Path | None = 
     if target != "cpu":
         print(f"quantize: for {target}, which is untested on this machine", flush=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=output.parent) as scratch:
+        if olive.needs_unlinked(workflow) and any(path.stat().st_nlink > 1 for path in export.iterdir()):
+            print("quantize: copying the export: the build links it, and onnx refuses linked weights", flush=True)
+            export = Path(shutil.copytree(export, Path(scratch) / "export"))
+            target, workflow = plan(export, recipe, checkpoint)
         finish(olive.run(workflow, Path(scratch)), output, target, checkpoint)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,11 @@ def test_an_adapter_inside_a_workflow_is_refused(llama_export, tiny_llama, tmp_p
     recipe["olive"]["input_model"]["config"]["adapter_path"] = "adapters/mine"
     with pytest.raises(IngotError, match="adapter"):
         quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
+
+
+def test_a_pass_of_olives_own_takes_an_export_that_the_build_has_linked(tmp_path: Path, llama_export: Path) -> None:
+    export = shutil.copytree(llama_export, tmp_path / "export")
+    os.link(export / "model.onnx.data", tmp_path / "another name")
+    recipe = {"target": "cpu", "passes": [{"type": "OnnxKQuantQuantization", "bits": 4}]}
+    quantize(export, recipe, tmp_path / "onnx")
+    assert (tmp_path / "onnx" / "model.onnx").is_file()
