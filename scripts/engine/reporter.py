@@ -63,7 +63,8 @@ class Reporter:
     def skip_uptodate(self, task: Any) -> None:
         """A task need not run."""
         if task.actions:
-            self._counts["up to date"] += 1
+            skipped = task.name in STEPS and STEPS[task.name].look().outcome.startswith("skipped:")
+            self._counts["skipped" if skipped else "up to date"] += 1
 
     def skip_ignore(self, task: Any) -> None:
         """A task that the user told doit to ignore."""

@@ -1,0 +1,218 @@
+"""What is stale and what is not: through doit, on cheap verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.engine.projects import CHEAP, Project, ran
+
+EVERYTHING = {str(row["name"]) for row in CHEAP}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = Project(tmp_path_factory.mktemp("made") / "project")
+    assert project.built() == EVERYTHING
+    return project.folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Project:
+    """A finished build, copied: also a test that a copied build is whole."""
+    shutil.copytree(made, tmp_path / "copied folder", symlinks=True)
+    found = Project.__new__(Project)
+    found.folder, found.build = tmp_path / "copied folder", tmp_path / "copied folder" / "build"
+    return found
+
+
+def test_a_copied_build_is_up_to_date(project: Project) -> None:
+    assert project.built() == set()
+
+
+def test_a_moved_build_is_up_to_date(project: Project) -> None:
+    project.build.rename(project.folder / "elsewhere")
+    assert project.built("build=elsewhere") == set()
+
+
+def test_a_changed_input_rebuilds_what_depends_on_it(project: Project) -> None:
+    project.write("src/b/y.txt", "gamma")
+    assert project.built() == {"copy:b", "join", "relink", "count"}
+    assert project.built() == set()
+
+
+def test_touching_an_input_rebuilds_nothing(project: Project) -> None:
+    os.utime(project.folder / "src/b/y.txt")
+    assert project.built() == set()
+
+
+def test_an_edit_that_keeps_size_and_mtime_is_seen(project: Project) -> None:
+    file = project.folder / "src/b/y.txt"
+    before = file.stat()
+    file.write_text("BETA")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "copy:b" in project.built()
+
+
+def test_what_comes_out_the_same_stops_the_rebuild(project: Project) -> None:
+    project.write("src/a/x.txt", "alpha and omega")
+    project.declare([*CHEAP[:3], {"name": "first", "verb": "first", "inputs": ["copy:a"]},
+                     {"name": "count2", "verb": "count", "inputs": ["first"]}])  # fmt: skip
+    assert project.built() == {"first", "count2"}
+    project.write("src/a/x.txt", "another text")
+    assert project.built() == {"copy:a", "split:a", "first"}
+
+
+def test_a_changed_parameter_rebuilds_its_step(project: Project) -> None:
+    project.set("split:a", parameters={"size": 5})
+    assert project.built() == {"split:a", "join"}  # and no more: joined again, the pieces are what they were
+
+
+def test_an_output_changed_by_hand_is_made_right(project: Project) -> None:
+    right = project.contents()
+    (project.build / "split/a/0-x.txt/000").write_text("wrong")
+    assert "split:a" in project.built()
+    assert project.contents() == right
+
+
+def test_an_added_file_in_an_artifact_is_taken_out(project: Project) -> None:
+    (project.build / "join/extra.txt").write_text("extra")
+    assert project.built() == {"join"}
+    assert not (project.build / "join/extra.txt").exists()
+
+
+def test_an_edited_manifest_is_seen(project: Project) -> None:
+    file = project.build / "copy/b/manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["files"]["0-y.txt"]["size"] += 1
+    file.write_text(json.dumps(manifest))
+    assert "copy:b" in project.built()
+
+
+def test_a_result_edited_by_hand_is_made_right(project: Project) -> None:
+    file = project.build / "count.json"
+    right = file.read_text()
+    file.write_text(right.replace("passed", "warned"))
+    assert project.built() == {"count"}
+    assert file.read_text() == right
+
+
+def test_a_users_folder_may_hold_a_manifest_of_its_own(project: Project) -> None:
+    project.write("src/a/manifest.json", "{}")
+    assert "copy:a" in project.built()
+    project.write("src/a/manifest.json", "[]")
+    assert "copy:a" in project.built()
+
+
+def test_users_files_are_referred_to_and_watched(project: Project) -> None:
+    project.declare([{"name": "refer", "verb": "refer", "inputs": ["src/a"]},
+                     {"name": "count", "verb": "count", "inputs": ["refer"]}])  # fmt: skip
+    project.doit()
+    mode = (project.folder / "src/a/x.txt").stat().st_mode
+    project.write("src/a/x.txt", "changed in place")
+    said = project.doit()
+    assert ran(said) == {"refer", "count"}
+    assert (project.folder / "src/a/x.txt").stat().st_mode == mode
+    (project.folder / "src/a/x.txt").unlink()
+    project.write("src/a/other.txt", "x")
+    assert ran(project.doit()) == {"refer", "count"}
+
+
+def test_a_link_to_nothing_among_the_inputs_is_named(project: Project) -> None:
+    (project.folder / "src/a/gone.txt").symlink_to(project.folder / "nowhere")
+    assert "gone.txt" in project.doit(code=1)
+
+
+def test_a_missing_input_is_named_and_others_go_on(project: Project) -> None:
+    shutil.rmtree(project.folder / "src/a")
+    project.write("src/b/y.txt", "delta")
+    said = project.doit(code=1)
+    assert "src/a" in said and "is not there" in said
+    assert ran(said) == {"copy:b"}
+    project.write("src/a/x.txt", "alpha and omega")
+    assert project.built() >= {"join", "count"}
+
+
+def test_a_pipe_among_the_inputs_does_not_hang(project: Project) -> None:
+    os.mkfifo(project.folder / "src/a/pipe")
+    assert "neither a file nor a folder" in project.doit(code=1)
+
+
+def test_a_bumped_tool_version_rebuilds(project: Project, tmp_path: Path) -> None:
+    def install(version: str) -> str:
+        folder = tmp_path / version / f"a_tool-{version}.dist-info"
+        folder.mkdir(parents=True)
+        return str(folder.parent)
+
+    project.set("join", tools=["a-tool"])
+    assert project.built(PYTHONPATH=install("1.0")) == {"join"}
+    assert project.built(PYTHONPATH=install("1.1")) == {"join"}
+
+
+def test_forget_builds_again_and_no_more(project: Project) -> None:
+    project.doit("forget", "join")
+    said = project.doit()
+    assert ran(said) == {"join"} and "restored" not in said
+
+
+def test_clean_leaves_nothing_but_the_state(project: Project) -> None:
+    project.doit("clean")
+    assert project.contents() == {} and project.litter() == []
+    assert project.built() == EVERYTHING
+
+
+def test_a_refusal_stops_what_needs_it_and_no_more(project: Project) -> None:
+    project.set("count", parameters={"at-most": 3})
+    rows = [*json.loads((project.folder / "graph.json").read_text()),
+            {"name": "after", "verb": "join", "inputs": ["count"]},
+            {"name": "judge", "verb": "count", "verdicts": ["count"]}]  # fmt: skip
+    project.declare(rows)
+    said = project.doit()
+    assert "– after" in said and "follows count: refused" in said and "judge" in ran(said)
+    assert project.built() == set()
+
+
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [("reason", "is not to this verb's taste"), ("silent", "made no broken"), ("crash", "killed by signal 6"),
+     ("empty", "left broken empty"), ("partly", "broke half way")],
+)  # fmt: skip
+def test_a_failing_step_says_why_is_tried_again_and_keeps_what_was_there(
+    project: Project, how: str, found: str
+) -> None:
+    project.declare([{"name": "broken", "verb": "copy", "inputs": ["src/a"]}])
+    project.doit()
+    right = project.contents()
+    project.declare([{"name": "broken", "verb": "fail", "inputs": ["src/a"], "parameters": {"how": how}},
+                     {"name": "after", "verb": "copy", "inputs": ["broken"]}])  # fmt: skip
+    for _ in range(2):
+        said = project.doit(code=1)
+        assert found in said and "1 skipped, 1 failed" in said
+    assert {name: digest for name, digest in project.contents().items() if not name.endswith(".failed.json")} == right
+    assert project.litter() == []
+    project.declare([{"name": "broken", "verb": "copy", "inputs": ["src/a"]}])
+    assert project.built() == {"broken"}  # kept: it is what it was
+    assert project.contents() == right
+
+
+def test_limits_of_time_and_memory_end_a_step(project: Project) -> None:
+    broken = {"verb": "fail", "inputs": ["src/a"]}
+    project.declare([
+        {**broken, "name": "slow", "parameters": {"how": "hang"}, "limits": {"seconds": 0.5}},
+        {**broken, "name": "big", "parameters": {"how": "memory"}, "limits": {"memory_bytes": 1 << 27}},
+    ])  # fmt: skip
+    said = project.doit(code=1)
+    assert "longer than its limit" in said and "its limit is 0.1 GiB" in said
+
+
+def test_measuring_steps_run_alone(project: Project) -> None:
+    project.declare([{"name": f"clock{n}", "verb": "clock", "inputs": ["src/a"], "alone": n < 2} for n in range(4)])
+    project.doit("-n", "4")
+    spans = [json.loads((project.build / f"clock{n}.json").read_text()) for n in range(4)]
+    for alone in spans[:2]:
+        others = [span for span in spans if span is not alone]
+        assert all(span["to"] <= alone["from"] or span["from"] >= alone["to"] for span in others)
