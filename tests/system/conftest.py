@@ -41,7 +41,9 @@ def settings(project: Project, weights: Path, **changes: object) -> None:
 
 @pytest.fixture
 def built(first: tuple[Project, Ran], weights: Path) -> Iterator[Project]:
-    """The build, as it was after the first run; put back in order when a test has changed its settings."""
+    """The build, up to date with its first settings; a test may change them."""
     project = first[0]
+    settings(project, weights)
+    assert project.doit().code == 0
     yield project
     settings(project, weights)
