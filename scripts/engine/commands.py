@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from doit.cmd_base import check_tasks_exist, subtasks_iter
+from doit.cmd_base import DoitCmdBase, check_tasks_exist, subtasks_iter
 from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_forget import Forget as DoitForget
 from doit.cmd_info import Info as DoitInfo
@@ -20,6 +22,7 @@ from scripts.engine import build, inodes, publish
 from scripts.engine.engine import ENGINES, STEPS, Engine
 from scripts.engine.errors import IngotError
 from scripts.engine.run import StoppedBuildError, end_all, take_signals
+from scripts.engine.step import Step
 
 _TIDY_SECONDS = 5.0
 
@@ -112,3 +115,87 @@ class Info(DoitInfo):  # type: ignore[misc]
         if len(pos_args) == 1 and pos_args[0] not in names:
             raise InvalidCommand(not_found=pos_args[0])
         return super()._execute(pos_args, hide_status) or 0
+
+
+class _Looks(DoitCmdBase):  # type: ignore[misc]
+    """A command of Ingot's own, that looks and changes nothing."""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Doit calls this with the parsed command line."""
+        with _reading():
+            return super().execute(params, args) or 0
+
+    def _selected(self, names: Sequence[str] | None) -> list[Step]:
+        tasks = {task.name: task for task in self.task_list}
+        for name in names or ():
+            if "*" not in name and name not in tasks:
+                raise InvalidCommand(not_found=name)
+        chosen = [task for task in tasks if not names or any(fnmatch.fnmatch(task, name) for name in names)]
+        every = dict.fromkeys(name for task in chosen for name in (task, *_below(tasks, task)))
+        return [STEPS[name] for name in every if name in STEPS]
+
+
+def _below(tasks: Mapping[str, Any], task: str) -> list[str]:
+    return [sub.name for sub in subtasks_iter(tasks, tasks[task])]
+
+
+def _flag(name: str, kind: type, default: object, help_text: str) -> dict[str, Any]:
+    return {"name": name, "short": "", "long": name, "type": kind, "default": default, "help": help_text}
+
+
+class Why(_Looks):
+    """`doit why`: see `scripts.engine.why`."""
+
+    doc_purpose = "say what would run, and why"
+    doc_usage = "[TASK ...]"
+    doc_description = "Without a task: for those that plain `doit` runs. Runs nothing."
+    cmd_options = (_flag("json", bool, False, "for programs"),)
+
+    def _execute(self, json: bool) -> int:
+        from scripts.engine import why
+
+        made = why.plan(self._selected(self.sel_tasks))
+        self.outstream.write((why.as_json(made) if json else why.as_text(made)) + "\n")
+        return 0
+
+
+class Check(_Looks):
+    """`doit check`: see `scripts.engine.check`."""
+
+    doc_purpose = "verify what was built and deployed against its manifests"
+    doc_usage = "[TASK ...]"
+    doc_description = "Exits 1 where something is damaged; `doit` makes it right."
+    cmd_options = (_flag("deep", bool, False, "read every byte again, whatever the stamps of the files say"),)
+
+    def _execute(self, deep: bool, pos_args: list[str]) -> int:
+        from scripts.engine import check
+
+        report = check.check(ENGINES, self._selected(pos_args), deep=deep)
+        self.outstream.write(check.as_text(report) + "\n")
+        return int(bool(report.damage))
+
+
+class Gc(_Looks):
+    """`doit gc`: remove from the store what was not used for longest."""
+
+    doc_purpose = "make the store of earlier outputs smaller"
+    doc_usage = ""
+    doc_description = "Keeps what present outputs share, and of the rest the most recently used."
+    cmd_options = (_flag("keep", str, "10GB", "how much of the rest to keep: 500MB, 10GB [default: %(default)s]"),)
+
+    def _execute(self, keep: str) -> int:
+        limit = _bytes(keep)
+        for engine in ENGINES:
+            in_use = {step.key_there() for step in STEPS.values() if step.engine is engine}
+            gone = engine.store.collect(limit, {key for key in in_use if key})
+            size = sum(item.size for item in gone) / 1e9
+            left = len(engine.store.objects())
+            self.outstream.write(f"{len(gone)} removed ({size:.2f} GB), {left} left in {engine.store.folder}\n")
+        return 0
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise InvalidCommand(f"--keep {text!r}: expected a size such as 500MB or 10GB")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))

@@ -49,7 +49,7 @@ def at(step: Step) -> Look:
     if step.unwritten or os.path.exists(step.marker):
         return _at_marker(step, key)
     receipt = step.engine.receipt(step.name)
-    if receipt and receipt[0] == key and _as_noted(step, receipt[2]):
+    if receipt and receipt[0] == key and as_noted(step, receipt[2]):
         return Look(receipt[1])
     return closely(step, key)
 
@@ -140,7 +140,8 @@ def _at_marker(step: Step, key: str) -> Look:
         return Look("unknown", (Reason("marker unreadable", step.marker),))
 
 
-def _as_noted(step: Step, watch: Iterable[list[Any]]) -> bool:
+def as_noted(step: Step, watch: Iterable[list[Any]]) -> bool:
+    """Whether every file and folder of a receipt still has the stamp that was noted."""
     parent, stat = f"{step.parent}/", os.stat
     try:
         for name, inode, size, mtime, ctime in watch:

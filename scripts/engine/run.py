@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from scripts.engine.childenv import LIFELINE
 
-_POLL = 0.2
+_POLL, _FIRST_POLL = 0.2, 0.02  # seconds; a short step's memory is worth knowing too
 #: After this many signals the build ends at once, tidy or not.
 _IMPATIENT = 4
 #: psutil would look at every process of the machine, five times a second, while another one is being measured.
@@ -76,10 +76,11 @@ def run(
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )  # fmt: skip
         _living.add(child)
-        peak, broke = 0, None
+        peak, broke, pause = 0, None, _FIRST_POLL
         try:
             with _Exit(child) as exited:
-                while not _interrupted.is_set() and not exited.within(_POLL):
+                while not _interrupted.is_set() and not exited.within(pause):
+                    pause = min(2 * pause, _POLL)
                     peak = max(peak, tree_rss(child.pid))
                     if line := _newest_line(read):
                         on_line(line)

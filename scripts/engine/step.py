@@ -185,10 +185,16 @@ class Step:
             self._settled = not self.look().reasons and all(step.is_settled() for step in self.upstream)
         return self._settled
 
+    def key_there(self) -> str | None:
+        """The key of what stands there, by its provenance."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(self.provenance, "rb") as file:
+            return str(json.load(file)["key"])
+        return None
+
     def disown(self) -> None:
         """Give up the claim that the output is right; the next run builds it again, and restores none like it."""
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(self.provenance, "rb") as file:
-            self.engine.store.drop(str(json.load(file)["key"]))
+        if key := self.key_there():
+            self.engine.store.drop(key)
         self.engine.drop_receipt(self.name)
         if os.path.isfile(self.provenance):
             os.unlink(self.provenance)

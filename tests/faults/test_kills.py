@@ -1,0 +1,138 @@
+"""A build that is killed, at any moment, by any signal: what stands is whole, what was finished is kept, nothing is
+left running or lying about, and the next build ends where an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.projects import Project, ran
+from tests.faults import forked
+
+#: An artifact that is replaced, one that shares its inodes, and a result.
+SMALL = (
+    {"name": "copy", "verb": "copy", "inputs": ["src/a"]},
+    {"name": "relink", "verb": "relink", "inputs": ["copy"]},
+    {"name": "count", "verb": "count", "inputs": ["relink"]},
+)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished build of the earlier text."""
+    project = Project(tmp_path_factory.mktemp("before") / "project", SMALL)
+    forked.doit(project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def after(before: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What an undisturbed build of the later text makes, and how many file operations that takes."""
+    project = copied(before, tmp_path_factory.mktemp("after") / "project")
+    forked.doit(project)
+    return project.contents()
+
+
+def copied(made: Project, folder: Path) -> Project:
+    """The finished build, in another folder, with a text that is newer than it."""
+    shutil.copytree(made.folder, folder, symlinks=True)
+    project = Project.__new__(Project)
+    project.folder, project.build = folder, folder / "build"
+    project.write("src/a/x.txt", "another text, much longer")
+    return project
+
+
+def assert_whole(project: Project) -> None:
+    """Whatever stands under a final name is what its manifest says."""
+    for manifest in project.build.glob("*/manifest.json"):
+        files = json.loads(manifest.read_text())["files"]
+        there = {path.relative_to(manifest.parent).as_posix(): path.stat().st_size
+                 for path in manifest.parent.rglob("*") if path.is_file()}  # fmt: skip
+        listed = {name: file["size"] for name, file in files.items()}
+        assert {name: there[name] for name in there if name not in ("manifest.json", "provenance.json")} == listed
+        assert (manifest.parent / "provenance.json").exists()
+    for folder in ("copy", "relink"):
+        assert (project.build / folder / "manifest.json").exists(), "the old or the new one, but one"
+    json.loads((project.build / "count.json").read_text())
+
+
+def assert_ends_well(project: Project, after: dict[str, str]) -> None:
+    """The next doit ends where an undisturbed one does; then nothing is to be done and nothing is left."""
+    assert_whole(project)
+    forked.doit(project)
+    assert project.contents() == after
+    assert ran(forked.doit(project)) == set()
+    assert project.litter() == []
+    assert forked.children_of(project.folder) == []
+
+
+def operations(before: Project, folder: Path) -> int:
+    project = copied(before, folder)
+    seen = project.folder / "operations"
+    assert forked.end(forked.start(project, before=lambda: forked.count_to(None, seen))) == 0
+    return seen.stat().st_size
+
+
+def die_at(before: Project, folder: Path, after: dict[str, str], number: int) -> None:
+    project = copied(before, folder / f"{number}")
+    pid = forked.start(project, before=lambda: forked.count_to(number, project.folder / "operations"))
+    code = forked.end(pid)
+    assert code in (-signal.SIGKILL, 0), (project.folder / "said.txt").read_text()
+    assert_ends_well(project, after)
+    shutil.rmtree(project.folder)
+
+
+def test_killed_between_file_operations(before: Project, after: dict[str, str], tmp_path: Path) -> None:
+    total = operations(before, tmp_path / "counted")
+    assert total > 100
+    for number in random.Random(1).sample(range(1, total + 1), 12):
+        die_at(before, tmp_path, after, number)
+
+
+@pytest.mark.long
+def test_killed_between_every_two_file_operations(before: Project, after: dict[str, str], tmp_path: Path) -> None:
+    for number in range(1, operations(before, tmp_path / "counted") + 1):
+        die_at(before, tmp_path, after, number)
+
+
+def storm(before: Project, after: dict[str, str], folder: Path, seed: int, count: int, *words: str) -> None:
+    """Kill builds at random moments, one after the other, by each of three signals, until one gets through."""
+    dice = random.Random(seed)
+    for number in range(count):
+        project = copied(before, folder / f"{number}")
+        number_of_signal = dice.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        pid = forked.start(project, *words)
+        time.sleep(dice.uniform(0.02, 0.6))
+        os.kill(pid, number_of_signal)
+        code = forked.end(pid)
+        said = (project.folder / "said.txt").read_text()
+        # A signal that comes before doit is ready for it, or after the end, has its usual effect.
+        assert code in (0, 130, -number_of_signal), said
+        if code == 130:
+            assert "stopped" in said and "✗" not in said and "Traceback" not in said, said
+            assert not list(project.build.rglob("*.failed.json")), "an interruption is no failure"
+        finished = {line.split()[1] for line in said.splitlines() if line.startswith("✓ ")}
+        assert not finished & ran(forked.doit(project)), "finished work is not done again"
+        assert_ends_well(project, after)
+        shutil.rmtree(project.folder)
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_a_storm_of_signals(before: Project, after: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
+    storm(before, after, tmp_path, 11, 6, *words)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_a_long_storm_of_signals(
+    before: Project, after: dict[str, str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    storm(before, after, tmp_path, 12, 60, *words)
