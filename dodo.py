@@ -56,7 +56,8 @@ def folder(variant: Variant) -> Path:
 
 def task_doctor() -> dict[str, Any]:
     """Look this machine over: is everything here that a build needs?"""
-    return {"actions": [[sys.executable, "-m", "scripts.doctor", "--cache", CACHE]], "uptodate": [False]}
+    places = ["--config", str(CONFIG), "--build", str(BUILD), "--cache", CACHE]
+    return {"actions": [[sys.executable, "-m", "scripts.doctor", *places]], "uptodate": [False]}
 
 
 @INGOT.each(MODELS)
@@ -88,6 +89,7 @@ def reference(model: Model) -> Step:
     return INGOT.step(
         f"reference:{model.name}", BUILD / model.name / "reference", stage="quality", verb="reference",
         inputs={"checkpoint": checkpoint(model), "text": (SETTINGS.general_text, model.text)}, tools=TORCH,
+        stored=False,  # large, and soon made
     )  # fmt: skip
 
 
@@ -194,7 +196,7 @@ def verify(variant: Variant) -> Step:
         f"verify:{variant.name}", folder(variant) / "verify.json", stage="foundry", verb="verify",
         inputs={"package": package(variant), "deployed": deploy(variant), "cases": model.cases, "schema": model.schema,
                 "domain": domain(variant) if model.cases else None},
-        tools=FOUNDRY,
+        tools=FOUNDRY, stored=False,
     )  # fmt: skip
 
 

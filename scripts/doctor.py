@@ -1,6 +1,6 @@
 """Is this machine ready? One line for each thing that Ingot needs, with what to do where it is missing.
 
-    python -m scripts.doctor [--cache DIR] [--need-disk BYTES] [--lock FILE]
+    python -m scripts.doctor [--config DIR] [--build DIR] [--cache DIR] [--need-disk BYTES] [--lock FILE]
 
 Exits 1 if something needed is missing; what is merely good to know never fails.
 """
@@ -22,7 +22,7 @@ from scripts.engine.errors import IngotError
 
 PYTHON = (3, 11)
 RAM = 8_000_000_000  # bytes: "8 GB" machines report a little less than 8 GiB
-DISK = 5_000_000_000  # bytes, where no estimate is given: the example model, every precision
+DISK = 5_000_000_000  # bytes, for weights that are still to be fetched: the example model, every precision
 ROOT = Path(__file__).parents[1]
 _COLOURS = {"ok": "32", "warn": "33", "bad": "31"}
 
@@ -37,21 +37,34 @@ class Line:
     remedy: str = ""
 
 
-def diagnose(cache: str | None = None, need_disk: int = DISK, lock: Path | None = None) -> list[Line]:
-    """Look at Python, memory, disk (`need_disk` bytes), the installed versions, the Foundry runtime, its cache (as
-    `foundry.cache` in models.toml has it; None: the build's own), and the `foundry` command. Changes nothing.
+def diagnose(
+    cache: str | None = None,
+    need_disk: int | None = None,
+    lock: Path | None = None,
+    *,
+    config: Path | None = None,
+    build: Path | None = None,
+) -> list[Line]:
+    """Look at Python, memory, disk, the installed versions, the Foundry runtime, its cache, the `foundry` command, and
+    the weights that `config` names. Changes nothing.
+
+    `cache`: as `foundry.cache` in models.toml has it; None: the build's own. `need_disk`: bytes; None: estimated from
+    the models of `config`.
     """
-    where = cache or str(ROOT / "build" / "foundry" / "cache" / "models")
+    build = build or ROOT / "build"
+    where = cache or str(build / "foundry" / "cache" / "models")
+    models, estimated = _models(config) if config else ([], DISK)
+    need = estimated if need_disk is None else need_disk
     checks: list[Callable[[], Line]] = [
         _python,
         _memory,
-        lambda: _disk(need_disk),
+        lambda: _disk(build, need),
         lambda: _versions(lock or ROOT / "requirements.lock"),
         _runtime,
         lambda: _cache(where),
         _command,
     ]
-    return [check() for check in checks]
+    return [*(check() for check in checks), *models]
 
 
 def _python() -> Line:
@@ -70,8 +83,8 @@ def _memory() -> Line:
     return Line("ok", "memory", _gb(total))
 
 
-def _disk(need: int) -> Line:
-    free = shutil.disk_usage(ROOT).free
+def _disk(build: Path, need: int) -> Line:
+    free = shutil.disk_usage(next(path for path in (build, *build.parents) if path.exists())).free
     if free < need:
         return Line("bad", "disk", f"{_gb(free)} free, {_gb(need)} needed", "Free some space, or set another build=DIR")
     return Line("ok", "disk", f"{_gb(free)} free, {_gb(need)} needed")
@@ -130,6 +143,35 @@ def _cache(setting: str) -> Line:
     return Line("ok", "Foundry cache", f"{cache} ({state})")
 
 
+def _models(config: Path) -> tuple[list[Line], int]:
+    """A line for the weights of each model, and the bytes of disk that building all of them will need."""
+    from scripts.checkpoint.preflight import check_adapter, check_source, estimate
+    from scripts.settings import read
+
+    try:
+        models = read(config).models
+    except IngotError as error:
+        return [Line("bad", "configuration", f"{error.subject}: {error.found}", error.remedy or "Mend it")], DISK
+    lines, need = [], 0
+    for model in models:
+        what, path = f"model {model.name}", model.source.path
+        if path is None or path.suffix == ".gguf":
+            lines.append(Line("ok", what, f"{model.source.kind} {model.source.where}, checked when it is built"))
+            need += DISK
+            continue
+        try:
+            base = check_source(path)
+            for adapter in model.adapters:
+                check_adapter(adapter.path, base, adapter.weight)
+        except IngotError as error:
+            lines.append(Line("bad", what, f"{error.subject}: {error.found}", error.remedy))
+            continue
+        rewritten = bool(model.adapters)
+        need += estimate(base.parameters, rewritten=rewritten, precisions=len(model.recipes)).disk_bytes
+        lines.append(Line("ok", what, f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters"))
+    return lines, need
+
+
 def _command() -> Line:
     path = shutil.which("foundry")
     if path is None:
@@ -159,10 +201,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="doctor", description="Is this machine ready for Ingot?")
     parser.add_argument("--cache", help='the Foundry cache: a folder, "app:NAME", or "auto"')
-    parser.add_argument("--need-disk", type=int, default=DISK, metavar="BYTES", help="what the build will need")
+    parser.add_argument("--config", type=Path, help="folder of models.toml: look at its models' weights too")
+    parser.add_argument("--build", type=Path, help="the build folder, default build")
+    parser.add_argument("--need-disk", type=int, metavar="BYTES", help="what the build will need, else an estimate")
     parser.add_argument("--lock", type=Path, help="the pinned versions, default requirements.lock")
     given = parser.parse_args(arguments)
-    lines = diagnose(given.cache, given.need_disk, given.lock)
+    lines = diagnose(given.cache, given.need_disk, given.lock, config=given.config, build=given.build)
     print(render(lines, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 1 if any(line.status == "bad" for line in lines) else 0
 

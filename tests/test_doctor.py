@@ -57,3 +57,19 @@ def test_colours_are_for_terminals() -> None:
     lines = [Line("bad", "disk", "none", "Free some")]
     assert "\x1b[31m" in render(lines, colours=True)
     assert render(lines, colours=False) == "bad   disk  none\n            Free some"
+
+
+def test_weights_that_a_build_would_refuse_are_seen(tmp_path: Path, tiny_llama: Path) -> None:
+    models = f'[[model]]\nname = "good"\nsource = {{ path = "{tiny_llama}" }}\n'
+    models += '[[model]]\nname = "gone"\nsource = { path = "nowhere" }\n'
+    (tmp_path / "models.toml").write_text(models, encoding="utf-8")
+    lines = diagnose(config=tmp_path, build=tmp_path / "build")
+    assert line(lines, "model good").status == "ok"
+    assert "LlamaForCausalLM" in line(lines, "model good").found
+    assert line(lines, "model gone").status == "bad"
+    assert "nowhere" in line(lines, "model gone").found
+
+
+def test_a_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text("[[model]]\n", encoding="utf-8")
+    assert line(diagnose(config=tmp_path), "configuration").status == "bad"
