@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import doit.cmd_run
 from doit.doit_cmd import DoitMain
 
 import scripts.engine.commands
@@ -49,8 +50,8 @@ def count_to(limit: int | None, seen: Path) -> None:
     builtins.open = counted(builtins.open)  # type: ignore[assignment]
 
 
-def start(project: Project, *words: str, before: Callable[[], None] | None = None) -> int:
-    """Fork a doit; its process id. What it prints goes to `said.txt` in the project's folder."""
+def start(project: Project, *words: str, before: Callable[[], None] | None = None, to: str = "said.txt") -> int:
+    """Fork a doit; its process id. What it prints goes to the file `to` in the project's folder."""
     pid = os.fork()
     if pid:
         return pid
@@ -58,11 +59,12 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
     try:
         os.setsid()
         os.chdir(project.folder)
-        said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        said = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        doit.cmd_run.opt_outfile["default"] = sys.stdout  # it keeps what it was when it was imported
         os.environ.update(project.environment())
         tempfile.tempdir = None  # asked for anew
         if before:
@@ -87,8 +89,8 @@ def end(pid: int, seconds: float = 60) -> int:
     raise AssertionError("doit hangs")
 
 
-def doit(project: Project, *words: str, code: int = 0) -> str:
-    """Run doit in a fork; what it printed."""
+def run(project: Project, *words: str, code: int = 0) -> str:
+    """Run doit in a fork and see that it exits as expected, without a traceback; what it printed."""
     found = end(start(project, *words))
     said = (project.folder / "said.txt").read_text()
     assert found == code, f"exit code {found}: {said}"
@@ -110,3 +112,11 @@ def children_of(folder: Path) -> list[int]:
             if (str(folder) in line or here.startswith(str(folder))) and state != "Z":
                 found.append(int(process.name))
     return found
+
+
+def wait_for(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until something holds."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit, "it never came to it"
+        time.sleep(0.01)

@@ -29,7 +29,7 @@ SMALL = (
 def before(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished build of the earlier text."""
     project = Project(tmp_path_factory.mktemp("before") / "project", SMALL)
-    forked.doit(project)
+    forked.run(project)
     return project
 
 
@@ -37,7 +37,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def after(before: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What an undisturbed build of the later text makes, and how many file operations that takes."""
     project = copied(before, tmp_path_factory.mktemp("after") / "project")
-    forked.doit(project)
+    forked.run(project)
     return project.contents()
 
 
@@ -67,9 +67,9 @@ def assert_whole(project: Project) -> None:
 def assert_ends_well(project: Project, after: dict[str, str]) -> None:
     """The next doit ends where an undisturbed one does; then nothing is to be done and nothing is left."""
     assert_whole(project)
-    forked.doit(project)
+    forked.run(project)
     assert project.contents() == after
-    assert ran(forked.doit(project)) == set()
+    assert ran(forked.run(project)) == set()
     assert project.litter() == []
     assert forked.children_of(project.folder) == []
 
@@ -120,7 +120,7 @@ def storm(before: Project, after: dict[str, str], folder: Path, seed: int, count
             assert "stopped" in said and "✗" not in said and "Traceback" not in said, said
             assert not list(project.build.rglob("*.failed.json")), "an interruption is no failure"
         finished = {line.split()[1] for line in said.splitlines() if line.startswith("✓ ")}
-        assert not finished & ran(forked.doit(project)), "finished work is not done again"
+        assert not finished & ran(forked.run(project)), "finished work is not done again"
         assert_ends_well(project, after)
         shutil.rmtree(project.folder)
 

@@ -1,0 +1,334 @@
+"""What doit alone does not do, each shown twice: doit alone fails it, the engine does not.
+
+Every function below says whether a promise was kept. It is run under both; see `worlds`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import forked, worlds
+from tests.faults.worlds import Ingot, Plain
+
+
+def promise(kept: Callable[[Any], bool]) -> Callable[[str, Path], None]:
+    """Decorator: a test that holds under the engine, and fails under doit alone."""
+
+    @pytest.mark.parametrize("kind", ["doit alone", "with the engine"])
+    def test(kind: str, tmp_path: Path) -> None:
+        world = Ingot(tmp_path / "project") if kind == "with the engine" else Plain(tmp_path / "project")
+        assert kept(world) == (kind == "with the engine")
+        for pid in forked.children_of(world.folder):
+            os.kill(pid, signal.SIGKILL)
+
+    return test
+
+
+def up_to_date(world: Plain) -> bool:
+    """Whether another run does nothing."""
+    before = world.runs("one") + world.runs("two")
+    assert world.run()[0] == 0
+    return world.runs("one") + world.runs("two") == before
+
+
+@promise
+def test_an_output_changed_by_hand_is_rebuilt(world: Plain) -> bool:
+    world.run()
+    world.output("two").write_text("something else")
+    world.run()
+    return world.output("two").read_text() == "alpha and omega"
+
+
+@promise
+def test_a_truncated_output_is_rebuilt(world: Plain) -> bool:
+    world.run()
+    os.truncate(world.output("one"), 3)
+    world.run()
+    return world.output("one").read_text() == "alpha and omega"
+
+
+@promise
+def test_an_edit_of_the_same_size_and_mtime_is_seen(world: Plain) -> bool:
+    world.run()
+    file = world.folder / "src/a/x.txt"
+    status = file.stat()
+    file.write_text("omega and alpha")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    world.run()
+    return world.output("two").read_text() == "omega and alpha"
+
+
+@promise
+def test_a_step_that_makes_nothing_fails(world: Plain) -> bool:
+    world.declare([{"name": "two", "verb": "fail", "inputs": ["src/a"], "parameters": {"how": "silent"}}])
+    if isinstance(world, Ingot):
+        return world.run()[0] != 0
+    world.write("dodo.py", "def task_two():\n    return {'actions': ['true'], 'targets': ['build/two.txt']}\n")
+    return world.run()[0] != 0
+
+
+@promise
+def test_a_changed_parameter_is_seen(world: Plain) -> bool:
+    world.run()
+    world.configure(suffix="!")
+    world.run()
+    return world.output("two").read_text() == "alpha and omega!"
+
+
+@promise
+def test_a_folder_that_was_emptied_is_rebuilt(world: Plain) -> bool:
+    if not isinstance(world, Ingot):
+        world.write("dodo.py", "def task_two():\n    return {'actions': ['mkdir -p build/two; echo a > build/two/a'], "
+                    "'file_dep': ['src/a/x.txt'], 'targets': ['build/two']}\n")  # fmt: skip
+    world.run()
+    file = world.output("two") if isinstance(world, Ingot) else world.build / "two/a"
+    file.unlink()
+    world.run()
+    return file.exists()
+
+
+@promise
+def test_a_folder_can_be_an_input(world: Plain) -> bool:
+    if not isinstance(world, Ingot):
+        world.write("dodo.py", "def task_two():\n    return {'actions': ['true'], 'file_dep': ['src/a']}\n")
+    return world.run()[0] == 0
+
+
+@promise
+def test_needing_a_file_of_an_artifact_builds_the_artifact(world: Plain) -> bool:
+    if not isinstance(world, Ingot):
+        world.write("dodo.py", "def task_one():\n    return {'actions': ['mkdir -p build/one; echo a > build/one/a'], "
+                    "'targets': ['build/one']}\ndef task_two():\n    return {'actions': ['cat build/one/a'], "
+                    "'file_dep': ['build/one/a']}\n")  # fmt: skip
+    return world.run("two")[0] == 0
+
+
+@promise
+def test_finished_work_survives_a_kill(world: Plain) -> bool:
+    if isinstance(world, Ingot):
+        world.declare([{"name": "one", "verb": "copy", "inputs": ["src/a"]},
+                       {"name": "two", "verb": "copy", "inputs": ["one"], "parameters": {"delay": 60}}])  # fmt: skip
+    else:
+        world.configure(then=["sleep 60"])
+    pid = world.begin("-n", "1")
+    forked.wait_for(lambda: any(world.build.glob(".work/two.*/two/*")) if isinstance(world, Ingot)
+                    else world.runs("two"))  # fmt: skip
+    worlds.kill(pid)
+    world.configure(then=[])
+    before = world.runs("one")
+    world.run()
+    return world.runs("one") == before
+
+
+@promise
+def test_a_corrupt_state_does_not_keep_doit_from_listing(world: Plain) -> bool:
+    world.configure(config={"backend": "json"})
+    world.run()
+    state = world.build / "state.db" if isinstance(world, Ingot) else world.folder / ".doit.db"
+    state.write_bytes(b"\x00noise\xff" * 500)
+    return world.run("list")[0] == 0
+
+
+@promise
+def test_switching_back_after_a_kill_does_not_trust_half_an_output(world: Plain) -> bool:
+    world.run()
+    world.write("src/a/x.txt", "Something longer than before")
+    world.configure(delay=60)
+    pid = world.begin()
+    if isinstance(world, Ingot):
+        world.until_running("one")
+    else:
+        forked.wait_for(lambda: world.runs("one") == 2 and world.output("one").stat().st_size == 2)
+    worlds.kill(pid)
+    for left in forked.children_of(world.folder):
+        os.kill(left, signal.SIGKILL)
+    world.write("src/a/x.txt", "alpha and omega")
+    world.configure(delay=0)
+    world.run()
+    return world.output("one").read_text() == world.output("two").read_text() == "alpha and omega"
+
+
+@promise
+def test_two_builds_at_once_build_everything_once(world: Plain) -> bool:
+    world.configure(delay=1.0)
+    first = world.begin()
+    world.until_running("one")
+    code, said = world.run()
+    waited = "waiting for another build" in said
+    assert forked.end(first) == code == 0
+    return world.runs("one") <= 1 and waited
+
+
+@promise
+def test_an_input_that_changes_while_it_is_read_is_not_taken_for_built(world: Plain) -> bool:
+    world.configure(delay=1.0)
+    pid = world.begin()
+    world.until_running("one")
+    world.write("src/a/x.txt", "something else entirely")
+    forked.end(pid)
+    world.configure(delay=0 if isinstance(world, Ingot) else 1.0)
+    world.run()
+    return world.output("two").read_text() == "something else entirely"
+
+
+@promise
+def test_an_empty_input_is_not_built_every_time(world: Plain) -> bool:
+    (world.folder / "src/a/x.txt").unlink()
+    if isinstance(world, Ingot):
+        world.declare([{"name": "two", "verb": "join", "inputs": ["src/a"]}])
+    else:
+        world.write("dodo.py", "from pathlib import Path\ndef task_two():\n    return {'actions': "
+                    "['echo two >> ran.txt'], 'file_dep': list(map(str, Path('src/a').glob('*')))}\n")  # fmt: skip
+    world.run()
+    assert world.runs("two") == 1
+    return up_to_date(world)
+
+
+@promise
+def test_after_a_touch_a_file_is_read_once_and_never_again(world: Plain) -> bool:
+    def note_reads() -> None:
+        import doit.dependency
+
+        import scripts.engine.digests
+
+        for module, name in ((doit.dependency, "get_file_md5"), (scripts.engine.digests, "_digest_file")):
+            real = getattr(module, name)
+
+            def noted(path: str, *rest: object, real: Callable[..., str] = real) -> str:
+                if path.endswith("src/a/x.txt"):
+                    with (world.folder / "read.txt").open("a") as file:
+                        file.write("x")
+                return real(path, *rest)
+
+            setattr(module, name, noted)
+
+    world.run(before=note_reads)
+    (world.folder / "read.txt").write_text("")
+    os.utime(world.folder / "src/a/x.txt", (1, 1))
+    for _ in range(3):
+        world.run(before=note_reads)
+    return (world.folder / "read.txt").read_text() == "x"
+
+
+@promise
+def test_the_listed_status_tells_what_follows_a_stale_task(world: Plain) -> bool:
+    world.run()
+    world.write("src/a/x.txt", "other")
+    return "R two" in world.run("list", "--status")[1]
+
+
+@promise
+def test_why_tells_old_and_new_and_runs_nothing(world: Plain) -> bool:
+    world.configure(suffix="?")
+    world.run()
+    world.configure(suffix="!")
+    before = world.runs("one")
+    code, said = world.run("why")
+    assert world.runs("one") == before
+    return code == 0 and '"?" → "!"' in said and "follows one" in said
+
+
+@promise
+def test_a_result_that_comes_out_otherwise_rebuilds_those_who_use_it(world: Plain) -> bool:
+    if isinstance(world, Ingot):
+        world.declare([{"name": "one", "verb": "count", "inputs": ["src/a"]},
+                       {"name": "two", "verb": "join", "inputs": ["one"]}])  # fmt: skip
+    else:
+        world.write("dodo.py", "def size():\n    return {'size': len(open('src/a/x.txt').read())}\n"
+                    "def use(size):\n    open('ran.txt', 'a').write('two ')\n"
+                    "def task_one():\n    return {'actions': [size], 'file_dep': ['src/a/x.txt']}\n"
+                    "def task_two():\n    return {'actions': [use], 'getargs': {'size': ('one', 'size')}, "
+                    "'file_dep': ['dodo.py'], 'targets': []}\nDOIT_CONFIG = {'default_tasks': ['two']}\n")  # fmt: skip
+    world.run()
+    world.write("src/a/x.txt", "longer than it was before")
+    world.run()
+    return world.runs("two") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_build_leaves_no_process_behind(number: int, tmp_path: Path) -> None:
+    @promise
+    def test(world: Plain) -> bool:
+        world.configure(delay=60)
+        pid = world.begin()
+        world.until_running("one")
+        worlds.kill(pid, number)
+        time.sleep(0.3)
+        return forked.children_of(world.folder) == []
+
+    for kind in ("doit alone", "with the engine"):
+        test(kind, tmp_path / kind)
+
+
+def test_what_a_child_has_started_dies_with_the_build(tmp_path: Path) -> None:
+    world = Ingot(tmp_path / "project")
+    world.declare([{"name": "one", "verb": "fail", "inputs": ["src/a"], "parameters": {"how": "grandchild"}}])
+    pid = world.begin()
+    forked.wait_for(lambda: list(world.build.glob(".work/one.*/started")))
+    grandchild = int(next(world.build.glob(".work/one.*/started")).read_text())
+    worlds.kill(pid)
+    time.sleep(0.3)
+    assert not Path(f"/proc/{grandchild}").exists() or "Z" in Path(f"/proc/{grandchild}/stat").read_text()
+
+
+@promise
+def test_a_reader_that_goes_away_does_no_harm(world: Plain) -> bool:
+    doit = subprocess.Popen(world.command(), cwd=world.folder, env=world.environment(PYTHONUNBUFFERED="1"),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert doit.stdout and doit.stderr
+    doit.stdout.close()
+    said = doit.stderr.read()
+    return doit.wait() == 0 and not said and world.output("two").exists()
+
+
+@promise
+def test_tasks_that_run_together_keep_their_words_apart(world: Plain) -> bool:
+    if isinstance(world, Ingot):
+        world.declare([{"name": f"say{n}", "verb": "fail", "inputs": ["src/a"], "parameters": {"how": "hang"},
+                        "limits": {"seconds": 0.6}} for n in range(2)])  # fmt: skip
+        world.run("-n", "2")
+        return all((world.build / f"logs/say{n}.log").read_text() == "hanging\n" for n in range(2))
+    world.write("dodo.py", "import time\ndef say(word):\n    for _ in range(20):\n        print(word)\n"
+                "        time.sleep(0.01)\ndef task_say():\n    for word in 'ab':\n        yield {'name': word, "
+                "'actions': [(say, [word])], 'verbosity': 0}\nDOIT_CONFIG = {'reporter': 'json'}\n")  # fmt: skip
+    said = world.run("-n", "2", "-P", "thread")[1]
+    import json
+
+    return all(set(task["out"].split()) == {task["name"][-1]} for task in json.loads(said)["tasks"])
+
+
+@promise
+def test_clean_removes_filled_folders(world: Plain) -> bool:
+    if not isinstance(world, Ingot):
+        world.write("dodo.py", "def task_two():\n    return {'actions': ['mkdir -p build/two; echo a > build/two/a'], "
+                    "'targets': ['build/two'], 'clean': True}\n")  # fmt: skip
+    world.run()
+    world.run("clean")
+    return not (world.build / "two").exists()
+
+
+@promise
+def test_two_builds_at_once_both_remember_what_they_did(world: Plain) -> bool:
+    shutil.copytree(world.folder / "src/a", world.folder / "src/c")
+    if isinstance(world, Ingot):
+        world.declare([{"name": n, "verb": "copy", "inputs": ["src/c"], "parameters": {"delay": 0.3}}
+                       for n in ("one", "two")])  # fmt: skip
+    else:
+        world.write("dodo.py", "def task_t():\n    for n in ('one', 'two'):\n        yield {'name': n, 'actions': "
+                    "[f'echo {n} >> ran.txt; sleep 0.3; echo > {n}.txt'], 'file_dep': ['src/c/x.txt'], "
+                    "'targets': [f'{n}.txt']}\nDOIT_CONFIG = {'backend': 'json'}\n")  # fmt: skip
+    prefix = "" if isinstance(world, Ingot) else "t:"
+    pids = [world.begin(f"{prefix}{name}") for name in ("one", "two")]
+    assert [forked.end(pid) for pid in pids] == [0, 0]
+    before = world.runs("one") + world.runs("two")
+    said = world.run()[1]
+    return world.runs("one") + world.runs("two") == before and "built in" not in said
