@@ -62,7 +62,7 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
         said = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stdout = out = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         doit.cmd_run.opt_outfile["default"] = sys.stdout  # it keeps what it was when it was imported
         os.environ.update(project.environment())
@@ -70,8 +70,7 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
         if before:
             before()
         code = int(DoitMain().run(list(words)) or 0)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        out.flush()
     finally:
         os._exit(code)
 
