@@ -68,7 +68,7 @@ def checkpoint(model: Model) -> Step:
         f"checkpoint:{model.name}", BUILD / model.name / "checkpoint", stage="checkpoint", verb="build",
         inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters)},
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None},
-        scratch={"downloads": BUILD / "downloads"}, tools=(*TORCH, "peft", "gguf"),
+        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)}, tools=(*TORCH, "peft", "gguf"),
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def build(
         Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="A factor for each adapter: [1.0, 0.5].")
     ] = None,
     downloads: Downloads = None,
+    precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
 ) -> None:
     """Link a checkpoint, or write it with its adapters merged in float32."""
     from scripts.checkpoint.build import build as run
@@ -49,6 +50,7 @@ def build(
         adapters=adapter or [],
         weights=_numbers(weights),
         downloads=downloads,
+        precisions=precisions,
     )
 
 

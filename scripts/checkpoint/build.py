@@ -21,11 +21,13 @@ def build(
     adapters: Sequence[Path] = (),
     weights: Sequence[float] | None = None,
     downloads: Path | None = None,
+    precisions: int = 0,
 ) -> None:
     """Write a Hugging Face checkpoint to `output`: config, safetensors, tokenizer, license.
 
     A folder without adapters becomes symlinks to its files. With adapters, or out of GGUF, the weights are float32.
-    `weights`: a factor for each adapter, 1.0 where not given. Raises `IngotError` for what the user can mend, before
+    `weights`: a factor for each adapter, 1.0 where not given. `precisions`: how many will be made of it, so that a
+    machine too small for them is told now and not half an hour later. Raises `IngotError` for what the user can mend, before
     anything heavy is imported.
     """
     factors = [1.0] * len(adapters) if weights is None else list(weights)
@@ -39,7 +41,7 @@ def build(
         for adapter, factor in zip(adapters, factors, strict=True):
             preflight.check_adapter(adapter, origin.checkpoint, factor)
         rewritten = bool(adapters) or origin.checkpoint.path.is_file()
-        need = preflight.estimate(origin.checkpoint.parameters, rewritten=rewritten)
+        need = preflight.estimate(origin.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
         preflight.check_room(need, output.parent)
         work = Path(scratch) / "checkpoint"
         work.mkdir()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests import tiny
@@ -159,6 +161,51 @@ def test_what_was_built_stays_when_the_weights_break(project: Project, weights: 
     (weights / "config.json").write_text("{", encoding="utf-8")
     refused(project, "checkpoint:m", "config.json", task="package:m-fp16")
     assert {path.name: path.stat().st_ino for path in package.iterdir()} == before
+
+
+def test_weights_too_large_for_this_machine(project: Project, weights: Path) -> None:
+    """A sparse file with a sound header stands for weights that would not fit into this machine's memory."""
+    file = weights / "model.safetensors"
+    length = int.from_bytes(file.read_bytes()[:8], "little")
+    header = json.loads(file.read_bytes()[8 : 8 + length])
+    end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    columns = psutil.virtual_memory().total // 7 // 1024  # an export takes 8 bytes a parameter
+    header["huge.weight"] = {"dtype": "F16", "shape": [1024, columns], "data_offsets": [end, end + 2048 * columns]}
+    text = json.dumps(header).encode()
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        out.truncate(8 + len(text) + end + 2048 * columns)
+    project.model(name="m", source={"path": weights})
+    refused(project, "checkpoint:m", "free", "needed")
+
+
+def test_a_disk_that_fills_up(project: Project, tiny_llama: Path) -> None:
+    """The build folder is a small file system of its own; freed again, the build goes on from where it was."""
+    project.model(name="m", source={"path": tiny_llama}, precisions=["fp16"])
+    project.build.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "none", str(project.build)], check=True)
+    try:
+        assert project.doit("checkpoint").code == 0
+        filler = project.build / "filler"
+        with pytest.raises(OSError, match="No space left"), filler.open("wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - (3 << 20))
+        refused(project, "export:m", "No space left", task="export")
+        filler.unlink()
+        ran = project.doit("export")
+        assert (ran.code, ran.steps) == (0, {"export:m"}), ran.out
+    finally:
+        subprocess.run(["umount", str(project.build)], check=True)
+
+
+def test_a_model_that_builds_but_does_not_load(project: Project, tiny_llama: Path) -> None:
+    """Olive's HQQ pass renames the outputs, and exits 0."""
+    (project.config / "recipes.toml").write_text('[hqq]\npasses = [{ type = "OnnxHqqQuantization" }]\n', "utf-8")
+    project.model(name="m", source={"path": tiny_llama}, precisions=["hqq"])
+    refused(project, "quantize:m-hqq", "does not load and generate", task="quantize")
+    assert not (project.build / "m" / "hqq" / "onnx").exists()
 
 
 def test_an_unwritable_cache(project: Project, tiny_llama: Path) -> None:

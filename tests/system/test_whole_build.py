@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import jsonschema
+import pytest
 
 from tests.system.conftest import settings
 from tests.system.project import ROOT, Project, Ran
@@ -101,11 +102,19 @@ def test_a_changed_recipe_leaves_the_other_precision_alone(built: Project) -> No
     assert ran.steps == {"quantize:facts-int4", "package:facts-int4"}
 
 
-def test_one_task_builds_what_it_needs_and_no_more(project: Project, tiny_qwen2: Path) -> None:
-    project.model(name="q", source={"path": tiny_qwen2}, precisions=["fp16", "int4"])
-    ran = project.doit("quantize:q-fp16")
+@pytest.mark.parametrize(("family", "precision"), [("qwen2", "int4"), ("phi3", "int8"), ("gemma", "fp16")])
+def test_one_task_builds_what_it_needs_and_no_more(
+    project: Project, request: pytest.FixtureRequest, family: str, precision: str
+) -> None:
+    """On every family, without cases: `verify` then compares with onnxruntime-genai's own greedy text."""
+    weights = request.getfixturevalue(f"tiny_{family}")
+    project.model(name="m", source={"path": weights}, precisions=[precision, "int4-small"])
+    ran = project.doit(f"quantize:m-{precision}")
     assert ran.code == 0, ran.out
-    assert ran.steps == {"checkpoint:q", "export:q", "quantize:q-fp16"}
+    assert ran.steps == {"checkpoint:m", "export:m", f"quantize:m-{precision}"}
+    ran = project.doit(f"verify:m-{precision}")
+    assert ran.code == 0, ran.out
+    assert project.json(f"m/{precision}/verify.json")["verdict"] == "passed"
 
 
 def test_a_precision_below_its_gate_is_refused_and_the_build_goes_on(built: Project, weights: Path) -> None:
