@@ -1,16 +1,21 @@
-"""What a person sees while a build runs: one living line on a terminal, plain lines elsewhere."""
+"""What a person sees while a build runs: living lines on a terminal, plain ones elsewhere."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
-import shutil
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
 
 _HEARTBEAT = 20.0
-_COLOURS = {"good": "32", "bad": "31", "dim": "2"}
+_COLOURS = {"good": "green", "bad": "red", "dim": "dim"}
 
 
 class Progress:
@@ -20,48 +25,79 @@ class Progress:
         self._lock = threading.Lock()
         self._running: dict[str, tuple[float, str]] = {}
         self._beat = 0.0
-        self.live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self.colours = self.live and "NO_COLOR" not in os.environ
+        self._live: Live | None = None
+        self.on_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
     def begin(self, name: str) -> None:
         """A step starts."""
         with self._lock:
             self._running[name] = (time.monotonic(), "")
             self._beat = time.monotonic()
+            if self.on_terminal and self._live is None:
+                self._live = self._start()
 
     def said(self, name: str, line: str) -> None:
         """The newest line that a step printed; shown in place on a terminal, every 20 s elsewhere."""
         with self._lock:
-            since = self._running.get(name, (time.monotonic(), ""))[0]
-            self._running[name] = (since, line)
             now = time.monotonic()
-            if self.live:
-                self._redraw(now)
-            elif now - self._beat >= _HEARTBEAT:
+            since = self._running.get(name, (now, ""))[0]
+            self._running[name] = (since, line)
+            if self._live is None and now - self._beat >= _HEARTBEAT:
                 self._beat = now
-                self._write(f"  … {name}, {now - since:.0f} s: {line}")
+                self._put(f"  … {name}, {now - since:.0f} s: {line}\n")
 
     def end(self, name: str) -> None:
         """A step has ended."""
         with self._lock:
             self._running.pop(name, None)
+            if not self._running:
+                self._stop()
 
     def note(self, text: str, colour: str | None = None) -> None:
-        """A line that stays."""
+        """A line that stays; colours are rich's to leave out (NO_COLOR)."""
         with self._lock:
-            paint = self.colours and colour
-            self._write(f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if paint and colour else text)
+            if self.on_terminal and (self._live or colour):
+                from rich.console import Console
+                from rich.text import Text
 
-    def _redraw(self, now: float) -> None:
-        parts = [
-            f"{name} {now - since:.0f} s" + (f": {line}" if line else "")
-            for name, (since, line) in self._running.items()
-        ]
-        text = "  … " + " | ".join(parts)
-        self._put("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
+                console = self._live.console if self._live else Console(highlight=False)
+                console.print(Text(text, style=_COLOURS.get(colour or "", "")), soft_wrap=True)
+            else:
+                self._put(text + "\n")
 
-    def _write(self, text: str) -> None:
-        self._put(("\r\x1b[K" if self.live else "") + text + "\n")
+    def _start(self) -> Live:
+        # Here, because importing rich takes as long as a whole run that has nothing to do.
+        from rich.console import Console
+        from rich.live import Live
+
+        live = Live(console=Console(), get_renderable=self._lines, refresh_per_second=5, transient=True)
+        live.start()
+        live.console.show_cursor(True)  # a killed build must not leave the terminal without one
+        atexit.register(live.stop)
+        return live
+
+    def _stop(self) -> None:
+        if self._live:
+            atexit.unregister(self._live.stop)
+            self._live.stop()
+            self._live = None
+
+    def _lines(self) -> RenderableType:
+        """One line a running step. Called by rich's own thread, under rich's lock: it must not wait for ours."""
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        table.add_column()
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        now = time.monotonic()
+        for name, (since, line) in list(self._running.items()):
+            frame = Spinner("dots").render(now)
+            table.add_row(frame, name, f"{now - since:.0f} s", Text(line, style="dim"))
+        return table
 
     @staticmethod
     def _put(text: str) -> None:
