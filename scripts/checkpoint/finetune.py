@@ -131,7 +131,7 @@ def _encode(tokenizer: Any, example: Example) -> tuple[list[int], int]:
     return asked + answered, len(asked)
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> int:
+def _shared(prompts: Sequence[list[int]]) -> int:
     """How many leading tokens all prompts have in common."""
     first, last = min(prompts), max(prompts)
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
