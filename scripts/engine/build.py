@@ -249,7 +249,7 @@ def _whose(step: Step) -> str:
 
 def clean(step: Step, dryrun: bool) -> None:
     """For `doit clean`: take back what the step did outside `build/`, then remove its output and notes, no more."""
-    paths = dict.fromkeys([str(step.output), step.provenance, step.marker, str(step.log)])
+    paths = [str(step.output), *([step.provenance] if step.is_result else []), step.marker, str(step.log)]
     gone = [path for path in paths if os.path.lexists(path)]
     for path in gone:
         step.engine.progress.note(f"{step.name}: {'would remove' if dryrun else 'removed'} {path}")
@@ -266,6 +266,7 @@ def clean(step: Step, dryrun: bool) -> None:
     step.engine.drop_receipt(step.name)
     step.forget()
     for folder in (Path(step.marker).parent, *step.output.parents):
-        if folder in (step.engine.build, step.engine.build.parent) or any(folder.iterdir() if folder.is_dir() else "x"):
+        if folder == step.engine.build or (folder.is_dir() and any(folder.iterdir())):
             break
-        folder.rmdir()
+        if folder.is_dir():
+            folder.rmdir()

@@ -59,6 +59,16 @@ class Clean(DoitClean):  # type: ignore[misc]
                     inodes.remove(str(engine.build / name), engine.digests)
         return code
 
+    def clean_tasks(self, tasks: list[Any], dryrun: bool, cleanforget: bool) -> None:
+        """Doit calls this with the tasks in order, those that need others first."""
+        for task in tasks:
+            if task.name in STEPS:
+                try:
+                    build.clean(STEPS[task.name], dryrun)
+                except IngotError as error:
+                    raise InvalidCommand(str(error)) from None
+        super().clean_tasks([task for task in tasks if task.name not in STEPS], dryrun, cleanforget)
+
 
 class Forget(DoitForget):  # type: ignore[misc]
     """`doit forget`: the steps named are built again at the next run, not restored either."""

@@ -7,8 +7,6 @@ import os
 import platform
 from pathlib import Path
 
-import psutil
-
 
 @functools.cache
 def processor() -> str:
@@ -27,9 +25,18 @@ def fingerprint() -> dict[str, object]:
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "memory_gib": round(_memory_bytes() / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # another system; every `doit list` passes here, so not before
+        import psutil
+
+        return psutil.virtual_memory().total
 
 
 def temporary(name: str) -> Path:

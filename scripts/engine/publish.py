@@ -9,7 +9,6 @@ final name is whole.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import json
@@ -166,6 +165,8 @@ def _exchange(one: Path, other: Path) -> bool:
     """Swap two names atomically; False where this system or file system can't."""
     if sys.platform != "linux":
         return False
+    import ctypes  # only when something is published
+
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):  # glibc before 2.28
         return False

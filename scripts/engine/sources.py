@@ -6,10 +6,8 @@ however deep, and the stage's data files. Every import counts, also one inside a
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
-import importlib.metadata
 import json
 import os
 import re
@@ -30,6 +28,8 @@ def tool_version(distribution: str) -> str:
     """The installed version, or "absent"."""
     found = _installed().get(re.sub(r"[-_.]+", "_", distribution).lower())
     if found is None:
+        import importlib.metadata
+
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(distribution)
         return "absent"
@@ -139,6 +139,8 @@ class Sources:
 
 def _imports(source: bytes, package: str) -> tuple[list[str], bool]:
     """The project's modules that a module of `package` names in import statements; whether it does anything at all."""
+    import ast  # only for a module that was never seen
+
     try:
         tree = ast.parse(source)
     except SyntaxError:  # the step that runs it will say so

@@ -79,6 +79,11 @@ class Step:
     _tail: tuple[dict[str, str], str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        named = [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
+        #: All that it reads, in the order of the command line.
+        self.read = [Read(f"{flag}[{number}]", flag, item) for number, (flag, item) in enumerate(named)]
+        #: The steps whose outputs this one reads, each once.
+        self.upstream = list(dict.fromkeys(item for _, item in named if isinstance(item, Step)))
         text = str(self.output)
         self.is_result = text.endswith(".json")
         self.parent, self.base = os.path.split(text)
@@ -96,17 +101,6 @@ class Step:
 
     # ---- what it is made from -------------------------------------------------------------------------------------
 
-    @functools.cached_property
-    def read(self) -> list[Read]:
-        """All that it reads, in the order of the command line."""
-        named = [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
-        return [Read(f"{flag}[{number}]", flag, item) for number, (flag, item) in enumerate(named)]
-
-    @functools.cached_property
-    def upstream(self) -> list[Step]:
-        """The steps whose outputs this one reads, each once."""
-        return list(dict.fromkeys(read.item for read in self.read if isinstance(read.item, Step)))
-
     def ingredients(self) -> dict[str, Any]:
         """All that the key is made of. Raises `IngotError` where an input of the user's is not there."""
         return {
@@ -122,12 +116,12 @@ class Step:
         """`key_of(self.ingredients())`, put together from parts most of which don't change while doit runs."""
         sources = self.engine.sources.of(self.stage, self.verb)
         if self._tail is None or self._tail[0] is not sources:
-            rest = {"observed": dict(self.observed), "parameters": dict(self.parameters)}
-            parts = [f'"{name}": {_json(value)}' for name, value in rest.items()]
-            parts += [f'"sources": {self.engine.sources.text(self.stage, self.verb)}']
-            parts += [f'"step": {_json(f"{self.stage} {self.verb}")}', f'"tools": {_tools(tuple(self.tools))}']
-            self._tail = sources, ", ".join(parts)
-        return digest_bytes(f'{{"inputs": {_json(self._inputs())}, {self._tail[1]}}}'.encode())
+            given = _json({"observed": dict(self.observed), "parameters": dict(self.parameters)})[1:-1]
+            code = self.engine.sources.text(self.stage, self.verb)
+            verb, tools = _quoted(f"{self.stage} {self.verb}"), _tools(tuple(self.tools))
+            self._tail = sources, f'{given}, "sources": {code}, "step": {verb}, "tools": {tools}'
+        read = ", ".join(f"{_quoted(name)}: {_quoted(value)}" for name, value in sorted(self._inputs().items()))
+        return digest_bytes(f'{{"inputs": {{{read}}}, {self._tail[1]}}}'.encode())
 
     def _inputs(self) -> dict[str, str]:
         return {
@@ -246,8 +240,8 @@ def key_of(ingredients: Mapping[str, Any]) -> str:
     return digest_bytes(_json(ingredients).encode())
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+_json = json.JSONEncoder(sort_keys=True).encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
 @functools.cache
