@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gc
 import json
@@ -84,7 +85,7 @@ class Engine:
         self.failed: list[str] = []
         self._online, self._at_home = set(online_stages), {*online_stages, *home_stages}
         self._started = threading.Lock()
-        self._swept = False
+        self._writable = False
         self._inputs: dict[str, UserInput] = {}
         ENGINES.append(self)
 
@@ -138,20 +139,22 @@ class Engine:
         """
         gc.enable()
         with self._started:
-            if not self._swept:
+            if not self._writable:
                 try:
-                    (self.build / publish.WORK).mkdir(parents=True, exist_ok=True)
-                    (self.build / ".locks").mkdir(exist_ok=True)
+                    for folder in (self.build / publish.WORK, self.build / ".locks"):
+                        folder.mkdir(parents=True, exist_ok=True)
+                        if not os.access(folder, os.W_OK):
+                            raise OSError(errno.EROFS, "can't be written", str(folder))
                 except OSError as error:
                     raise StoppedBuildError(
                         f"{error.filename}: {error.strerror}: nothing can be built there. "
                         "Make it writable, or choose another folder: doit build=DIR"
                     ) from None
+                self._writable = True
                 self.sweep()
 
     def sweep(self) -> None:
         """Clear what dead builds left, if anything."""
-        self._swept = True
         if os.path.isdir(self.build / publish.WORK):
             for name in publish.sweep(self.build, self.digests):
                 self.progress.note(f"swept what a dead build left: {name}")

@@ -65,6 +65,8 @@ def publish_file(file: Path, final: Path) -> None:
     """Put a finished file in place of `final`."""
     _flush_file(str(file))
     final.parent.mkdir(parents=True, exist_ok=True)
+    if final.is_dir() and not final.is_symlink():  # somebody's, where our file belongs
+        final.rename(file.with_name(f"{file.name}.{_ASIDE}"))
     file.replace(final)
     flush_folder(final.parent)
 
