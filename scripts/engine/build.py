@@ -22,6 +22,7 @@ from scripts.engine.errors import IngotError
 from scripts.engine.run import check_interrupted, run
 from scripts.engine.step import STOPPING, Step, flat, key_of
 
+_NO_ROOM = 1 << 20
 _busy: set[int] = set()
 
 
@@ -185,7 +186,9 @@ def _why_failed(step: Step, work: Path, code: int, out: Path) -> str | None:
         return str(json.loads((work / "reason.json").read_text(encoding="utf-8"))["reason"])
     except (OSError, ValueError, KeyError):
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{what} {how}; its log says more"
+        # Then the child had no room for its reason either, nor for its log.
+        full = shutil.disk_usage(work).free < _NO_ROOM
+        return f"{what} {how}; " + (f"the disk of {step.engine.build} is full" if full else "its log says more")
 
 
 def _why_not_an_output(step: Step, out: Path, what: str) -> str | None:
