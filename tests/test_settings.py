@@ -39,7 +39,7 @@ def test_a_name_and_a_source_are_enough(tmp_path: Path) -> None:
 
 def test_the_projects_own_configuration_is_sound() -> None:
     [triage] = read(PROJECT_CONFIG).models
-    assert [recipe.name for recipe in triage.recipes] == ["int4", "int8", "fp16"]
+    assert [recipe.name for recipe in triage.recipes] == ["int4", "int4-best", "int8", "fp16"]
     assert triage.cases and triage.schema and triage.text and triage.tickets
 
 
