@@ -185,6 +185,26 @@ class Check(_Looks):
         return int(bool(report.damage))
 
 
+class Gate(_Looks):
+    """`doit gate`: a refusal lets a build go on and exit 0; this turns it into an exit code, for CI."""
+
+    doc_purpose = "exit 1 if anything was refused by a gate, failed, or was not built"
+    doc_usage = "[TASK ...]"
+    doc_description = "Without a task: for all that plain `doit` builds. Runs nothing."
+
+    def _execute(self) -> int:
+        pending, seen = self._selected(self.sel_tasks), dict[str, Step]()
+        while pending:
+            step = pending.pop()
+            if step.name not in seen:
+                seen[step.name] = step
+                pending += step.upstream
+        held = {name: step.verdict() or "not built" for name, step in sorted(seen.items())}
+        held = {name: verdict for name, verdict in held.items() if verdict in ("refused", "failed", "not built")}
+        self.outstream.writelines(f"{name}: {verdict}\n" for name, verdict in held.items())
+        return int(bool(held))
+
+
 class Gc(_Looks):
     """`doit gc`: remove from the store what was not used for longest."""
 

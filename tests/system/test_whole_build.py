@@ -65,6 +65,8 @@ def test_the_users_weights_are_linked_not_copied_nor_touched(first: tuple[Projec
 def test_a_second_run_runs_nothing(built: Project) -> None:
     ran = built.doit()
     assert (ran.code, ran.steps) == (0, frozenset())
+    assert built.doit("gate").code == 0
+    assert built.doit("check", "--deep").code == 0
 
 
 def test_touching_a_weight_runs_nothing(built: Project, weights: Path) -> None:
@@ -128,6 +130,9 @@ def test_a_precision_below_its_gate_is_refused_and_the_build_goes_on(built: Proj
     assert rows["int8"]["deployed"]["verified"]
     assert built.json("report/report.json")["models"][0]["recommended"] == "int8"
     assert built.doit("deploy", "verify", "report").steps == frozenset()
+    gate = built.doit("gate")
+    assert gate.code == 1
+    assert "deploy:facts-int4: refused" in gate.out
 
 
 def test_a_deployed_model_that_somebody_deleted_comes_back(built: Project) -> None:
