@@ -94,6 +94,7 @@ def _read_result(step: Step) -> Found | None:
     if not isinstance(provenance, dict):
         return None
     damage = [] if provenance.get("output") == outcome else [f"{step.base} changed"]
+    damage += _edited(provenance)
     return Found(outcome, provenance, damage, after if after == before else None)
 
 
@@ -118,10 +119,16 @@ def _read_artifact(step: Step) -> Found | None:
     outcome = manifest.files_digest(files)
     if provenance.get("output", outcome) != outcome:
         damage.append(f"{manifest.MANIFEST} changed")
+    damage += _edited(provenance)
     after = _marks_or_none(step.parent, names)
     whole = before is not None and before == after and not damage
     return Found(f"damaged:{manifest.files_digest(found)}" if damage else outcome, provenance, damage,
                  before if whole else None)  # fmt: skip
+
+
+def _edited(provenance: Mapping[str, Any]) -> list[str]:
+    text = json.dumps(provenance.get("ingredients"), sort_keys=True)
+    return [] if digest_bytes(text.encode()) == provenance.get("key") else ["its provenance changed"]
 
 
 def _at_marker(step: Step, key: str) -> Look:

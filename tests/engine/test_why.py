@@ -1,0 +1,113 @@
+"""`doit why` names each change with old and new, says what follows, at what cost, and runs nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.projects import CHEAP, Project
+from tests.faults import forked
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path / "project", CHEAP)
+    made.write("src/a/z.txt", "second shard")
+    forked.run(made)
+    return made
+
+
+def why(project: Project, *words: str) -> dict[str, Any]:
+    before = project.contents()
+    found: dict[str, Any] = json.loads(forked.run(project, "why", "--json", *words))
+    assert project.contents() == before
+    return found
+
+
+def reasons(found: dict[str, Any]) -> dict[str, list[str]]:
+    return {due["task"]: [f"{reason['kind']}: {reason['what']}" for reason in due["reasons"]]
+            for due in found["would_run"]}  # fmt: skip
+
+
+def test_nothing_to_do_is_said(project: Project) -> None:
+    assert why(project)["would_run"] == []
+    assert "nothing would run" in forked.run(project, "why")
+
+
+def test_the_changed_file_of_a_folder_is_named_and_what_follows(project: Project) -> None:
+    project.write("src/a/z.txt", "another shard")
+    found = why(project)
+    assert reasons(found) == {
+        "copy:a": ["input changed: source/z.txt"],
+        "split:a": [],
+        "join": [],
+        "relink": [],
+        "count": [],
+    }
+    due = {row["task"]: row for row in found["would_run"]}
+    assert due["join"]["follows"] == ["split:a"]
+    change = due["copy:a"]["reasons"][0]
+    assert change["old"] != change["new"] and len(change["old"]) == 12
+    assert due["copy:a"]["seconds"] > 0 and due["copy:a"]["peak_rss_bytes"] > 0
+    assert found["seconds"] == pytest.approx(sum(row["seconds"] for row in found["would_run"]), abs=0.01)
+    assert "follows split:a, unless it comes out the same" in forked.run(project, "why")
+
+
+def test_a_changed_parameter_shows_old_and_new(project: Project) -> None:
+    project.set("split:a", parameters={"size": 7})
+    assert why(project)["would_run"][0]["reasons"] == [
+        {"kind": "parameter changed", "what": "size", "old": "4", "new": "7"}
+    ]
+
+
+def test_a_field_within_a_recipe_is_named() -> None:
+    from scripts.engine.reasons import changes
+
+    old = {"parameters": {"recipe": {"passes": [{"bits": 4, "block": 32}]}}}
+    new = {"parameters": {"recipe": {"passes": [{"bits": 4, "block": 64}]}}}
+    assert str(changes(old, new, {}, {}, {})[0]) == "parameter changed: recipe.passes[0].block: 32 → 64"
+
+
+def test_damage_absence_and_failure_are_told_apart(project: Project) -> None:
+    (project.build / "join/all.txt").write_text("harm")
+    (project.build / "count.json").unlink()
+    rows = [*CHEAP, {"name": "new", "verb": "copy", "inputs": ["src/b"]},
+            {"name": "broken", "verb": "fail", "inputs": ["src/b"]}]  # fmt: skip
+    project.declare(rows)
+    forked.run(project, "broken", code=1)
+    found = reasons(why(project))
+    assert (
+        found["join"] == ["output changed by hand: all.txt changed (was 19 bytes, is 4)"]
+        or "changed by hand" in (found["join"][0])
+    )
+    assert found["count"][0] == "output missing: count.json"
+    assert found["new"] == ["never built: "]
+    assert found["broken"][0].startswith("failed last time: ") and "taste" in found["broken"][0]
+
+
+def test_only_what_is_asked_for_is_explained(project: Project) -> None:
+    project.write("src/b/y.txt", "other")
+    assert set(reasons(why(project, "split:a"))) == set()
+    assert set(reasons(why(project, "copy"))) == {"copy:b"}
+    assert "nope" in forked.run(project, "why", "nope", code=3)
+
+
+def test_a_missing_input_is_a_reason(project: Project) -> None:
+    (project.folder / "src/b/y.txt").unlink()
+    (project.folder / "src/b").rmdir()
+    assert "is not there" in reasons(why(project))["copy:b"][0]
+
+
+def test_check_by_stamp_and_by_content(project: Project) -> None:
+    assert forked.run(project, "check").startswith("6 whole")
+    assert forked.run(project, "check", "--deep").startswith("6 whole")
+    provenance = project.build / "copy/b/provenance.json"
+    provenance.write_text(provenance.read_text().replace('"text copy"', '"text cope"'))
+    assert "its provenance changed" in forked.run(project, "check", code=1)
+    (project.build / "split/a/manifest.json").write_text("{}")
+    assert "split:a: has no manifest" in forked.run(project, "check", code=1)
+    forked.run(project)
+    assert forked.run(project, "check", "--deep").startswith("6 whole")
