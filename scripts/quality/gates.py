@@ -38,6 +38,12 @@ def worst(verdicts: Iterable[str]) -> str:
     return max(verdicts, key=VERDICTS.index, default="passed")
 
 
+def because(results: Iterable[Mapping[str, Any]], verdict: str) -> list[str]:
+    """The reasons of those results that made the whole `verdict`: no warning explains a refusal."""
+    telling = [result for result in results if result["verdict"] == verdict != "passed"]
+    return list(dict.fromkeys(reason for result in telling for reason in result["reasons"]))
+
+
 def judge(texts: Mapping[str, Mapping[str, Any]], gates: Mapping[str, float]) -> tuple[str, list[str]]:
     """Verdict and reasons for the figures of each text (see `compare.figures`), each reason with figure and gate."""
     refused, warned = [], []

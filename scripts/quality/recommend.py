@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.engine import files
 from scripts.engine.errors import IngotError
-from scripts.quality.gates import VERDICTS, worst
+from scripts.quality.gates import VERDICTS, because, worst
 
 GOOD = ("passed", "warned")
 #: Folder beside a result for the notes of the build on it.
@@ -27,7 +27,7 @@ def recommend(order: list[str], verdicts: Mapping[str, list[dict[str, Any]]], ex
     for name in order:
         results = verdicts.get(name) or [NOT_MEASURED]
         verdict = worst(result["verdict"] for result in results)
-        reasons = [reason for result in results if result["verdict"] != "passed" for reason in result["reasons"]]
+        reasons = because(results, verdict)
         if export["verdict"] not in GOOD:
             # A broken measurement of the export proves nothing against the precision: it is skipped, not refused.
             verdict = worst([verdict, "refused" if export["verdict"] == "refused" else "skipped"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from scripts.engine import files
 from scripts.engine.errors import IngotError
+from scripts.quality.gates import because, worst
 from scripts.quality.recommend import recommend
 
 VERSION = 1
@@ -130,16 +131,11 @@ def _precision(folder: Path, name: str, float_size: int | None) -> dict[str, Any
 
 
 def _combine(parts: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The worst verdict of `parts` and the reasons for it; None where nothing is known.
-
-    What was skipped because of a refusal or a failure is no reason of its own.
-    """
+    """The worst verdict of `parts` and the reasons for it; None where nothing is known."""
     if not parts:
         return None
-    verdict = max((part["verdict"] for part in parts), key=("passed", "warned", "skipped", "refused", "failed").index)
-    telling = [part for part in parts if part["verdict"] != "skipped" or verdict == "skipped"]
-    reasons = [reason for part in telling if part["verdict"] != "passed" for reason in part["reasons"]]
-    return {"verdict": verdict, "reasons": list(dict.fromkeys(reasons))}
+    verdict = worst(part["verdict"] for part in parts)
+    return {"verdict": verdict, "reasons": because(parts, verdict)}
 
 
 def _not_measured(what: str) -> dict[str, Any]:
