@@ -111,6 +111,13 @@ class List(DoitList):  # type: ignore[misc]
         with _reading():
             return super().execute(params, args) or 0
 
+    def _print_task(self, template: str, task: Any, status: bool, list_deps: bool, tasks: Mapping[str, Any]) -> None:
+        below = [STEPS.get(name) for name in task.task_dep] if status and task.has_subtask else []
+        if below and all(step and step.is_settled() for step in below):  # doit has no status for groups
+            self.outstream.write(template.format(name=task.name, doc=task.doc, status="U"))
+        else:
+            super()._print_task(template, task, status, list_deps, tasks)
+
 
 class Info(DoitInfo):  # type: ignore[misc]
     """`doit info`: says why a step is not up to date."""

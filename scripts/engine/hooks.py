@@ -7,6 +7,7 @@ For steps, keys decide and manifests remember; doit is told that its own records
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -77,9 +78,10 @@ class Backend:
         del codec, module_name
         self.name = name
         self._state = ENGINES[0].state if ENGINES else State(Path(name))
-        self._known: dict[str, dict[str, Any]] = {
-            task: json.loads(text) for task, text in self._state.all("task").items()
-        }
+
+    @functools.cached_property
+    def _known(self) -> dict[str, dict[str, Any]]:
+        return {task: json.loads(text) for task, text in self._state.all("task").items()}
 
     def get(self, task_id: str, dependency: str) -> Any:
         """One record; for a step's own dependencies, that the key decides."""

@@ -61,12 +61,13 @@ class Sources:
 
     def __init__(self, state: State, package: str) -> None:
         self._state, self._package = state, package
-        self._known: dict[str, _Module] = {}
-        for file, text in state.all("source").items():
-            self._known[file] = _Module(*json.loads(text))
         self._seen: dict[str, _Module | None] = {}
         self._closures: dict[tuple[str, str], dict[str, str]] = {}
         self._texts: dict[tuple[str, str], str] = {}
+
+    @functools.cached_property
+    def _known(self) -> dict[str, _Module]:
+        return {file: _Module(*json.loads(text)) for file, text in self._state.all("source").items()}
 
     def of(self, stage: str, verb: str) -> dict[str, str]:
         """Module or data file → digest, for all that `python -m scripts.<stage> <verb>` runs."""

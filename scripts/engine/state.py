@@ -30,12 +30,7 @@ class State:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        try:
-            if not path.parent.exists() and path.name != ":memory:":
-                path.parent.mkdir(parents=True)
-            self._db = _connect(str(path))
-        except (OSError, sqlite3.Error) as error:
-            self._db = self._instead(error)
+        self._db: sqlite3.Connection | None = None
 
     def get(self, kind: str, name: str) -> str | None:
         """One fact; None where it is not known."""
@@ -58,21 +53,31 @@ class State:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._db.close()
+            if self._db:
+                self._db.close()
+            self._db = None
 
     def _run(self, sql: str, *values: object) -> list[tuple[str, str, int]]:
         with self._lock:
             try:
+                self._db = self._db or self._open()
                 return self._db.execute(sql, values).fetchall()
-            except sqlite3.Error as error:
+            except (OSError, sqlite3.Error) as error:
                 self._db = self._instead(error)
                 return self._db.execute(sql, values).fetchall()
+
+    def _open(self) -> sqlite3.Connection:
+        # Only when first asked: `doit list` leaves no trace.
+        if self.path.name != ":memory:":
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        return _connect(str(self.path))
 
     def _instead(self, error: Exception) -> sqlite3.Connection:
         """What serves from now on: a new file in place of a corrupt one; memory, where no file can be written."""
         transient = isinstance(error, OSError) or str(getattr(error, "sqlite_errorname", "")).startswith(_TRANSIENT)
-        with contextlib.suppress(AttributeError, sqlite3.Error):
-            self._db.close()
+        if self._db:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
         if not transient:
             with contextlib.suppress(OSError, sqlite3.Error):
                 for end in ("", "-wal", "-shm"):

@@ -95,7 +95,7 @@ def as_text(made: Plan) -> str:
         said = [str(reason) for reason in due.reasons]
         if due.follows:
             comes = "it comes" if len(due.follows) == 1 else "they come"
-            said.append(f"follows {', '.join(due.follows)}, unless {comes} out the same")
+            said.append(f"follows {_names(list(due.follows))}, unless {comes} out the same")
         lines += [f"{due.task}  ({_cost(due)})", *(f"    {line}" for line in said)]
     count = len(made.would_run)
     if not count:
