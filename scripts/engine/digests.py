@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,7 @@ from scripts.engine.state import Stamp, State
 CTIME_TELLS = os.name != "nt"
 #: Longer than a tick of any kernel in use (100 Hz), in seconds.
 TICK = 0.011
-_LARGE = 1 << 20
+_LARGE, _HUGE = 1 << 20, 4 << 30
 
 
 def stamp(status: os.stat_result) -> Stamp:
@@ -116,6 +117,8 @@ class Digests:
             time.sleep(wait)
 
     def _compute(self, path: str, mark: Stamp) -> str:
+        if mark[1] >= _HUGE:  # seconds at best; on standard error, since standard output may be for programs
+            print(f"reading {path} ({mark[1] / 1e9:.0f} GB), which is new or was touched", file=sys.stderr)
         self.settle([mark])
         digest = _digest_file(path, mark[1])
         self.hashed_bytes += mark[1]

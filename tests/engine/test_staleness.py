@@ -216,3 +216,23 @@ def test_measuring_steps_run_alone(project: Project) -> None:
     for alone in spans[:2]:
         others = [span for span in spans if span is not alone]
         assert all(span["to"] <= alone["from"] or span["from"] >= alone["to"] for span in others)
+
+
+def test_a_plain_task_of_the_users_may_need_what_a_step_makes(project: Project) -> None:
+    dodo = (project.folder / "dodo.py").read_text()
+    project.write("dodo.py", dodo.replace('"default_tasks": [row for row in MADE]', '"default_tasks": ["extra"]') + '''
+def task_extra():
+    """A task in doit's own way"""
+    return {"actions": ["cp build/count.json extra.json"], "file_dep": ["build/count.json", "notes.txt"],
+            "targets": ["extra.json"]}
+'''.replace('"build/count.json", "notes', 'str(BUILD / "count.json"), "notes'))  # fmt: skip
+    project.write("notes.txt", "first")
+    assert project.built() == {"extra"}
+    assert project.built() == set()
+    project.write("notes.txt", "second")
+    assert project.built() == {"extra"}
+    project.write("src/b/y.txt", "something longer")
+    assert project.built() == {"copy:b", "join", "relink", "count", "extra"}
+    assert (project.folder / "extra.json").read_bytes() == (project.build / "count.json").read_bytes()
+    (project.folder / "extra.json").unlink()
+    assert project.built() == {"extra"}

@@ -70,9 +70,10 @@ def test_state_that_cannot_be_written_is_done_without(project: Project) -> None:
     assert ran(forked.run(project)) == set()
 
 
-def test_a_build_that_is_a_file_is_one_clear_line(project: Project) -> None:
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_a_build_that_is_a_file_is_one_clear_line(project: Project, words: tuple[str, ...]) -> None:
     (project.folder / "file").write_text("")
-    said = forked.run(project, "build=file", code=1)
+    said = forked.run(project, "build=file", *words, code=1)
     assert "file" in said and "build=DIR" in said
     assert len([line for line in said.splitlines() if line.strip()]) <= 3
 
