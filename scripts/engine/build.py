@@ -66,7 +66,7 @@ def _said(step: Step, error: IngotError | OSError) -> str:
     return str(error)
 
 
-def _bring_up_to_date(step: Step) -> None:
+def _bring_up_to_date(step: Step, *, again: bool = False) -> None:
     key = key_of(step.ingredients())
     if reasons := _blocked(step):
         return _mark(step, "skipped", reasons, key=key)
@@ -74,9 +74,15 @@ def _bring_up_to_date(step: Step) -> None:
     if not step.engine.force_all and not look.closely(step, key).reasons:
         step.last = "kept"
     else:
+        stood = _standing(step)
         with publish.workspace(step.engine.build, step.name, step.engine.digests) as work:
-            if reason := _build(step, key, work):
-                return _mark(step, "failed", [reason], log=step.log)
+            reason = _build(step, key, work)
+        if reason and not again and _standing(step) != stood:
+            step.engine.progress.note(f"{step.name}: another build replaced what it was reading; once more")
+            step.forget_inputs()
+            return _bring_up_to_date(step, again=True)
+        if reason:
+            return _mark(step, "failed", [reason], log=step.log)
     Path(step.marker).unlink(missing_ok=True)
     step.forget()
     step.look()  # leaves the receipt
@@ -107,6 +113,17 @@ def _build(step: Step, key: str, work: Path) -> str | None:
     step.engine.keep_cost(step.name, ended.seconds, ended.peak_rss)
     step.last = f"built in {time.monotonic() - started:.1f} s"
     return None
+
+
+def _standing(step: Step) -> list[int | None]:
+    """Which of its inputs' outputs stand there: another build may replace them meanwhile."""
+    found: list[int | None] = []
+    for upstream in step.upstream:
+        try:
+            found.append(os.stat(upstream.target).st_ino)
+        except OSError:
+            found.append(None)
+    return found
 
 
 def _written(step: Step) -> dict[str, Any]:

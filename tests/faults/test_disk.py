@@ -159,6 +159,19 @@ def test_two_and_four_builds_at_once(project: Project) -> None:
         assert project.litter() == []
 
 
+def test_an_input_that_another_build_replaces_is_read_again(project: Project) -> None:
+    project.declare([{"name": "one", "verb": "copy", "inputs": ["src/a"]},
+                     {"name": "two", "verb": "copy", "inputs": ["one"], "parameters": {"delay": 1.0}}])  # fmt: skip
+    first = forked.start(project, to="first.txt")
+    forked.wait_for(lambda: list(project.build.glob(".work/two.*/two/*")))
+    project.write("src/a/x.txt", "a later text")
+    assert ran(forked.run(project, "one")) == {"one"}
+    assert forked.end(first) == 0
+    assert "replaced what it was reading" in (project.folder / "first.txt").read_text()
+    assert (project.build / "two/0-0-x.txt").read_text() == "a later text"
+    assert ran(forked.run(project)) == set()
+
+
 def test_an_output_that_cannot_be_read_is_made_again(project: Project) -> None:
     file = project.build / "join/all.txt"
     file.unlink()
