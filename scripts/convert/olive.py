@@ -127,12 +127,15 @@ def run(workflow: dict[str, Any], scratch: Path) -> Path:
             from scripts.convert import builder_pass, passes  # noqa: F401  (Olive finds them by name; keys, by this line)
 
         _check_olive_options(prepared, OlivePackageConfig.model_validate(options.package_config()))
+        before = tempfile.tempdir
         try:
             run_olive(prepared, package_config=options.package_config(), tempdir=str(cache))
         except IngotError:
             raise
         except Exception as error:
             raise _failure(error, heard) from error
+        finally:
+            tempfile.tempdir = before  # Olive sets it for the whole process, to a folder that goes
     described = output / "model_config.json"
     if not described.exists():
         raise _failure(None, heard)

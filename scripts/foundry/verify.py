@@ -149,9 +149,12 @@ def _greedy(package: Path) -> Expectation:
     options.set_search_options(max_length=len(prompt) + QUESTION_TOKENS, do_sample=False)
     generator = genai.Generator(model, options)
     generator.append_tokens(prompt)
+    # Token by token, as the runtime does: `decode` of a whole sequence ends at the first byte that is no UTF-8.
+    stream, text = tokenizer.create_stream(), ""
     while not generator.is_done():
         generator.generate_next_token()
-    return Expectation(messages, QUESTION_TOKENS, tokenizer.decode(generator.get_sequence(0)[len(prompt) :]))
+        text += stream.decode(generator.get_next_tokens()[0])
+    return Expectation(messages, QUESTION_TOKENS, text)
 
 
 def _short(text: str) -> str:
