@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -49,6 +50,7 @@ _TURN_SECONDS = 0.5
 
 # Thousands of tasks are made and none goes away: to look for garbage among them takes a tenth of a no-op.
 gc.disable()
+atexit.register(gc.freeze)  # nor when Python ends
 
 
 class UserInput(NamedTuple):
