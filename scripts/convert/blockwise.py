@@ -28,10 +28,10 @@ Array = NDArray[Any]
 #: kernel); "search" tries narrower spans too and keeps, block by block, the one with the least squared error.
 ALGORITHMS = ("rtn", "search")
 
-#: Spans that "search" tries, as parts of the block's own span. Four bits gain from clipping the extremes.
-_SPANS = (1.0, 0.92, 0.84)
+#: Narrower spans that "search" tries, as parts of the block's own. Four bits gain from clipping the extremes.
+_SPANS = (0.92, 0.84)
 #: Values held at once by one thread of "search": what fits a core's cache beside its temporaries.
-_CHUNK = 1 << 16
+_CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,22 @@ def _search(weight: Array, scheme: Scheme) -> Quantized:
     scales = np.empty((outputs, blocks), weight.dtype)
     zeros = np.empty((outputs, blocks), np.uint8)
     cut = _pad(weight, blocks * size).reshape(blocks, size, outputs)
-    width = min(outputs, max(1, _CHUNK // size))
+    deep = max(1, _CHUNK // size // outputs)
+    wide = min(outputs, _CHUNK // size)
 
     def fit(place: tuple[int, int]) -> None:
-        block, start = place
-        columns = slice(start, start + width)
-        values = np.ascontiguousarray(cut[block, :, columns], np.float32)
-        codes, scales[columns, block], zeros[columns, block] = _fit(values, scheme.symmetric)
-        packed[columns, block] = (codes[::2] | codes[1::2] << 4).T
+        rows, columns = slice(place[0], place[0] + deep), slice(place[1], place[1] + wide)
+        part = cut[rows, :, columns].transpose(1, 0, 2)
+        values = np.ascontiguousarray(part, np.float32).reshape(size, -1)
+        codes, scale, zero = _fit(values, scheme.symmetric)
+        shape = part.shape[1:]
+        scales[columns, rows] = scale.reshape(shape).T
+        zeros[columns, rows] = zero.reshape(shape).T
+        packed[columns, rows] = (codes[::2] | codes[1::2] << 4).reshape(-1, *shape).transpose(2, 1, 0)
 
+    places = [(block, start) for block in range(0, blocks, deep) for start in range(0, outputs, wide)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(fit, ((block, start) for block in range(blocks) for start in range(0, outputs, width))):
+        for _ in pool.map(fit, places):
             pass
     return Quantized(packed, scales, None if scheme.symmetric else _pack(zeros))
 
@@ -113,48 +118,66 @@ def _fit(values: Array, symmetric: bool) -> tuple[Array, Array, Array]:
     """Codes uint8 [size, M], scales and zero points [M] of 4-bit blocks, which stand in the columns of `values`.
 
     With d = q - zero point, the best scale for given codes is Σxd / Σd², and the squared error it leaves is
-    Σx² - (Σxd)² / Σd²: so the candidate with the greatest (Σxd)² / Σd² wins (linear least squares).
+    Σx² - (Σxd)² / Σd²: so the candidate with the greatest (Σxd)² / Σd² wins (linear least squares). First the whole
+    span is tried on each place that it could have on the grid, then narrower spans on the best of these places.
     """
     count = values.shape[1]
-    best_gain = np.full(count, -1.0, np.float32)
-    best_scale = np.ones(count, np.float32)
-    best_zero = np.full(count, 8.0, np.float32)
-    work, product = np.empty_like(values), np.empty_like(values)
-    for scale, zero in _candidates(values, symmetric):
-        np.multiply(values, 1 / scale, out=work)
-        np.rint(work, out=work)
-        np.maximum(work, -zero, out=work)
-        np.minimum(work, 15 - zero, out=work)
-        match = np.multiply(values, work, out=product).sum(0)
-        energy = np.maximum(np.multiply(work, work, out=product).sum(0), 1e-30)
-        gain = match * match / energy
-        better = gain > best_gain
-        np.copyto(best_gain, gain, where=better)
-        np.copyto(best_zero, zero, where=better)
-        np.copyto(best_scale, match / energy, where=better)
-    best_scale[best_scale == 0] = 1
-    codes = np.rint(values / best_scale) + best_zero
-    return np.clip(codes, 0, 15).astype(np.uint8), best_scale, best_zero.astype(np.uint8)
-
-
-def _candidates(values: Array, symmetric: bool) -> Iterator[tuple[Array, Array]]:
-    """Scales and zero points worth trying, float32 [M] each; among the first is that of round-to-nearest."""
     low, high = np.minimum(values.min(0), 0), np.maximum(values.max(0), 0)
-    middle = np.full(values.shape[1], 8.0, np.float32)
+    best = _Best(
+        np.full(count, -1, np.float32),
+        np.ones(count, np.float32),
+        np.ones(count, np.float32),
+        np.full(count, 8, np.float32),
+    )
+    work = np.empty_like(values)
+    for span, zero in _places(low, high, symmetric):
+        _try(values, span, zero, best, work)
+    whole, zero = best.span.copy(), best.zero.copy()
+    for part in _SPANS:
+        _try(values, whole * np.float32(part), zero, best, work)
+    best.scale[best.scale == 0] = 1
+    np.multiply(values, 1 / best.scale, out=work)
+    np.rint(work, out=work)
+    np.add(work, best.zero, out=work)
+    return np.clip(work, 0, 15, out=work).astype(np.uint8), best.scale, best.zero.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """What the search has found for each block, float32 [M]: the gain, the step tried, the scale and zero point."""
+
+    gain: Array
+    span: Array
+    scale: Array
+    zero: Array
+
+
+def _try(values: Array, step: Array, zero: Array, best: _Best, work: Array) -> None:
+    """Quantise with steps of `step` around `zero`, both [M]; keep what is better than the best so far."""
+    np.multiply(values, 1 / step, out=work)
+    np.rint(work, out=work)
+    np.clip(work, -zero, 15 - zero, out=work)
+    match = np.einsum("ij,ij->j", values, work)
+    energy = np.maximum(np.einsum("ij,ij->j", work, work), np.float32(1e-30))
+    gain = match * match / energy
+    better = gain > best.gain
+    for kept, found in ((best.gain, gain), (best.span, step), (best.scale, match / energy), (best.zero, zero)):
+        np.copyto(kept, found, where=better)
+
+
+def _places(low: Array, high: Array, symmetric: bool) -> Iterator[tuple[Array, Array]]:
+    """Steps and zero points, float32 [M] each, that span a block's extremes; among them that of round-to-nearest."""
     tiny = np.float32(1e-12)
     if symmetric:  # one more step below zero than above: put the larger extreme on either side
         extreme = np.where(high > -low, high, low)
         extreme = np.where(np.abs(extreme) < tiny, tiny, extreme)
         for steps in (-8.0, 8.0, 7.0):
-            for span in _SPANS:
-                yield (extreme * np.float32(span / steps)).astype(np.float32), middle
+            yield (extreme / np.float32(steps)).astype(np.float32), np.full(low.shape, 8.0, np.float32)
         return
     width = np.maximum(high - low, tiny)
-    exact = -low / width * np.float32(15)
-    for span in _SPANS:
-        scale = width * np.float32(span / 15)
-        for shift in (0, -1, 1):
-            yield scale, np.clip(np.rint(exact) + np.float32(shift), 0, 15)
+    exact = np.rint(-low / width * np.float32(15))
+    for shift in (0, -1, 1):
+        yield width / np.float32(15), np.clip(exact + np.float32(shift), 0, 15)
 
 
 def _pad(weight: Array, inputs: int) -> Array:
