@@ -22,6 +22,7 @@ from doit.doit_cmd import DoitMain
 
 import scripts.engine.commands
 import scripts.engine.reporter  # noqa: F401  (imported once, here, and not by every fork)
+from scripts.engine import digests
 from tests.engine.projects import Project
 
 OPERATIONS = ("rename", "replace", "mkdir", "unlink", "rmdir", "symlink", "link", "chmod", "utime", "fsync", "open",
@@ -67,6 +68,7 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
         doit.cmd_run.opt_outfile["default"] = sys.stdout  # it keeps what it was when it was imported
         os.environ.update(project.environment())
         tempfile.tempdir = None  # asked for anew
+        digests._LARGE = 1 << 62  # BLAKE3's threads, if another test started them, are not in the fork: do without
         if before:
             before()
         code = int(DoitMain().run(list(words)) or 0)
