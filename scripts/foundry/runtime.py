@@ -25,6 +25,8 @@ from typing import Any, Self
 
 from scripts.engine.errors import IngotError
 
+#: How long a session may take to end before its model counts as in use.
+_SESSION_SECONDS = 10.0
 #: What the runtime takes as the id of a registered model (SDK 2.2.1).
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(0|[1-9][0-9]*)")
 
@@ -235,8 +237,17 @@ class Runtime:
     def unload(self, model_id: str) -> None:
         """Free a loaded model's memory; nothing happens if it is not loaded."""
         if chat := self._chats.pop(model_id, None):
-            with _faults(model_id):
-                chat._model.unload()
+            until = time.monotonic() + _SESSION_SECONDS
+            while True:
+                try:
+                    with _faults(model_id):
+                        chat._model.unload()
+                    return
+                except RuntimeFault as error:
+                    # A session that was served over HTTP, or left early, ends a moment after its request (SDK 2.2.1).
+                    if "still using it" not in error.found or time.monotonic() > until:
+                        raise
+                    time.sleep(0.05)
 
     @contextmanager
     def serve(self, model_id: str) -> Iterator[str]:
