@@ -112,16 +112,16 @@ class Chat:
 
 
 class Stream:
-    """Pieces of an answer, one token or a few each. After the last one `answer` holds the whole."""
+    """Pieces of an answer, one token or a few each; after the last, `answer` is the whole. A new loop asks anew."""
 
     def __init__(self, chat: Chat, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> None:
         self.answer: Answer | None = None
-        self._pieces = self._run(chat, messages, options)
+        self._request = (chat, messages, options)
 
     def __iter__(self) -> Iterator[str]:
-        return self._pieces
-
-    def _run(self, chat: Chat, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> Iterator[str]:
+        # Not kept in `self`: whoever leaves the loop drops the generator, and with it, at once, the session. In a
+        # cycle the session would live until the next garbage collection, and its model could not be unloaded.
+        chat, messages, options = self._request
         with _faults(chat.model_id), ExitStack() as stack:
             session, request = chat._open(stack, messages, options)
             session.set_streaming(True)
@@ -244,7 +244,7 @@ class Runtime:
                         chat._model.unload()
                     return
                 except RuntimeFault as error:
-                    # A session that was served over HTTP, or left early, ends a moment after its request (SDK 2.2.1).
+                    # A session that was served over HTTP ends a moment after its request (SDK 2.2.1).
                     if "still using it" not in error.found or time.monotonic() > until:
                         raise
                     time.sleep(0.05)

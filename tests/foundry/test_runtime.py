@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -72,6 +73,18 @@ def test_a_stream_that_is_left_early_does_not_block_the_next(chat: Chat) -> None
     for _ in chat.stream(QUESTION, max_tokens=40):
         break
     assert chat.complete(QUESTION, max_tokens=40).text == ANSWER
+
+
+def test_a_stream_that_is_left_early_lets_its_model_be_unloaded_at_once(runtime: Runtime, package: Path) -> None:
+    runtime.register(package, "left:1")
+    gc.disable()
+    try:
+        for _ in runtime.load("left:1").stream(QUESTION, max_tokens=40):
+            break
+        runtime.unregister("left:1")
+    finally:
+        gc.enable()
+    assert runtime.cached() == [MODEL_ID]
 
 
 @pytest.mark.parametrize(
