@@ -97,7 +97,7 @@ class Engine:
         observed: Mapping[str, Any] | None = None, scratch: Mapping[str, Any] | None = None,
         world: World | None = None, alone: bool = False, limits: Limits | None = None,
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
-        reads: Iterable[Step] = (), stored: bool = True,
+        reads: Iterable[Step] = (), stored: bool = True, optional: Iterable[Step] = (),
     ) -> Step:  # fmt: skip
         """Declare `python -m scripts.<stage> <verb>`, whose flags are the names below.
 
@@ -112,12 +112,14 @@ class Engine:
         alone       it measures: nothing else of Ingot may run meanwhile, on the whole machine
         undo        for `doit clean`: a command that takes back what the result did outside `build/`
         reads       steps whose outputs it finds by itself, below a scratch folder; they may have stopped
+        optional    like reads, but of steps that this one does not ask for: what stands there counts, if anything does
         stored      whether earlier outputs are kept, to be restored; not what measures or claims something of the world
         shows       a text file in the output folder that is printed at the end of a run
         """
         made = Step(
             self, name, stage, verb, output, inputs, verdicts or {}, parameters or {}, observed or {}, tools,
             scratch or {}, world, alone, limits or Limits(), undo, shows, tuple(reads), stored,
+            tuple(optional),
         )  # fmt: skip
         STEPS[name] = made
         return made

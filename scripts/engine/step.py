@@ -71,6 +71,7 @@ class Step:
     shows: str | None
     reads: tuple[Step, ...] = ()
     stored: bool = True
+    optional: tuple[Step, ...] = ()
     last: str = ""
     #: A failure that could not be noted on disk, which was the failure.
     unwritten: dict[str, Any] | None = None
@@ -82,7 +83,8 @@ class Step:
         named = [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
         #: All that it reads, in the order of the command line.
         self.read = [Read(f"{flag}[{number}]", flag, item) for number, (flag, item) in enumerate(named)]
-        #: The steps whose outputs this one reads, each once.
+        self.read += [Read(f"optional[{step.name}]", "optional", step) for step in self.optional]
+        #: The steps whose outputs this one reads, each once; the optional ones need not be current, nor be there.
         self.upstream = list(dict.fromkeys(item for _, item in named if isinstance(item, Step)))
         text = str(self.output)
         self.is_result = text.endswith(".json")
