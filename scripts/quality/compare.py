@@ -10,69 +10,24 @@ a precision against the export runs both side by side.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scripts.engine.errors import IngotError
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
 from scripts.quality.logits import GenaiModel
+from scripts.quality.tally import Floats, Tally
 
-#: Where the float model's best two tokens are closer than this (nats), which comes first is chance.
-SURE = 0.1
 #: Positions taken to float64 at once: what fits the processor's cache beats one big array.
 _BLOCK = 16
-
-Floats = npt.NDArray[Any]
 
 
 class _NotFiniteError(Exception):
     pass
-
-
-@dataclass
-class Tally:
-    """Figures per position of one text, gathered piece by piece; all float64 or bool, [positions so far]."""
-
-    kl: list[Floats] = field(default_factory=list)
-    agree: list[Floats] = field(default_factory=list)
-    sure: list[Floats] = field(default_factory=list)
-    loss: list[Floats] = field(default_factory=list)
-    float_loss: list[Floats] = field(default_factory=list)
-
-    def add(self, truth: Floats, other: Floats, targets: npt.NDArray[np.int32]) -> None:
-        """Add n positions: `truth` and `other` [n, vocabulary] (logits or log-probabilities), `targets` [n]."""
-        rows = np.arange(len(targets))
-        p, q = _log_softmax(truth), _log_softmax(other)
-        best, choice = p.max(axis=1), q.argmax(axis=1)
-        # Equal, not "the same index": float16 can make the best two of the reference tie.
-        self.agree.append(p[rows, choice] == best)
-        self.loss.append(-q[rows, targets])
-        self.float_loss.append(-p[rows, targets])
-        np.subtract(p, q, out=q)
-        self.kl.append(np.einsum("nv,nv->n", np.exp(p), q))
-        p[rows, p.argmax(axis=1)] = -np.inf
-        self.sure.append(best - p.max(axis=1) > SURE)
-
-    def figures(self) -> dict[str, Any]:
-        """The text's figures: kl, kl_p99 (nats), top1, top1_all (0 to 1), perplexities, positions, sure_positions."""
-        kl, agree, sure = (np.concatenate(part) for part in (self.kl, self.agree, self.sure))
-        loss, float_loss = np.concatenate(self.loss).mean(), np.concatenate(self.float_loss).mean()
-        return {
-            "kl": _round(max(0.0, kl.mean())),
-            "kl_p99": _round(max(0.0, np.quantile(kl, 0.99))),
-            "top1": _round(agree[sure].mean()) if sure.any() else None,
-            "top1_all": _round(agree.mean()),
-            "perplexity": _round(np.exp(min(loss, 700.0))),
-            "perplexity_float": _round(np.exp(min(float_loss, 700.0))),
-            "perplexity_ratio": _round(np.exp(min(loss - float_loss, 700.0))),
-            "positions": len(kl),
-            "sure_positions": int(sure.sum()),
-        }
 
 
 def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> dict[str, Any]:
@@ -100,19 +55,20 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> dict[st
 
 
 def worst(texts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Each figure from the text where it is worst; the perplexity is that of the text with the worst ratio.
+    """Each figure, and its interval, from the text where it is worst; the perplexities go with the worst ratio.
 
     All are None where a text could not be compared: half a result would flatter the model.
     """
-    names = ("kl", "kl_p99", "top1", "top1_all", "perplexity", "perplexity_float", "perplexity_ratio")
+    ratio = ("perplexity_ratio", "perplexity_ratio_interval", "perplexity", "perplexity_float")
+    groups = (("kl", "kl_interval"), ("kl_p99",), ("top1", "top1_interval"), ("top1_all",), ratio)
     if any(text.get("error") for text in texts.values()):
-        return dict.fromkeys(names)
-    ratio = max(texts.values(), key=lambda text: text["perplexity_ratio"])
-    result = {name: ratio[name] for name in names}
-    for name in ("kl", "kl_p99"):
-        result[name] = max(text[name] for text in texts.values())
-    for name in ("top1", "top1_all"):
-        result[name] = min((text[name] for text in texts.values() if text[name] is not None), default=None)
+        return {name: None for group in groups for name in group}
+    result: dict[str, Any] = {}
+    for group in groups:
+        known = [text for text in texts.values() if text[group[0]] is not None]
+        choose = min if group[0].startswith("top1") else max
+        text = choose(known, key=itemgetter(group[0]), default={})
+        result |= {name: text.get(name) for name in group}
     return result
 
 
@@ -158,15 +114,3 @@ def _finite(values: Floats, start: int, who: str) -> Floats:
             f"{who} gives logits that are NaN or infinite from position {start + int(good.argmin())} on"
         )
     return values
-
-
-def _log_softmax(values: Floats) -> Floats:
-    result = values.astype(np.float64)
-    result -= result.max(axis=1, keepdims=True)
-    result -= np.log(np.exp(result).sum(axis=1, keepdims=True))
-    return result
-
-
-def _round(value: Any) -> float:
-    """Six digits: what differs beyond them is the order of additions, and must not start a rebuild."""
-    return float(f"{float(value):.6g}")
