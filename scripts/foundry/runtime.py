@@ -5,7 +5,8 @@ answers there. It runs in this process, offline, and is a singleton: one `Runtim
 given it opens a throw-away catalog, in which a package can be tried without touching anybody's models:
 registering copies nothing.
 
-No other module imports the SDK, so that its next release changes this file alone.
+`scripts.foundry.chat` is its other half, for talking to a loaded model. No third module imports the SDK, so that its
+next release changes these two files alone.
 """
 
 from __future__ import annotations
@@ -15,41 +16,26 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from scripts.engine.errors import IngotError
+from scripts.foundry.chat import Answer, Chat, Message, RuntimeFault, Stream, conversation, faults
+
+__all__ = [
+    "MODEL_ID", "Answer", "Chat", "Message", "Runtime", "RuntimeFault", "Stream",
+    "conversation", "label", "sdk_version",
+]  # fmt: skip
 
 #: How long a session may take to end before its model counts as in use.
 _SESSION_SECONDS = 10.0
 #: What the runtime takes as the id of a registered model (SDK 2.2.1).
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(0|[1-9][0-9]*)")
 
-#: A chat message as in the OpenAI API: {"role": "system" | "user" | "assistant", "content": text}.
-Message = Mapping[str, str]
-
 _QUIET = {"ORT_TELEMETRY_DISABLED": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
-_SOURCE = re.compile(r"^\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? ")  # where in the library: no use to a reader
-
-
-class RuntimeFault(IngotError):  # noqa: N818 - reads as what it is
-    """The runtime refused or broke; `found` holds its own words."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said: its text, why it ended ("stop", "length", …), tokens in and out, wall seconds."""
-
-    text: str
-    finish: str
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
 
 
 def sdk_version() -> str:
@@ -63,79 +49,6 @@ def sdk_version() -> str:
 def label() -> str:
     """How a report names what it was measured with: the SDK's runtime, which is not the `foundry` command."""
     return f"Foundry Local runtime (SDK {sdk_version()})"
-
-
-def conversation(messages: Sequence[Message] | str) -> list[Message]:
-    """A conversation as a list of messages; a bare string is one question of the user's."""
-    return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-
-
-class Chat:
-    """A loaded model. Every call is a conversation of its own: nothing is remembered from one to the next."""
-
-    def __init__(self, model: Any, model_id: str) -> None:
-        self._model, self.model_id = model, model_id
-
-    def complete(self, messages: Sequence[Message] | str, **options: Any) -> Answer:
-        """Answer the conversation in one piece. Options as for `stream`; raises `RuntimeFault`."""
-        with _faults(self.model_id), ExitStack() as stack:
-            session, request = self._open(stack, messages, options)
-            begin = time.perf_counter()
-            response = stack.enter_context(session.process_request(request))
-            seconds = time.perf_counter() - begin
-            # A reply is a message of parts; iterating the response alone yields no text.
-            text = "".join(part.text for item in response for part in _parts(item) if hasattr(part, "text"))
-            return _answer(response, text, seconds)
-
-    def stream(self, messages: Sequence[Message] | str, **options: Any) -> Stream:
-        """Answer in pieces, as they come; leaving the loop early cancels the rest. Raises `RuntimeFault`.
-
-        Options: `max_tokens` (of the answer), `temperature` (default 0: greedy, whatever the model's settings
-        say), `top_p`, `top_k`, `seed`. What is left out is as the model's `genai_config.json` has it, its
-        repetition penalty included.
-        """
-        return Stream(self, messages, options)
-
-    def _open(self, stack: ExitStack, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> Any:
-        """A fresh session and a request with the whole conversation: a session used twice would remember."""
-        import foundry_local_sdk as sdk
-
-        session = stack.enter_context(sdk.ChatSession(self._model))
-        request = stack.enter_context(sdk.Request())
-        for message in conversation(messages):
-            role = str(message["role"]).lower()
-            if role not in ("system", "developer", "user", "assistant"):
-                raise RuntimeFault(self.model_id, f"unknown role {role!r} in a message")
-            request.add_item(sdk.MessageItem(sdk.MessageRole[role.upper()], message["content"]))
-        request.set_options(sdk.RequestOptions(search=_search(sdk, **options)))
-        return session, request
-
-
-class Stream:
-    """Pieces of an answer, one token or a few each; after the last, `answer` is the whole. A new loop asks anew."""
-
-    def __init__(self, chat: Chat, messages: Sequence[Message] | str, options: Mapping[str, Any]) -> None:
-        self.answer: Answer | None = None
-        self._request = (chat, messages, options)
-
-    def __iter__(self) -> Iterator[str]:
-        # Not kept in `self`: whoever leaves the loop drops the generator, and with it, at once, the session. In a
-        # cycle the session would live until the next garbage collection, and its model could not be unloaded.
-        chat, messages, options = self._request
-        with _faults(chat.model_id), ExitStack() as stack:
-            session, request = chat._open(stack, messages, options)
-            session.set_streaming(True)
-            begin = time.perf_counter()
-            pieces = []
-            stream = stack.enter_context(session.process_streaming_request(request))
-            for item in stream:
-                for part in _parts(item):
-                    if text := getattr(part, "text", ""):
-                        pieces.append(text)
-                        yield text
-            seconds = time.perf_counter() - begin
-            with stream.final_response as final:
-                self.answer = _answer(final, "".join(pieces), seconds)
 
 
 class Runtime:
@@ -153,7 +66,7 @@ class Runtime:
         self._catalog: Any = None
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack, _faults("Foundry Local runtime"):
+        with ExitStack() as stack, faults("Foundry Local runtime"):
             # The native library may hold its log open for a moment after closing: leave the folder then.
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="foundry-", ignore_cleanup_errors=True))
             work = (self._work or Path(scratch)).absolute()
@@ -200,35 +113,35 @@ class Runtime:
             raise RuntimeFault(
                 model_id, "is no id that Foundry Local takes", "Use NAME:NUMBER, such as m-generic-cpu:1"
             )
-        with _faults(model_id), sdk.ModelInfoBuilder() as info:
+        with faults(model_id), sdk.ModelInfoBuilder() as info:
             info.set_string_property("task", task)
             self._catalog.register_model(model_path=str(path.absolute()), model_id=model_id, metadata=info)
 
     def unregister(self, model_id: str) -> None:
         """Forget a registration; its files stay. A model that is loaded is unloaded first."""
         self.unload(model_id)
-        with _faults(model_id):
+        with faults(model_id):
             self._catalog.unregister_model(model_id)
 
     def registered(self) -> list[str]:
         """Ids of every registration, also of those whose folder is gone."""
-        with _faults(self.cache):
+        with faults(self.cache):
             return sorted(variant.id for model in self._catalog.list_models() for variant in model.variants)
 
     def cached(self) -> list[str]:
         """Ids of the models that are registered and whose folder is there: what a user can run."""
-        with _faults(self.cache):
+        with faults(self.cache):
             return sorted(model.id for model in self._catalog.get_cached_models())
 
     def loaded(self) -> list[str]:
         """Ids of the models in memory."""
-        with _faults(self.cache):
+        with faults(self.cache):
             return sorted(model.id for model in self._catalog.get_loaded_models())
 
     def load(self, model_id: str) -> Chat:
         """Load a registered model into memory; the same handle if it is loaded already."""
         if model_id not in self._chats:
-            with _faults(model_id):
+            with faults(model_id):
                 model = self._variant(model_id)
                 model.load()
             self._chats[model_id] = Chat(model, model_id)
@@ -240,7 +153,7 @@ class Runtime:
             until = time.monotonic() + _SESSION_SECONDS
             while True:
                 try:
-                    with _faults(model_id):
+                    with faults(model_id):
                         chat._model.unload()
                     return
                 except RuntimeFault as error:
@@ -257,12 +170,12 @@ class Runtime:
         """
         # Loaded here, not through the service: that takes an alias, and gives the newest of its versions.
         self.load(model_id)
-        with _faults(model_id):
+        with faults(model_id):
             self._manager.start_web_service()
         try:
             yield f"{self._manager.urls[0].rstrip('/')}/catalogs/local/v1"
         finally:
-            with _faults(model_id):
+            with faults(model_id):
                 self._manager.stop_web_service()
 
     def _variant(self, model_id: str) -> Any:
@@ -270,28 +183,6 @@ class Runtime:
         if model is None:
             raise RuntimeFault(model_id, f"is not registered in {self.cache}", "Run `doit deploy` for it")
         return model
-
-
-def _search(
-    sdk: Any,
-    *,
-    max_tokens: int | None = None,
-    temperature: float | None = 0.0,
-    top_p: float | None = None,
-    top_k: int | None = None,
-    seed: int | None = None,
-) -> Any:
-    return sdk.SearchOptions(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_output_tokens=max_tokens)
-
-
-def _answer(response: Any, text: str, seconds: float) -> Answer:
-    usage = response.get_usage()
-    finish = response.finish_reason.name.lower()
-    return Answer(text, finish, usage.prompt_tokens, usage.completion_tokens, seconds)
-
-
-def _parts(item: Any) -> list[Any]:
-    return list(getattr(item, "parts", [item]))
 
 
 def _import_sdk() -> Any:
@@ -325,22 +216,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _faults(subject: object) -> Iterator[None]:
-    """Turn what the SDK raises, which is several kinds of exception, into one of ours."""
-    try:
-        yield
-    except IngotError:
-        raise
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise RuntimeFault(subject, _words(error)) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "foundry_local_sdk":
-            raise
-        raise RuntimeFault(subject, _words(error)) from error
-
-
-def _words(error: BaseException) -> str:
-    return _SOURCE.sub("", " ".join(str(error).split())) or type(error).__name__

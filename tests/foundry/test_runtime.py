@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,69 @@ def test_the_openai_client_gets_the_same_answer(runtime: Runtime, chat: Chat) ->
 def test_an_unknown_role_is_refused(chat: Chat) -> None:
     with pytest.raises(RuntimeFault, match="unknown role 'robot'"):
         chat.complete([{"role": "robot", "content": "Hi"}])
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        ("a\0b", "holds a NUL at character 2"),
+        ("ab\ud83d", r"half a surrogate pair \(U\+D83D\) at character 3"),
+        ([{"content": "Hi"}], "message 1 has no role"),
+        ([{"role": "user", "content": "Hi"}, {"role": "assistant"}], "message 2 has no content"),
+        ([{"role": "user", "content": None}], "has nothing as content"),
+        ([{"role": "user", "content": ["Hi"]}], "has a value of type list as content"),
+        ([{"role": 3, "content": "Hi"}], "has a value of type int as role"),
+        (["Hi"], "message 1 is a value of type str"),
+        (b"Hi", "is asked with a value of type bytes"),
+        (None, "is asked with nothing"),
+    ],
+)
+def test_what_would_not_reach_the_model_as_it_is_is_refused(chat: Chat, messages: Any, found: str) -> None:
+    with pytest.raises(RuntimeFault, match=found):
+        chat.complete(messages, max_tokens=2)
+    with pytest.raises(RuntimeFault, match=found):
+        list(chat.stream(messages, max_tokens=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"temperature": -1}, "temperature must be in the range"),
+        ({"temperature": 1e9}, "temperature must be in the range"),
+        ({"temperature": float("nan")}, "temperature is NaN"),
+        ({"temperature": 10**400}, "beyond what the runtime can read"),
+        ({"temperature": "hot"}, "temperature is a value of type str, not a number"),
+        ({"top_p": 2.0}, "top_p must be finite and in the range"),
+        ({"max_tokens": 0}, "max_output_tokens must be >= 1"),
+        ({"max_tokens": -1}, "max_output_tokens must be >= 1"),
+        ({"max_tokens": 10**12}, "max_tokens is 1000000000000, beyond what the runtime can read"),
+        ({"max_tokens": 1.5}, "max_tokens is a value of type float, not a whole number"),
+        ({"max_tokens": True}, "not a whole number"),
+        ({"warmth": 1}, "does not know the option 'warmth'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(chat: Chat, options: dict[str, Any], found: str) -> None:
+    with pytest.raises(RuntimeFault, match=found):
+        chat.complete(QUESTION, **options)
+
+
+def test_the_length_of_a_prompt_is_known_before_it_is_sent(chat: Chat) -> None:
+    assert chat.prompt_tokens(QUESTION) == chat.complete(QUESTION, max_tokens=1).prompt_tokens
+
+
+def test_a_prompt_and_its_answer_may_fill_the_context_and_no_more(chat: Chat) -> None:
+    room = tiny.CONTEXT - chat.prompt_tokens(QUESTION)
+    assert chat.complete(QUESTION, max_tokens=room).text == ANSWER
+    with pytest.raises(RuntimeFault, match=f"exceeds the model's maximum context length of {tiny.CONTEXT}"):
+        chat.complete(QUESTION, max_tokens=room + 1)
+
+
+def test_an_answer_that_is_no_text_breaks_neither_the_answer_nor_the_stream(chat: Chat) -> None:
+    """At this temperature the model says any token, halves of characters among them."""
+    for seed in range(6):
+        options = {"temperature": 2.0, "top_p": 1.0, "seed": seed, "max_tokens": 40}
+        stream = chat.stream("Hello", **options)
+        assert "".join(stream) == chat.complete("Hello", **options).text
 
 
 def test_registering_twice_is_a_fault(runtime: Runtime, package: Path) -> None:
