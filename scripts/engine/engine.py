@@ -252,7 +252,7 @@ class StepsOf(Generic[S]):
     def __init__(self, function: Callable[[S], Step], subjects: tuple[S, ...]) -> None:
         self._make: Callable[[S], Step] = functools.cache(function)
         self._subjects = subjects
-        self._name, self._doc = function.__name__, (function.__doc__ or "").strip()
+        self._name, self._doc = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
 
         @functools.wraps(function)  # doit orders tasks by the line on which the wrapped function stands
         def create() -> Iterator[dict[str, Any]]:
