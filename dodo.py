@@ -156,6 +156,17 @@ def domain(variant: Variant) -> Step:
     )  # fmt: skip
 
 
+@INGOT.each([variant for variant in VARIANTS if variant.model.lm_eval])
+def lm_eval(variant: Variant) -> Step:
+    """Run the user's own lm-eval tasks; outside the default build"""
+    return INGOT.step(
+        f"lm-eval:{variant.name}", folder(variant) / "lm-eval.json", stage="quality", verb="lm-eval",
+        inputs={"package": package(variant), "tasks": variant.model.lm_eval,
+                "baseline": lm_eval(variant.model.float) if variant.recipe else None},
+        parameters={"gates": variant.domain_gates}, tools=("lm-eval", "datasets", *TORCH, *GENAI),
+    )  # fmt: skip
+
+
 @INGOT.each(PRECISIONS)
 def bench(variant: Variant) -> Step:
     """Measure response time, throughput, memory and CPU of the serving process"""

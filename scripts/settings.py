@@ -70,6 +70,7 @@ class Model:
     text: Path | None
     cases: Path | None
     schema: Path | None
+    lm_eval: Path | None
     tickets: Path | None
     export_gates: Mapping[str, float]
 
@@ -183,6 +184,7 @@ def _model(table: Table, config: Path, recipes: Mapping[str, Recipe]) -> Model:
         raise table.error("context_length", f"{context} is too short to hold a conversation", "Give 128 or more")
     evaluation = table.table("evaluation")
     text, cases, schema = (_file(evaluation, key, config) for key in ("text", "cases", "schema"))
+    lm_eval = _folder(evaluation, "lm_eval", config)
     evaluation.done()
     tickets = config / "train" / name / "tickets.jsonl"
     model = Model(
@@ -191,7 +193,7 @@ def _model(table: Table, config: Path, recipes: Mapping[str, Recipe]) -> Model:
         description=table.take("description", str, f"{name}, cast by Ingot"), version=table.take("version", str, "1"),
         license=table.take("license", str, "unknown"), context_length=context,
         sampling=table.table("sampling").numbers(SAMPLING), text=text, cases=cases, schema=schema,
-        tickets=tickets if tickets.is_file() else None,
+        lm_eval=lm_eval, tickets=tickets if tickets.is_file() else None,
         export_gates=export_gates,
     )  # fmt: skip
     table.done()
@@ -232,6 +234,16 @@ def _file(table: Table, key: str, config: Path) -> Path | None:
         raise table.error(key, f"there is no file {path}", "Paths are relative to the TOML file's folder")
     if not path.stat().st_size:
         raise table.error(key, f"{path} is empty", "Fill it, or leave the key out")
+    return path
+
+
+def _folder(table: Table, key: str, config: Path) -> Path | None:
+    name = table.maybe(key, str)
+    if name is None:
+        return None
+    path = (config / Path(name).expanduser()).resolve()
+    if not path.is_dir():
+        raise table.error(key, f"there is no folder {path}", "Paths are relative to the TOML file's folder")
     return path
 
 

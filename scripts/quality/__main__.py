@@ -60,6 +60,20 @@ def domain(
 
 
 @app.command()
+def lm_eval(
+    package: Annotated[Path, typer.Option(help="package to judge")],
+    tasks: Annotated[Path, typer.Option(help="folder of lm-eval task files; all of them run")],
+    output: Output,
+    baseline: Annotated[Path | None, typer.Option(help="lm-eval.json of the float export, packaged alike")] = None,
+    gates: Gates = "{}",
+) -> None:
+    """Put lm-eval tasks of the user's to a package (needs the extra lm-eval)."""
+    from scripts.quality import lmeval
+
+    _finish(output, lmeval.run(package, tasks, baseline, gates, output.parent))
+
+
+@app.command()
 def recommend(
     export_quality: Annotated[Path, typer.Option(help="quality.json of the float export")],
     precisions: Annotated[Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="names, best liked first")],

@@ -2,12 +2,13 @@
 
 The package is opened in a private catalog that is thrown away, so a refused precision is scored too. Decoding is
 greedy. A score is compared case by case with that of the float export, packaged alike: which cases were lost, which
-were won.
+were won, and how often chance alone would part the two as far (McNemar's exact test).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,7 @@ def run(
     if all(reply.error for reply in replies):
         raise IngotError(package, f"the runtime answered none of {len(chosen)} cases: {replies[0].error}")
     result = score(chosen, replies, validator, against)
-    points = None if against is None else against["score"] - result["score"]
-    verdict, reasons = judge(points, limits)
+    verdict, reasons = judge(result, limits)
     return {
         "verdict": verdict,
         "reasons": reasons,
@@ -112,20 +112,40 @@ def score(
     }
     if baseline is not None:
         before = {row["id"]: row["passed"] for row in baseline["cases"]}
+        lost = [row["id"] for row in rows if before[row["id"]] and not row["passed"]]
+        won = [row["id"] for row in rows if row["passed"] and not before[row["id"]]]
         result["baseline"] = {
             "score": baseline["score"],
-            "lost": [row["id"] for row in rows if before[row["id"]] and not row["passed"]],
-            "won": [row["id"] for row in rows if row["passed"] and not before[row["id"]]],
+            "lost": lost,
+            "won": won,
+            "p_value": mcnemar(len(lost), len(won)),
         }
     return result
 
 
-def judge(points: float | None, gates: dict[str, float]) -> tuple[str, list[str]]:
-    """Verdict on being `points` below the float export."""
-    if points is None or "domain_points" not in gates or points <= gates["domain_points"] + 1e-9:
+def mcnemar(lost: int, won: int) -> float:
+    """How often chance alone would part two models at least as far on the cases that only one of them passes.
+
+    McNemar's test in its exact form: two-sided, by the binomial distribution of even odds.
+    """
+    count = lost + won
+    tail = sum(math.comb(count, k) for k in range(min(lost, won) + 1))
+    return round(min(1.0, 2 * tail / 2**count), 6)
+
+
+def judge(result: dict[str, Any], gates: dict[str, float]) -> tuple[str, list[str]]:
+    """Verdict and reasons for a score (see `score`) that is compared with the float export's."""
+    against = result["baseline"]
+    if against is None or "domain_points" not in gates:
         return "passed", []
-    gate = gates["domain_points"]
-    return "refused", [f"domain score is {points:.4g} points below the float export; the gate allows {gate:g}"]
+    points, gate = against["score"] - result["score"], gates["domain_points"]
+    if points <= gate + 1e-9:
+        return "passed", []
+    pairs = f"{len(against['lost'])} of {len(result['cases'])} cases lost, {len(against['won'])} won"
+    return "refused", [
+        f"domain score is {points:.4g} points below the float export; the gate allows {gate:g} "
+        f"({pairs}; by chance alone with p = {against['p_value']:.2g})"
+    ]
 
 
 def _baseline(path: Path | None, digest: str, count: int) -> dict[str, Any] | None:

@@ -1,0 +1,160 @@
+"""Tasks of lm-eval that the user has, put to a package by lm-eval's own `onnxruntime-genai` backend. Opt-in.
+
+lm-eval (EleutherAI's evaluation harness) has that backend since 0.4.13; nothing of it is needed unless a model names a
+folder of task files. Every task in that folder runs, and none of lm-eval's own, most of which fetch their data. Data
+files that a task names are looked for beside it. The prompts are the task's: no chat template is put around them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import blake3
+
+from scripts.engine import files
+from scripts.engine.errors import IngotError
+from scripts.quality import gates as gating
+
+#: Shares of right answers: what `domain_points` can be asked of. Other metrics are told and not judged.
+ACCURACIES = ("acc", "acc_norm", "exact_match")
+#: Draws for the standard errors that have no formula; lm-eval's own 100,000 take minutes.
+_DRAWS = 1000
+_REMEDY = "In Ingot's folder: pip install -e '.[lm-eval]'"
+
+
+def run(package: Path, tasks: Path, baseline: Path | None, gates: Any, scratch: Path) -> dict[str, Any]:
+    """Run every task below the folder `tasks` on the package; returns the whole lm-eval.json.
+
+    `baseline`: the lm-eval.json of the float export, which each figure is set beside. `scratch`: where lm-eval may
+    write meanwhile. Raises `IngotError` where lm-eval is not installed, on bad input, and where a task breaks.
+    """
+    limits = gating.parse(gates)
+    if importlib.util.find_spec("lm_eval") is None:
+        raise IngotError("lm-eval", "is not installed, and the model's `evaluation.lm_eval` needs it", _REMEDY)
+    if not (package / "genai_config.json").is_file():
+        raise IngotError(package, "is no package: there is no genai_config.json in it", "Build the package first")
+    if not tasks.is_dir():
+        raise IngotError(tasks, "there is no such folder", "Give a folder of lm-eval task files")
+    before = _baseline(baseline) if baseline else {}
+    with _beside(tasks, scratch):
+        found = _evaluate(package.resolve(), tasks.resolve())
+    results = {name: _task(name, found) for name in sorted(found["results"])}
+    if baseline:
+        _compare(results, before, baseline)
+    verdict, reasons = judge(results, limits)
+    return {
+        "verdict": verdict,
+        "reasons": reasons,
+        "tasks": results,
+        "gates": {name: limits[name] for name in ("domain_points",) if name in limits},
+        "lm_eval": found["lm_eval_version"],
+        "runtime": f"onnxruntime-genai {_version('onnxruntime-genai')}",
+    }
+
+
+def judge(tasks: dict[str, dict[str, Any]], gates: dict[str, float]) -> tuple[str, list[str]]:
+    """Verdict and reasons: an accuracy may be `domain_points` points below the float export's at most."""
+    if "domain_points" not in gates:
+        return "passed", []
+    gate, reasons = gates["domain_points"], []
+    for name, task in tasks.items():
+        for metric, figure in task["metrics"].items():
+            if metric.split(",")[0] in ACCURACIES and figure["difference"] is not None:
+                points = -100 * figure["difference"]
+                if points > gate + 1e-9:
+                    told = f"{name}: {metric} is {points:.4g} points below the float export; the gate allows {gate:g}"
+                    reasons.append(told)
+    return ("refused" if reasons else "passed"), reasons
+
+
+@contextmanager
+def _beside(tasks: Path, scratch: Path) -> Iterator[None]:
+    """In the folder of the tasks, offline, with every cache in a folder that goes."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(dir=scratch) as cache:
+        os.environ |= {"HF_HOME": cache, "HF_DATASETS_CACHE": cache, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        os.chdir(tasks)
+        try:
+            yield
+        finally:
+            os.chdir(here)
+
+
+def _evaluate(package: Path, tasks: Path) -> dict[str, Any]:
+    """What lm-eval returns: results, samples, versions by task."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    try:
+        manager = TaskManager(include_path=str(tasks), include_defaults=False)
+        names = manager.all_subtasks
+        if not names:
+            raise IngotError(tasks, "there is no lm-eval task in it", "Put task files there, NAME.yaml")
+        print(f"lm-eval: {', '.join(names)}", flush=True)
+        found = lm_eval.simple_evaluate(
+            model="onnxruntime-genai",
+            model_args={"pretrained": str(package)},
+            tasks=names,
+            task_manager=manager,
+            bootstrap_iters=_DRAWS,
+        )
+    except IngotError:
+        raise
+    except Exception as error:
+        told = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise IngotError(tasks, f"lm-eval stops with {type(error).__name__}: {told}", "Mend the task file") from error
+    return dict(found)
+
+
+def _task(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    samples = found["samples"][name]
+    asked = [[sample[key] for key in ("doc_hash", "prompt_hash", "target_hash")] for sample in samples]
+    metrics = {}
+    for key, value in sorted(found["results"][name].items()):
+        metric, mark, filtered = key.partition(",")
+        if not mark or metric.endswith("_stderr") or not isinstance(value, int | float):
+            continue
+        error = found["results"][name].get(f"{metric}_stderr,{filtered}")
+        metrics[metric if filtered == "none" else key] = {
+            "value": value,
+            "stderr": error if isinstance(error, int | float) else None,
+            "higher_is_better": found["higher_is_better"].get(name, {}).get(metric),
+            "float": None,
+            "difference": None,
+        }
+    return {
+        "documents": found["n-samples"][name]["effective"],
+        "digest": blake3.blake3(repr(asked).encode()).hexdigest(),
+        "metrics": metrics,
+    }
+
+
+def _baseline(path: Path) -> dict[str, Any]:
+    try:
+        value = files.read_json(path)
+        return {name: {"digest": task["digest"], "metrics": task["metrics"]} for name, task in value["tasks"].items()}
+    except FileNotFoundError:
+        raise IngotError(path, "there is no such file", "Run the tasks on the float export first") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise IngotError(path, "is no lm-eval result", "Give the lm-eval.json of the float export") from None
+
+
+def _compare(results: dict[str, Any], before: dict[str, Any], path: Path) -> None:
+    for name, task in results.items():
+        if name not in before or before[name]["digest"] != task["digest"]:
+            raise IngotError(path, f"has no figures of these documents of {name!r}", "Run both with the same --tasks")
+        for metric, figure in task["metrics"].items():
+            figure["float"] = before[name]["metrics"][metric]["value"]
+            figure["difference"] = figure["value"] - figure["float"]
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import version
+
+    return version(distribution)
