@@ -68,9 +68,9 @@ def lm_eval(
     gates: Gates = "{}",
 ) -> None:
     """Put lm-eval tasks of the user's to a package (needs the extra lm-eval)."""
-    from scripts.quality import lmeval
+    from scripts.quality import lm_eval as harness
 
-    _finish(output, lmeval.run(package, tasks, baseline, gates, output.parent))
+    _finish(output, harness.run(package, tasks, baseline, gates, output.parent))
 
 
 @app.command()
