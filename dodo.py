@@ -26,6 +26,7 @@ from scripts.engine.hooks import Checker, user_errors
 from scripts.engine.machine import fingerprint
 from scripts.engine.step import Step
 from scripts.foundry.world import DEPLOYED, undeploy
+from scripts.report.asked import asked
 from scripts.settings import Model, Variant, read
 
 BUILD, CONFIG = Path(get_var("build", "build")).absolute(), Path(get_var("config", "config")).absolute()
@@ -38,6 +39,7 @@ DOIT_CONFIG = {
 }  # fmt: skip
 
 MODELS = SETTINGS.models
+ACCEPTED = BUILD / "accepted.json"  # what the next report is compared with: `doit accept`
 CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path, "app:NAME" or "auto"
 #: The distributions that can change what a stage makes; a new version of another one rebuilds nothing.
 TORCH = ("torch", "transformers", "safetensors")
@@ -213,14 +215,15 @@ def verify(variant: Variant) -> Step:
 
 @INGOT.once
 def report() -> Step:
-    """Render every result as report.json, report.md and a table"""
+    """Render every result as a page, report.json, report.md and a table"""
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
-    asked = [domain(variant) for variant in VARIANTS if variant.model.cases]
+    answered = [domain(variant) for variant in VARIANTS if variant.model.cases]
     chosen = [recommend(model) for model in MODELS]
     seen = [kind(variant) for variant in PRECISIONS for kind in (bench, deploy, verify)]
     return INGOT.step(
-        "report", BUILD / "report", stage="report", verb="render", inputs={}, reads=(*judged, *asked, *chosen, *seen),
-        parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions]}
-                               for model in MODELS]},
-        scratch={"build": BUILD}, tools=(), shows="table.txt",
+        "report", BUILD / "report", stage="report", verb="render",
+        inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None}, reads=(*judged, *answered, *chosen, *seen),
+        parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
+                                "settings": asked(model)} for model in MODELS]},
+        scratch={"build": BUILD}, tools=("altair", "vl-convert-python", "jinja2"), shows="table.txt",
     )  # fmt: skip

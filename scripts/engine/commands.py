@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fnmatch
 import re
 import signal
@@ -18,7 +19,7 @@ from doit.cmd_list import List as DoitList
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
-from scripts.engine import build, inodes, publish
+from scripts.engine import build, files, inodes, publish
 from scripts.engine.engine import ENGINES, STEPS, Engine
 from scripts.engine.errors import IngotError
 from scripts.engine.run import StoppedBuildError, end_all, take_signals
@@ -210,6 +211,42 @@ class Gate(_Looks):
         held = {name: verdict for name, verdict in held.items() if verdict in ("refused", "failed", "not built")}
         self.outstream.writelines(f"{name}: {verdict}\n" for name, verdict in held.items())
         return int(bool(held))
+
+
+class Accept(_Looks):
+    """`doit accept`: the report as it stands is what later ones are compared with."""
+
+    doc_purpose = "keep the report, so that the next says what changed since"
+    doc_usage = ""
+    doc_description = "Replaces the one that was accepted before. `doit clean` leaves it where it is."
+    cmd_options = (_flag("note", str, "", "a few words to keep with it: why this one is good"),)
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Doit calls this with the command line; it knows `doit help accept` alone."""
+        if "--help" in in_args:
+            print(self.help())
+            return 0
+        return super().parse_execute(in_args) or 0
+
+    def _execute(self, note: str) -> int:
+        step = STEPS.get("report")
+        if step is None:
+            raise IngotError("doit accept", "there is no task called report", "Declare one in dodo.py")
+        file, kept = step.output / "report.json", step.engine.build / "accepted.json"
+        try:
+            report = files.read_json(file)
+        except FileNotFoundError:
+            print(f"{file}: is not there. Make the report first: doit", file=sys.stderr)
+            return 1
+        except ValueError as error:
+            print(f"{error}. Make the report again: doit", file=sys.stderr)
+            return 1
+        if not step.is_settled():
+            self.outstream.write("the report is not up to date (doit why); it is accepted as it stands\n")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        files.write_json(kept, {"accepted_at": now, "note": note or None, "report": report})
+        self.outstream.write(f"accepted {file}; kept as {kept}\n")
+        return 0
 
 
 class Gc(_Looks):

@@ -18,28 +18,37 @@ def render(
     models: Annotated[
         Any, typer.Option(parser=stage.parse_json, metavar="JSON", help='[{"name": …, "precisions": [name, …]}, …]')
     ],
-    output: Annotated[Path, typer.Option(help="folder to write report.json, report.md and table.txt to")],
+    output: Annotated[Path, typer.Option(help="folder to write report.json, report.md, index.html and table.txt to")],
+    accepted: Annotated[Path | None, typer.Option(help="what `doit accept` kept, to compare with")] = None,
     environment: Annotated[
         Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="adds to the environment that is reported")
     ] = "null",
 ) -> None:
-    """Write report.json, report.md and the table, and print that."""
-    from scripts.report import collect, render
+    """Write report.json, report.md, index.html and the table, and print that."""
+    from scripts.report import render, text
 
-    report = collect.collect(build, models, environment)
-    output.mkdir(parents=True)
-    files.write_json(output / "report.json", report)
-    (output / "report.md").write_text(render.markdown(report), encoding="utf-8", newline="\n")
-    (output / "table.txt").write_text(render.text(report), encoding="utf-8", newline="\n")
-    render.show(report)
+    text.show(render.render(build, models, accepted, environment, output))
+
+
+@app.command()
+def picture(
+    report: Annotated[Path, typer.Option(help="an index.html")],
+    output: Annotated[Path, typer.Option(help="the PNG to write")],
+    width: Annotated[int, typer.Option(help="of the window, in pixels")] = 1120,
+    height: Annotated[int, typer.Option(help="how much of the page, from its top, in pixels")] = 1400,
+) -> None:
+    """Take a picture of a report, by Chromium."""
+    from scripts.report import picture
+
+    picture.picture(report, output, width, height)
 
 
 @app.command()
 def show(report: Annotated[Path, typer.Option(help="a report.json")]) -> None:
     """Print the table of a report again."""
-    from scripts.report import render
+    from scripts.report import text
 
-    render.show(files.read_json(report))
+    text.show(files.read_json(report))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files
+from scripts.engine import files, manifest
 from scripts.engine.errors import IngotError
 from scripts.quality.gates import because, worst
 from scripts.quality.recommend import recommend
@@ -21,6 +21,8 @@ VERSION = 1
 JUDGED = ("onnx", "quality", "package", "domain", "bench")
 #: Results about the package.
 SERVED = ("domain", "bench", "deploy", "verify")
+#: Measurements outside the default build: field of report.json → file.
+EXTRAS = {"performance_full": "bench-full", "soak": "soak", "edges": "edges"}
 _ENGINE = ("manifest.json", "provenance.json")
 _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
 
@@ -28,11 +30,14 @@ _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "
 def collect(build: Path, models: Any, environment: dict[str, Any] | None = None) -> dict[str, Any]:
     """Read everything below `build` that belongs to `models`, a list of {"name", "precisions": [name, …]}.
 
-    Raises `IngotError` on a wrong list of models, or a result file that is no JSON object.
+    A model's optional "settings" are reported as they are. Raises `IngotError` on a wrong list of models, or a result
+    file that is no JSON object.
     """
     if not isinstance(models, list) or not all(_is_model(model) for model in models):
         raise IngotError("--models", f"expected a list of models, found {models!r}", 'Such as [{"name", "precisions"}]')
     reported = [_model(build, model["name"], model["precisions"]) for model in models]
+    for given, model in zip(models, reported, strict=True):
+        model["settings"] = given.get("settings")
     return {"version": VERSION, "models": reported, "environment": _environment(reported, environment)}
 
 
@@ -42,6 +47,20 @@ def size_bytes(folder: Path) -> int | None:
         return None
     found = [path for path in folder.rglob("*") if path.is_file() and path.name not in _ENGINE]
     return sum(path.stat().st_size for path in found) or None
+
+
+def accepted(path: Path) -> dict[str, Any]:
+    """What `doit accept` kept: {"accepted_at", "note", "report"}. Raises `IngotError` where that can't be read."""
+    try:
+        value = files.read_json(path)
+        kept = {"accepted_at": value["accepted_at"], "note": value["note"], "report": value["report"]}
+        version = kept["report"]["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise IngotError(path, "is no accepted report", "Remove it, build, and run doit accept again") from None
+    if version != VERSION:
+        found = f"holds a report of version {version}; this is {VERSION}"
+        raise IngotError(path, found, "Remove it, build, and run doit accept again")
+    return kept
 
 
 class _Place:
@@ -127,7 +146,22 @@ def _precision(folder: Path, name: str, float_size: int | None) -> dict[str, Any
         "deployed": deployed,
         "deployment": _outcome(place, "deploy", deploy),
         "verification": _outcome(place, "verify", verify),
+        **{key: None if lost["bench"] else _extra(place, file) for key, file in EXTRAS.items()},
     }
+
+
+def _extra(place: _Place, name: str) -> dict[str, Any] | None:
+    """A result of outside the default build; "stale" where it tells of another package than the one that stands."""
+    result = place.result(name)
+    if result is None:
+        return None
+    result = {"reasons": [], **result}
+    provenance = _json(place.folder / ".ingot" / f"{name}.provenance.json") or {}
+    then = ((provenance.get("ingredients") or {}).get("inputs") or {}).get("package[0]")
+    listed = manifest.read(str(place.folder / "package"))
+    if then and listed and then != manifest.files_digest(listed[0]):
+        result["stale"] = True
+    return result
 
 
 def _combine(parts: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -180,6 +214,15 @@ def _environment(models: list[dict[str, Any]], given: dict[str, Any] | None) -> 
     for conditions in ((row["performance"] or {}).get("conditions") or {} for row in rows):
         found.update({key: conditions[key] for key in ("runtime", "threads", "machine") if key in conditions})
     return {**found, **(given or {})}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """The build's own note, if it can be read; one that can't be tells nothing."""
+    try:
+        value = files.read_json(path)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -11,51 +11,17 @@ import pytest
 
 from scripts.engine import files
 from scripts.engine.errors import IngotError
-from scripts.report import collect, render
+from scripts.report import collect, text
+from tests.report import results
+from tests.report.results import MODELS
 
 PROJECT = Path(__file__).parents[2]
 SCHEMA = files.read_json(PROJECT / "scripts" / "report" / "report.schema.json")
-MODELS = [{"name": "triage", "precisions": ["int4", "int8", "fp16"]}]
-TIMES = {"p50": 310.5, "p90": 402.0, "p99": 498.7}
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Path:
-    """int4 refused by its gate, int8 deployed and verified, fp16 broken after an older result."""
-    root = tmp_path / "a build"
-    model = root / "triage"
-    _onnx(model / "export", 1_000_000)
-    _write(model / "quality.json", _quality(3e-7))
-    _write(model / "domain.json", _domain(93.75))
-    for name, size, quality in (
-        ("int4", 180_000, _quality(0.49, "refused", ["general: KL 0.49 nats is above the gate of 0.25"])),
-        ("int8", 280_000, _quality(0.004)),
-        ("fp16", 500_000, _quality(1e-5)),
-    ):
-        _onnx(model / name / "onnx", size)
-        _write(model / name / "quality.json", quality)
-        _write(model / name / "domain.json", _domain(90.0) | {"baseline": {"score": 93.75, "lost": ["t-1"], "won": []}})
-        _write(model / name / "bench.json", _bench("8-bit in blocks of 32"))
-    _write(model / "recommend.json", {"recommended": "int8", "reasons": ["int8 passed every gate"], "precisions": {}})
-    _write(model / "int4" / "deploy.json", {"verdict": "refused", "reasons": ["general: KL 0.49 nats is above …"]})
-    _marker(model / "int4", "verify", "skipped", "deploy:triage-int4 was refused")
-    deployed = {
-        "verdict": "passed",
-        "reasons": [],
-        "id": "triage-int8-generic-cpu:1",
-        "cache": "/c",
-        "action": "deployed",
-    }
-    _write(model / "int8" / "deploy.json", deployed)
-    _write(model / "int8" / "verify.json", {"verdict": "passed", "reasons": [], "id": deployed["id"]})
-    _marker(model / "fp16", "onnx", "failed", "disk full", "quantize:triage-fp16", "build/logs/quantize.log")
-    _marker(model / "fp16", "quality", "skipped", "quantize:triage-fp16 failed")
-    return root
 
 
 def test_the_report_keeps_its_published_format(build: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(collect.collect(build, MODELS), SCHEMA, cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(_report(build), SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 def test_each_precision_has_its_verdict_and_why(build: Path) -> None:
@@ -85,27 +51,28 @@ def test_deployed_is_what_was_deployed_and_verified(build: Path) -> None:
 
 def test_a_deployment_that_is_not_verified_says_so(build: Path) -> None:
     (build / "triage" / "int8" / "verify.json").unlink()
-    report = collect.collect(build, MODELS)
+    report = _report(build)
     assert report["models"][0]["precisions"][1]["deployed"]["verified"] is False
-    assert "not verified" in render.text(report)
+    assert "not verified" in text.text(report)
 
 
 def test_a_model_that_does_not_answer_as_expected_is_refused(build: Path) -> None:
-    _write(build / "triage" / "int8" / "verify.json", {"verdict": "refused", "reasons": ["another answer"]})
+    results.write(build / "triage" / "int8" / "verify.json", {"verdict": "refused", "reasons": ["another answer"]})
     int8 = collect.collect(build, MODELS)["models"][0]["precisions"][1]
     assert (int8["verdict"], int8["reasons"]) == ("refused", ["another answer"])
 
 
 def test_not_deploying_by_wish_is_no_verdict_on_the_precision(build: Path) -> None:
-    _write(build / "triage" / "int8" / "deploy.json", {"verdict": "skipped", "reasons": ['deploy = "none"']})
-    report = collect.collect(build, MODELS)
+    results.write(build / "triage" / "int8" / "deploy.json", {"verdict": "skipped", "reasons": ['deploy = "none"']})
+    report = _report(build)
     assert report["models"][0]["precisions"][1]["verdict"] == "passed"
-    assert 'int8: not deployed: deploy = "none"' in render.text(report)
+    assert 'int8: not deployed: deploy = "none"' in text.text(report)
 
 
 def test_a_refused_export_refuses_every_precision(build: Path) -> None:
-    _write(
-        build / "triage" / "quality.json", _quality(0.4, "refused", ["general: KL 0.4 nats is above the gate of 0.001"])
+    results.write(
+        build / "triage" / "quality.json",
+        results.quality(0.4, "refused", ["general: KL 0.4 nats is above the gate of 0.001"]),
     )
     model = collect.collect(build, MODELS)["models"][0]
     assert [row["verdict"] for row in model["precisions"]] == ["refused", "refused", "failed"]
@@ -119,39 +86,39 @@ def test_the_size_is_that_of_the_model_without_notes_of_the_build(build: Path) -
 
 
 def test_an_empty_build_is_all_not_measured(tmp_path: Path) -> None:
-    report = collect.collect(tmp_path, MODELS)
+    report = _report(tmp_path)
     jsonschema.validate(report, SCHEMA)
     (model,) = report["models"]
     assert model["recommended"] is None
     for row in model["precisions"]:
         assert row["verdict"] == "skipped"
         assert row["quality"] is row["domain"] is row["performance"] is row["deployed"] is row["size_bytes"] is None
-    assert "no precision can be recommended" in render.markdown(report)
+    assert "no precision can be recommended" in text.markdown(report)
 
 
 def test_storage_that_is_not_what_is_computed_in_is_noted(build: Path) -> None:
-    _write(build / "triage" / "int8" / "bench.json", _bench("stored as fp16, computes in fp32"))
-    assert "int8: stored as fp16, computes in fp32" in render.text(collect.collect(build, MODELS))
+    results.write(build / "triage" / "int8" / "bench.json", results.bench("stored as fp16, computes in fp32"))
+    assert "int8: stored as fp16, computes in fp32" in text.text(_report(build))
 
 
 def test_the_verdict_comes_first_and_what_failed_names_reason_and_log(build: Path) -> None:
-    text = render.markdown(collect.collect(build, MODELS))
-    lines = text.splitlines()
+    written = text.markdown(_report(build))
+    lines = written.splitlines()
     assert lines[2] == ("**triage: int8 is recommended, deployed as triage-int8-generic-cpu:1, verified.**")
-    assert "quantize:triage-fp16 failed: disk full (log: build/logs/quantize.log)" in text
-    assert "quantize:triage-fp16 failed\n" not in text  # what was skipped because of it is not told again
+    assert "quantize:triage-fp16 failed: disk full (log: build/logs/quantize.log)" in written
+    assert "quantize:triage-fp16 failed\n" not in written  # what was skipped because of it is not told again
 
 
 def test_every_row_of_the_markdown_table_has_as_many_cells_as_its_head(build: Path) -> None:
-    _write(build / "triage" / "int4" / "quality.json", _quality(0.5, "refused", ["a | b\nc"]))
-    lines = [line for line in render.markdown(collect.collect(build, MODELS)).splitlines() if line.startswith("|")]
+    results.write(build / "triage" / "int4" / "quality.json", results.quality(0.5, "refused", ["a | b\nc"]))
+    lines = [line for line in text.markdown(_report(build)).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 4
-    assert {line.count(" | ") for line in lines} == {len(render.HEAD) - 1}
+    assert {line.count(" | ") for line in lines} == {len(text.HEAD) - 1}
 
 
 def test_the_table_shows_the_figures(build: Path) -> None:
-    row = render.rows(collect.collect(build, MODELS)["models"][0])[2]
-    assert dict(zip(render.HEAD, row, strict=True)) == {
+    row = text.rows(collect.collect(build, MODELS)["models"][0])[2]
+    assert dict(zip(text.HEAD, row, strict=True)) == {
         "precision": "int8",
         "size": "280.0 kB",
         "of float": "0.28×",
@@ -198,41 +165,11 @@ def test_the_command_writes_the_same_bytes_twice_and_prints_a_plain_table(build:
         done = subprocess.run([*command, *options], cwd=PROJECT, capture_output=True, text=True, check=True)
         outputs.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert outputs[0] == outputs[1]
-    assert set(outputs[0]) == {"report.json", "report.md", "table.txt"}
+    assert set(outputs[0]) == {"report.json", "report.md", "table.txt", "index.html"}
     assert done.stdout == outputs[0]["table.txt"].decode()
     assert "\x1b" not in done.stdout
     assert json.loads(outputs[0]["report.json"])["environment"]["threads"] == 2
 
 
-def _write(path: Path, value: Any) -> None:
-    files.write_json(path, value)
-
-
-def _marker(folder: Path, output: str, verdict: str, reason: str, step: str = "", log: str | None = None) -> None:
-    value = {"verdict": verdict, "reasons": [reason], "log": log, "step": step or f"{output}:x"}
-    _write(folder / ".ingot" / f"{output}.failed.json", value)
-
-
-def _onnx(folder: Path, size: int) -> None:
-    folder.mkdir(parents=True)
-    (folder / "model.onnx.data").write_bytes(bytes(size - 10))
-    (folder / "tokenizer.json").write_bytes(bytes(10))
-    _write(folder / "manifest.json", {"files": {}})
-    _write(folder / "provenance.json", {})
-
-
-def _quality(kl: float, verdict: str = "passed", reasons: list[str] | None = None) -> dict[str, Any]:
-    figures = {"kl": kl, "kl_p99": 5 * kl, "top1": 0.97, "perplexity": 20.2, "perplexity_ratio": 1.01}
-    return {"verdict": verdict, "reasons": reasons or [], **figures, "texts": {}}
-
-
-def _domain(score: float) -> dict[str, Any]:
-    case = {"id": "t-1", "text": "{}", "passed": True, "failures": []}
-    return {"verdict": "passed", "reasons": [], "score": score, "cases": [case], "schema_valid": 100.0, "fields": {}}
-
-
-def _bench(weights: str) -> dict[str, Any]:
-    times = ("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms")
-    rates = {"pp512": 180.4, "tg128": 61.23, "peak_rss_bytes": 430_000_000, "steady_rss_bytes": 410_000_000}
-    conditions = {"weights": weights, "runtime": "Foundry Local runtime (SDK 2.2.1)", "threads": 2}
-    return {"verdict": "passed", "reasons": [], **dict.fromkeys(times, TIMES), **rates, "conditions": conditions}
+def _report(build: Path) -> dict[str, Any]:
+    return collect.collect(build, MODELS) | {"changes": None}

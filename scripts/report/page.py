@@ -1,0 +1,227 @@
+"""index.html: the report as one page that needs nothing else, neither network nor script.
+
+Every figure and every quoted word carries the place in report.json that it comes from (`data-path`), and a figure its
+exact value (`<data value>`). All text is escaped; what a model or a user wrote is made visible (`visible`) as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from scripts.report import charts, series, svg
+from scripts.report.answers import Answer, side_by_side
+from scripts.report.changes import KINDS
+from scripts.report.node import Node
+from scripts.report.words import figure, label
+
+_HERE = Path(__file__).parent
+_MARKS = {"passed": "✓", "warned": "▲", "refused": "✕", "skipped": "–", "failed": "!", "ours": "✕", "runtime": "▲"}
+_CLASSES = {"ours": "refused", "runtime": "warned"}
+#: Control characters, marks that turn the direction of what follows, and halves of characters.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_EXPONENT = re.compile(r"e([+-])0*(\d+)")
+_NONE = Markup('<span class="none"><span aria-hidden="true">–</span><span class="unseen">not measured</span></span>')
+
+
+def page(report: dict[str, Any]) -> str:
+    """The whole page. The same report gives the same text."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.globals.update(
+        v=shown, s=said, raw_json=as_json, verdict=verdict, label=label, chart=chart, answers=side_by_side,
+        parts=marked, missing=missing, having=having, changed=changed, places=places, where=where, others=others,
+    )  # fmt: skip
+    css = (_HERE / "page.css").read_text(encoding="utf-8")
+    text = environment.get_template("page.html.j2").render(report=Node(report), css=Markup(css))
+    return re.sub(r"\n\s*\n+", "\n", text)
+
+
+def visible(text: str) -> str:
+    """Text in which nothing is hidden: controls as their symbols, direction marks and lone surrogates by number."""
+
+    def name(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+    return _UNSEEN.sub(name, text)
+
+
+def shown(node: Node, form: str = "") -> Markup:
+    """A figure as its metric is written (by default that of its name), with its place and exact value."""
+    if node.raw is None:
+        return _NONE
+    value, counted = node.raw, ""
+    if isinstance(value, list | dict):
+        value, form, counted = len(value), "count", " data-count"
+    text = figure(form or node.at.rpartition(".")[2], value)
+    written = escape(text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "−"))
+    if found := _EXPONENT.search(text):
+        sign = "−" if found[1] == "-" else ""
+        head, tail = text[: found.start()], text[found.end() :]
+        written = Markup("{}×10<sup>{}{}</sup>{}").format(head, sign, found[2], tail)
+    exact = json.dumps(value)
+    return Markup('<data value="{}" data-path="{}"{}>{}</data>').format(exact, node.at, Markup(counted), written)
+
+
+def said(node: Node, tag: str = "span") -> Markup:
+    """Words from the report, with their place."""
+    if node.raw is None:
+        return _NONE
+    if isinstance(node.raw, int | float) and not isinstance(node.raw, bool):
+        return shown(node)
+    text = json.dumps(node.raw) if isinstance(node.raw, bool) else str(node.raw)
+    words = Markup('<{0} data-path="{1}" dir="auto">{2}</{0}>')
+    return words.format(Markup(tag), node.at, visible(text))
+
+
+def as_json(node: Node) -> Markup:
+    """A setting as JSON, with its place; plain words as they are."""
+    if not isinstance(node.raw, list | dict):
+        return said(node)
+    text = visible(json.dumps(node.raw, ensure_ascii=False))
+    return Markup('<code data-path="{}" data-json>{}</code>').format(node.at, text)
+
+
+def verdict(node: Node) -> Markup:
+    """A verdict as symbol, colour and word."""
+    if node.raw is None:
+        return _NONE
+    css = _CLASSES.get(node.raw, node.raw)
+    text = '<span class="verdict {}"><span aria-hidden="true">{}</span> <span data-path="{}">{}</span></span>'
+    return Markup(text).format(css, _MARKS.get(node.raw, "•"), node.at, node.raw)
+
+
+def marked(answer: Answer) -> Markup:
+    """An answer with what differs marked, by more than colour."""
+    inner = Markup("").join(
+        Markup("<mark>{}</mark>").format(visible(text)) if differs else escape(visible(text))
+        for differs, text in answer.parts
+    )
+    if not answer.parts:
+        return Markup('<em class="none">no text</em>')
+    return Markup('<code class="answer" dir="auto" data-path="{}">{}</code>').format(answer.case["text"].at, inner)
+
+
+def places(entries: Node) -> dict[str, list[Node]]:
+    """The changes by their kind."""
+    return {kind: [entry for entry in entries if entry["kind"].raw == kind] for kind in KINDS}
+
+
+def changed(entry: Node, side: str) -> Markup:
+    """What a changed metric was or is."""
+    node = entry[side]
+    return shown(node, entry["metric"].raw.partition(" at ")[0]) if _is_number(node.raw) else said(node)
+
+
+def missing(model: Node, field: str, task: str) -> Markup:
+    """Which precisions lack a measurement, and the command that makes it; nothing where none does."""
+    lacking = [row["precision"].raw for row in model["precisions"] if not row[field]]
+    if not lacking:
+        return Markup("")
+    every = len(lacking) == len(model["precisions"])
+    command = " ".join(f"{task}:{model['name'].raw}-{name}" for name in lacking)
+    which = "" if every else f" for {', '.join(lacking)}"
+    return Markup('<p class="missing">Not measured{}: run <code data-command>doit {}</code></p>').format(which, command)
+
+
+def having(model: Node, field: str) -> list[Node]:
+    """The precisions that have a measurement."""
+    return [row for row in model["precisions"] if row[field]]
+
+
+def where(nodes: Iterable[Node], field: str, value: Any, *, otherwise: bool = False) -> list[Node]:
+    """The elements whose field has that value; with `otherwise` those where it has another."""
+    return [node for node in nodes if (node[field].raw == value) is not otherwise]
+
+
+def others(environment: Node) -> list[tuple[str, Node]]:
+    """What is told of the environment beside the tools, objects spread."""
+    found: list[tuple[str, Node]] = []
+    for name, value in environment.entries():
+        if name != "tools":
+            found += value.entries() or [(name, value)]
+    return found
+
+
+def chart(kind: str, model: Node, key: str, text: str = "") -> Markup:
+    """A chart of a model at every width; nothing where there is nothing to draw."""
+    drawn = _CHARTS[kind](model.raw, text)
+    half = kind in ("ttft", "decode", "position")
+    return Markup(svg.figure(drawn[0], key, *drawn[1:], half=half)) if drawn else Markup("")
+
+
+_Chart = tuple[Callable[[int], Any], str, str] | None
+
+
+def _pareto(model: dict[str, Any], text: str) -> _Chart:
+    rows = series.pareto(model)
+    told = "; ".join(
+        f"{row['name']}: {figure('size_bytes', row['size'] * 1e6)}, KL {figure('kl', row['kl'])}, "
+        + (f"{figure('tg128', row['rate'])} tokens a second" if row["rate"] else "speed not measured")
+        + ("" if row["front"] else ", not on the frontier")
+        + (", recommended" if row["recommended"] else "")
+        for row in rows
+    )
+    title = f"Size, quality and speed of {text}"
+    return (lambda width: charts.pareto_chart(rows, width), title, told) if rows else None
+
+
+def _context(metric: str, name: str, unit: str) -> Callable[[dict[str, Any], str], _Chart]:
+    def made(model: dict[str, Any], _text: str) -> _Chart:
+        rows = series.context_rows(model, metric)
+        told = _by_name(rows, lambda row: f"{figure(metric, row['y'])} at {row['x']} tokens")
+        draw = _lines(rows, "prompt, tokens", f"{name}, {unit}", log_x=True, log_y=metric.endswith("_ms"))
+        return (draw, f"{name.capitalize()} by length of the prompt", told) if rows else None
+
+    return made
+
+
+def _latency(model: dict[str, Any], _text: str) -> _Chart:
+    rows = series.latency_rows(model)
+    told = _by_name(rows, lambda row: f"median {row['median']:.1f} ms", once=True)
+    title = "Distribution of the time between tokens"
+    return (lambda width: charts.latency_chart(rows, width), title, told) if rows else None
+
+
+def _soak(model: dict[str, Any], _text: str) -> _Chart:
+    rows = series.soak_rows(model)
+    told = _by_name(rows, lambda row: f"from {row['y']:.0f} MB", once=True)
+    draw = _lines(rows, "request", "resident memory, MB", points=False)
+    return (draw, "Resident memory over the soak, with the fitted slope", told) if rows else None
+
+
+def _position(model: dict[str, Any], text: str) -> _Chart:
+    rows = series.position_rows(model, text)
+    told = _by_name(rows, lambda row: f"{figure('kl', row['y'])} around token {row['x']:.0f}", once=True)
+    draw = _lines(rows, "position in the text, tokens", "KL from float, nats", log_y=True, points=False)
+    return (draw, f"KL by position in the text “{text}”", told) if rows else None
+
+
+def _lines(rows: Sequence[dict[str, Any]], x: str, y: str, **options: Any) -> Callable[[int], Any]:
+    return lambda width: charts.line_chart(rows, width, x, y, **options)
+
+
+def _by_name(rows: Sequence[dict[str, Any]], tell: Callable[[dict[str, Any]], str], *, once: bool = False) -> str:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["name"], []).append(tell(row))
+    return "; ".join(f"{name}: {', '.join(parts[:1] if once else parts)}" for name, parts in found.items())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_CHARTS: dict[str, Callable[[dict[str, Any], str], _Chart]] = {
+    "pareto": _pareto, "latency": _latency, "soak": _soak, "position": _position,
+    "ttft": _context("time_to_first_token_ms", "time to first token", "ms"),
+    "decode": _context("decode_tokens_per_second", "decode rate", "tokens/s"),
+}  # fmt: skip
