@@ -1,4 +1,4 @@
-"""The stage program: `python -m scripts.foundry deploy | verify | undeploy`."""
+"""The stage program: `python -m scripts.foundry deploy | verify | edges | undeploy`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,20 @@ def verify(
 
     result = stage_verify.verify(package, files.read_json(deployed), domain, cases, schema)
     print(f"verify: {result['id']} answers as its package does", flush=True)
+    files.write_json(output, result)
+
+
+@app.command()
+def edges(
+    package: Package,
+    deployed: Annotated[Path, typer.Option(help="The result of deploy, JSON.")],
+    output: Output,
+) -> None:
+    """Send edge cases and invalid input to the deployed model, and see that it still serves after each."""
+    from scripts.foundry import edges as stage_edges
+
+    result = stage_edges.edges(package, files.read_json(deployed))
+    print(f"edges: {result['verdict']}, {len(result['cases'])} cases", *result["reasons"], sep="\n  ", flush=True)
     files.write_json(output, result)
 
 

@@ -22,7 +22,7 @@ Message = Mapping[str, str]
 ROLES = ("system", "developer", "user", "assistant")
 _INT32 = 2**31 - 1  # the runtime reads whole numbers with stoi
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SOURCE = re.compile(r"^\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? ")  # where in the library: no use to a reader
+_SOURCE = re.compile(r"\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? ")  # where in the library: no use to a reader
 
 
 class RuntimeFault(IngotError):  # noqa: N818 - reads as what it is
@@ -192,5 +192,10 @@ def faults(subject: object) -> Iterator[None]:
         raise RuntimeFault(subject, _words(error)) from error
 
 
+def plain(text: str) -> str:
+    """The runtime's words on one line, without the place in its source that they come from."""
+    return _SOURCE.sub("", " ".join(text.split()), count=1)
+
+
 def _words(error: BaseException) -> str:
-    return _SOURCE.sub("", " ".join(str(error).split())) or type(error).__name__
+    return plain(str(error)) or type(error).__name__
