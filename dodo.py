@@ -213,6 +213,15 @@ def verify(variant: Variant) -> Step:
     )  # fmt: skip
 
 
+@INGOT.each(PRECISIONS)
+def edges(variant: Variant) -> Step:
+    """Send edge cases and invalid input to the deployed model (minutes; not part of the default build)"""
+    return INGOT.step(
+        f"edges:{variant.name}", folder(variant) / "edges.json", stage="foundry", verb="edges",
+        inputs={"package": package(variant), "deployed": deploy(variant)}, tools=FOUNDRY, stored=False,
+    )  # fmt: skip
+
+
 @INGOT.once
 def report() -> Step:
     """Render every result as a page, report.json, report.md and a table"""
