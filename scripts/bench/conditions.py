@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,17 @@ from scripts.engine.machine import fingerprint
 from scripts.foundry.runtime import label
 
 _TOOLS = ("foundry-local-sdk", "onnxruntime", "onnxruntime-genai")
+_ALLOCATOR = ("MALLOC_", "LD_PRELOAD", "OMP_", "ORT_")  # variables that change what memory or threads cost
+#: Per cent of all cores that others may use while we measure, before we call the machine busy.
+BUSY = 10.0
 
 
 def of_package(package: Path) -> dict[str, Any]:
     """What of a package decides how fast it is; raises `IngotError` if its settings cannot be read."""
     settings = package / "genai_config.json"
     try:
-        model = json.loads(settings.read_text(encoding="utf-8"))["model"]
+        genai = json.loads(settings.read_text(encoding="utf-8"))
+        model, search = genai["model"], genai.get("search", {})
         decoder = model["decoder"]
         graph = package / decoder["filename"]
         session = decoder.get("session_options", {})
@@ -37,11 +43,38 @@ def of_package(package: Path) -> dict[str, Any]:
         "runtime": label(),
         "tools": {name: version(name) for name in _TOOLS},
         "execution_provider": providers[0] if providers else "CPUExecutionProvider",
-        "threads": session.get("intra_op_num_threads") or "onnxruntime's default: one a physical core",
+        "threads": threads(session),
+        "threads_by": "the package" if session.get("intra_op_num_threads") else "the runtime's default",
         "context_length": context,
+        "max_length": search.get("max_length"),
+        "key_value_buffer_bytes": key_value_bytes(decoder, context),
+        "session_options": session,
+        "search_options": search,
         "size_bytes": sum(path.stat().st_size for path in package.rglob("*") if path.is_file()),
         **of_graph(graph),
     }
+
+
+def threads(session: Mapping[str, Any]) -> int:
+    """Threads that compute, by a package's session options.
+
+    Of a package that names none, onnxruntime-genai 0.18 takes half the logical cores, at most 16, without asking
+    whether two of them share a physical one; 0 leaves the choice to onnxruntime: one a physical core.
+    """
+    asked = session.get("intra_op_num_threads")
+    logical = os.cpu_count() or 1
+    if asked is None:
+        return min(max(1, logical // 2), 16)
+    return int(asked) or psutil.cpu_count(logical=False) or logical
+
+
+def key_value_bytes(decoder: Mapping[str, Any], tokens: int) -> int | None:
+    """Bytes of keys and values of so many tokens, in float32 as on a CPU; None where the settings do not tell."""
+    try:
+        heads, size, layers = (int(decoder[key]) for key in ("num_key_value_heads", "head_size", "num_hidden_layers"))
+    except (KeyError, TypeError):
+        return None
+    return 2 * layers * heads * size * tokens * 4
 
 
 def of_graph(path: Path) -> dict[str, Any]:
@@ -92,3 +125,42 @@ def of_machine() -> dict[str, Any]:
             "python": platform.python_version(),
         }
     }
+
+
+class Neighbours:
+    """What else the machine did while we measured; made at the start, asked once our children have ended."""
+
+    def __init__(self) -> None:
+        self._begin, self._load = time.monotonic(), _load_average()
+        self._all, self._own = _busy_seconds(), _own_seconds()
+
+    def conditions(self) -> dict[str, Any]:
+        """Load averages before and after, and the share of all cores that other processes used meanwhile."""
+        cores = os.cpu_count() or 1
+        seconds = (time.monotonic() - self._begin) * cores
+        others = _busy_seconds() - self._all - (_own_seconds() - self._own)
+        percent = round(max(0.0, 100 * others / seconds), 1) if os.name == "posix" else None
+        return {
+            "load_average_before": self._load,
+            "load_average_after": _load_average(),
+            "other_processes_cpu_percent": percent,
+            "machine_was_busy": None if percent is None else percent > BUSY,
+            "environment": {key: value for key, value in sorted(os.environ.items()) if key.startswith(_ALLOCATOR)},
+        }
+
+
+def _load_average() -> list[float]:
+    return [round(value, 2) for value in psutil.getloadavg()]
+
+
+def _busy_seconds() -> float:
+    """Seconds that all cores together have not idled."""
+    times = psutil.cpu_times()
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    return sum(float(getattr(times, name, 0.0)) for name in names)
+
+
+def _own_seconds() -> float:
+    """CPU seconds of this process and of those of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

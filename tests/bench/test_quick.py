@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.bench.quick import latencies, percentiles
+from scripts.bench.stats import latencies, percentiles
 from tests.foundry.conftest import onnx_folder, package
 
 __all__ = ["onnx_folder", "package"]  # fixtures

@@ -1,0 +1,137 @@
+"""A process to be measured, and what is seen of it from outside: resident memory and CPU time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from scripts.engine.childenv import CHILD_LOCK, LIFELINE, REASON_FILE
+from scripts.engine.errors import IngotError
+
+SECONDS = 600  # that one request may take; a model that needs more is not one to serve from this machine
+ROOT = Path(__file__).parents[2]
+
+
+class Refused(IngotError):  # noqa: N818 - reads as what it is
+    """The process answered that a request failed, and lives on."""
+
+
+class Died(IngotError):  # noqa: N818 - reads as what it is
+    """The process ended, or did not answer in time."""
+
+
+def environment() -> dict[str, str]:
+    """Our own environment without what a build tells its children: that is for us, not for theirs."""
+    private = (LIFELINE, CHILD_LOCK, REASON_FILE)
+    return {name: value for name, value in os.environ.items() if name not in private}
+
+
+def verb(name: str, **options: object) -> list[str]:
+    """The command line of a hidden verb of this stage."""
+    flags = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "scripts.bench", name, *flags]
+
+
+class Child:
+    """Speaks JSON lines with a process; raises `Refused` and `Died`, which name `subject`, with what it said."""
+
+    def __init__(self, subject: Path, command: Sequence[str] | None = None) -> None:
+        """`command`: what is started; by default the process that serves the package `subject`."""
+        self._subject = subject.absolute()
+        self._command = command or verb("serve", package=self._subject)
+
+    def __enter__(self) -> Self:
+        # It stays in our process group, so that whatever ends us ends it too, and speaks over stdin, whose end is its
+        # own.
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            cwd=ROOT,
+            env=environment(),
+        )
+        self._outside = psutil.Process(self._process.pid)
+        self._peak = 0
+        self._over = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        assert self._process.stdin
+        try:
+            self._process.stdin.close()  # its loop ends, and with it the process
+            self._process.wait(timeout=10 if kind is None else 0.1)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        self._sampler.join()
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """Send one request and wait for its reply."""
+        assert self._process.stdin
+        assert self._process.stdout
+        watch = threading.Timer(SECONDS, self._process.kill)
+        watch.start()
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:
+            line = ""
+        finally:
+            watch.cancel()
+        if not line:
+            code = self._process.wait()
+            raise Died(self._subject, f"the serving process ended with {code} at {request['do']!r}")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise Refused(self._subject, f"cannot be measured: {reply['error']}")
+        return reply
+
+    def rss(self) -> int:
+        """Resident bytes, now."""
+        return int(self._outside.memory_info().rss)
+
+    def peak_rss(self) -> int:
+        """Most resident bytes seen so far; where the system keeps the exact figure, that."""
+        own = self._outside.memory_info()
+        return max(self._peak, int(getattr(own, "peak_wset", 0)), _high_water(self._process.pid))
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        times = self._outside.cpu_times()
+        return float(times.user + times.system)
+
+    def threads(self) -> int:
+        """Threads of the process, now."""
+        return int(self._outside.num_threads())
+
+    def _sample(self) -> None:
+        while not self._over.wait(0.05):
+            try:
+                self._peak = max(self._peak, self.rss())
+            except psutil.Error:
+                return
+
+
+def _high_water(pid: int) -> int:
+    """VmHWM of /proc/PID/status (Linux), in bytes; 0 elsewhere."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

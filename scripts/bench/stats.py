@@ -1,0 +1,129 @@
+"""What can be said of samples: percentiles, the noise floor of a run, ratios and growths with their intervals.
+
+Every interval comes of resampling with a fixed seed, so the same samples give the same figures. What is resampled is
+never a single reading but a *block*, a process of its own or a stretch of time: neighbouring readings on a shared
+machine are alike, and to take them for independent would state too narrow an interval.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+RESAMPLES = 2000
+#: By blocks in a run: how many standard deviations of a block two runs of the same thing may differ by. Simulated for
+#: normal blocks, with the larger deviation of the two runs, so that 160 comparisons (20 repeats of eight figures) hold
+#: a single false one in 1 of 20 cases: a share of 3e-4. Few blocks know their own deviation badly, hence the steepness.
+_SPREAD = {2: 47.0, 3: 8.0, 4: 4.6, 5: 3.4, 6: 2.8, 8: 2.2}
+#: The work beside attention's own grows with the prompt's length, attention with its square: no exact attention needs
+#: more. What grows faster does not compute: it swaps, copies its cache, or allocates anew.
+EXPONENT_LIMIT = 2.0
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """p50, p90 and p99, interpolated between neighbours; None where nothing was measured."""
+    ordered = sorted(values)
+    return {f"p{share}": round(quantile(ordered, share / 100), 3) if ordered else None for share in (50, 90, 99)}
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value below which `share` of the ascending values lie, interpolated."""
+    place = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low + (high - low) * (place - math.floor(place))
+
+
+def first_token_ms(request: Mapping[str, Any]) -> float:
+    """Time to first token; of an answer without text, the whole latency."""
+    return float(request["at_ms"][0] if request["at_ms"] else request["done_ms"])
+
+
+def between_tokens_ms(request: Mapping[str, Any]) -> float | None:
+    """AIPerf's inter-token latency: (last piece - first piece) / (output tokens - 1); None of a single token."""
+    if request["completion_tokens"] < 2 or len(request["at_ms"]) < 2:
+        return None
+    return float((request["at_ms"][-1] - request["at_ms"][0]) / (request["completion_tokens"] - 1))
+
+
+def latencies(requests: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Percentiles of TTFT, inter-token latency and request latency over requests, in milliseconds."""
+    return {
+        "time_to_first_token_ms": percentiles([first_token_ms(r) for r in requests]),
+        "inter_token_latency_ms": percentiles([x for r in requests if (x := between_tokens_ms(r)) is not None]),
+        "request_latency_ms": percentiles([r["done_ms"] for r in requests]),
+    }
+
+
+def noise(blocks: Sequence[float | None]) -> float | None:
+    """The A/A floor: the share by which a figure of two such runs of one package may differ by chance.
+
+    `blocks` are the figure as each block alone would state it, each from a process of its own, so that they differ by
+    all that two runs differ by: layout in memory, clock, what else the machine did. None for fewer than two blocks.
+    """
+    found = [value for value in blocks if value is not None]
+    if len(found) < 2 or not (mean := statistics.fmean(found)):
+        return None
+    spread = _SPREAD[max(size for size in _SPREAD if size <= len(found))]
+    return round(spread * statistics.stdev(found) / abs(mean), 4)
+
+
+def resampled(
+    blocks: Sequence[Any], figure: Callable[[list[Any]], float | None], share: float = 0.95
+) -> tuple[float, float] | None:
+    """Percentile bootstrap over blocks: the interval that holds `share` of what resampled blocks give."""
+    draw = random.Random(0)
+    found = sorted(
+        value for _ in range(RESAMPLES) if (value := figure([draw.choice(blocks) for _ in blocks])) is not None
+    )
+    rest = (1 - share) / 2
+    return (quantile(found, rest), quantile(found, 1 - rest)) if found else None
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, list[float]]:
+    """Ours / theirs and its 95 % interval, from blocks that alternated: pairs, so that a drift hits both alike."""
+    pairs = list(zip(ours, theirs, strict=True))
+
+    def of(some: Sequence[tuple[float, float]]) -> float:
+        return sum(a for a, _ in some) / sum(b for _, b in some)
+
+    interval = resampled(pairs, of) or (0.0, 0.0)
+    return round(of(pairs), 3), [round(value, 3) for value in interval]
+
+
+def exponent(samples: Mapping[int, Sequence[float]]) -> tuple[float, list[float]]:
+    """How a time grows with the number of tokens: the slope in log-log, and its 95 % interval.
+
+    samples: tokens -> times of the requests of that length. Within a length the times are resampled; the slope is
+    that of the medians, by least squares. Linear work has slope 1, attention alone 2. Needs two lengths.
+    """
+    draw = random.Random(0)
+
+    def slope(medians: Mapping[int, float]) -> float:
+        x = [math.log(tokens) for tokens in medians]
+        return statistics.linear_regression(x, [math.log(value) for value in medians.values()]).slope
+
+    def again(times: Sequence[float]) -> float:
+        return statistics.median([draw.choice(times) for _ in times])
+
+    ends = sorted(slope({n: again(times) for n, times in samples.items()}) for _ in range(RESAMPLES // 4))
+    found = slope({n: statistics.median(times) for n, times in samples.items()})
+    return round(found, 3), [round(quantile(ends, 0.025), 3), round(quantile(ends, 0.975), 3)]
+
+
+def climb(values: Sequence[float], blocks: int = 12) -> tuple[float, list[float]]:
+    """By how much a series rises a step, and a 95 % interval that knows of jumps and of slow swings.
+
+    The series is cut into `blocks`; the rises between neighbouring blocks' medians are averaged and resampled. So a
+    reading off the line moves nothing, one jump among level stretches leaves the interval's lower end at zero, and only
+    what goes on rising lifts it. (Theil-Sen's slope with its usual interval takes readings for independent; resident
+    memory is anything but.) Needs two values a block.
+    """
+    size = len(values) / blocks
+    medians = [statistics.median(values[int(i * size) : int((i + 1) * size)]) for i in range(blocks)]
+    rises = [(b - a) / size for a, b in itertools.pairwise(medians)]
+    interval = resampled(rises, statistics.fmean) or (0.0, 0.0)
+    return round(statistics.fmean(rises), 1), [round(value, 1) for value in interval]
