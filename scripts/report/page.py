@@ -33,8 +33,9 @@ _NONE = Markup('<span class="none"><span aria-hidden="true">–</span><span clas
 def page(report: dict[str, Any]) -> str:
     """The whole page. The same report gives the same text."""
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
+        loader=FileSystemLoader(_HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=True, finalize=lambda value: visible(value) if type(value) is str else value,
+    )  # fmt: skip
     environment.globals.update(
         v=shown, s=said, raw_json=as_json, verdict=verdict, label=label, chart=chart, answers=side_by_side,
         parts=marked, missing=missing, having=having, changed=changed, places=places, where=where, others=others,
@@ -68,7 +69,9 @@ def shown(node: Node, form: str = "") -> Markup:
         head, tail = text[: found.start()], text[found.end() :]
         written = Markup("{}×10<sup>{}{}</sup>{}").format(head, sign, found[2], tail)
     exact = json.dumps(value)
-    return Markup('<data value="{}" data-path="{}"{}>{}</data>').format(exact, node.at, Markup(counted), written)
+    return Markup('<data value="{}" data-path="{}"{}>{}</data>').format(
+        exact, visible(node.at), Markup(counted), written
+    )
 
 
 def said(node: Node, tag: str = "span") -> Markup:
@@ -79,7 +82,7 @@ def said(node: Node, tag: str = "span") -> Markup:
         return shown(node)
     text = json.dumps(node.raw) if isinstance(node.raw, bool) else str(node.raw)
     words = Markup('<{0} data-path="{1}" dir="auto">{2}</{0}>')
-    return words.format(Markup(tag), node.at, visible(text))
+    return words.format(Markup(tag), visible(node.at), visible(text))
 
 
 def as_json(node: Node) -> Markup:
@@ -87,7 +90,7 @@ def as_json(node: Node) -> Markup:
     if not isinstance(node.raw, list | dict):
         return said(node)
     text = visible(json.dumps(node.raw, ensure_ascii=False))
-    return Markup('<code data-path="{}" data-json>{}</code>').format(node.at, text)
+    return Markup('<code data-path="{}" data-json>{}</code>').format(visible(node.at), text)
 
 
 def verdict(node: Node) -> Markup:

@@ -75,3 +75,120 @@ def bench(weights: str) -> dict[str, Any]:
     rates = {"pp512": 180.4, "tg128": 61.23, "peak_rss_bytes": 430_000_000, "steady_rss_bytes": 410_000_000}
     conditions = {"weights": weights, "runtime": "Foundry Local runtime (SDK 2.2.1)", "threads": 2}
     return {"verdict": "passed", "reasons": [], **dict.fromkeys(times, TIMES), **rates, "conditions": conditions}
+
+
+def make_full(root: Path) -> Path:
+    """`make_build`, with all that is measured outside the default build for int4, and answers that differ."""
+    model = make_build(root) / "triage"
+    right, wrong = '{"category":"billing"}', '{"category":"defect"}'
+    write(
+        model / "domain.json", domain(66.67) | {"cases": [case("t-1", right), case("t-2", "x"), case("t-3", "", "no")]}
+    )
+    lost = [case("t-1", wrong, "field category: is 'defect', expected 'billing'"), case("t-2", "x")]
+    for name, third, won in (("int4", case("t-3", "y"), ["t-3"]), ("int8", case("t-3", "", "no"), [])):
+        baseline = {"score": 66.67, "lost": ["t-1"], "won": won}
+        write(model / name / "domain.json", domain(33.33) | {"cases": [*lost, third], "baseline": baseline})
+        samples = {"requests": [{"at_ms": [100.0 + 18.25 * i for i in range(12)], "done_ms": 320.0}]}
+        write(
+            model / name / "bench.json", bench("8-bit in blocks of 32") | {"samples": samples, "noise": {"tg128": 0.02}}
+        )
+    buckets = [{"from": 64 * i, "to": 64 * i + 64, "kl": 0.4 + 0.01 * i} for i in range(16)]
+    text = {"kl": 0.49, "kl_interval": [0.45, 0.52], "top1": 0.97, "positions": 1023, "kl_by_position": buckets}
+    judged = quality(0.49, "refused", ["general: KL 0.49 nats is above the gate of 0.25"])
+    write(model / "int4" / "quality.json", judged | {"texts": {"general": text}, "kl_interval": [0.45, 0.52]})
+    write(model / "int4" / "bench-full.json", full())
+    rss = [{"request": 5 * i, "bytes": 600_000_000 + 700 * i * i} for i in range(60)]
+    soak = {
+        "requests": 300,
+        "failures": 0,
+        "rss": rss,
+        "slope_bytes_per_request": 8260.5,
+        "slope_interval": [-120.25, 16400.0],
+        "limit_bytes_per_request": 4096.0,
+        "seconds": 412.4,
+        "conditions": {},
+    }
+    write(model / "int4" / "soak.json", {"verdict": "refused", "reasons": ["it grows"], **soak})
+    edge = {
+        "id": "empty",
+        "what": "an empty message",
+        "door": "http",
+        "expected": "an error",
+        "found": "HTTP 500",
+        "outcome": "runtime",
+        "serves_after": False,
+    }
+    cases = [edge, {**edge, "id": "space", "door": "session", "outcome": "passed", "serves_after": True}]
+    write(
+        model / "int4" / "edges.json",
+        {
+            "verdict": "warned",
+            "reasons": ["the runtime failed"],
+            "cases": cases,
+            "markers": {"<|im_end|>": "stays text"},
+            "runtime": "Foundry Local runtime (SDK 2.2.1)",
+        },
+    )
+    return root
+
+
+def full() -> dict[str, Any]:
+    contexts = [
+        {
+            "prompt_tokens": tokens,
+            "rss_bytes": 600_000_000 + tokens,
+            "samples": {},
+            "prefill_tokens_per_second": percentiles(210.4),
+            "decode_tokens_per_second": percentiles(61.7 - tokens / 500),
+            "time_to_first_token_ms": percentiles(4.7 * tokens),
+            "inter_token_latency_ms": percentiles(16.32),
+        }
+        for tokens in (128, 512, 2048)
+    ]
+    clients = [
+        {
+            "clients": number,
+            "requests": 12,
+            "output_tokens_per_second": 60.25,
+            "failures": 0,
+            **{
+                name: percentiles(300.0 * number)
+                for name in ("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms")
+            },
+        }
+        for number in (1, 2, 4)
+    ]
+    peer = {
+        "name": "llama.cpp",
+        "version": "0.3.16",
+        "file": "x.gguf",
+        "quantisation": "Q4_1",
+        "tg128": 66.25,
+        "pp512": 190.0,
+        "peak_rss_bytes": 330_000_000,
+        "ratio": {"decode": 0.912, "prefill": 1.153, "rss": 1.9},
+        "ratio_interval": {"decode": [0.88, 0.93], "prefill": [1.1, 1.2], "rss": [1.88, 1.92]},
+    }
+    growth = {"metric": "time_to_first_token_ms", "exponent": 1.084, "interval": [1.02, 1.13], "limit": 1.5}
+    return {
+        "verdict": "passed",
+        "reasons": [],
+        "contexts": contexts,
+        "growth": growth,
+        "concurrency": clients,
+        "load_seconds": percentiles(0.859),
+        "peak_rss_bytes": 700_000_000,
+        "cpu_seconds_per_token": 0.04431,
+        "noise": {"tg128": 0.031},
+        "inter_token_latency_samples_ms": [16 + i % 7 for i in range(90)],
+        "peer": peer,
+        "conditions": {"threads": 2, "weights": "4-bit in blocks of 32"},
+    }
+
+
+def percentiles(value: float) -> dict[str, float]:
+    return {"p50": round(value, 3), "p90": round(1.1 * value, 3), "p99": round(1.25 * value, 3)}
+
+
+def case(name: str, text: str, failure: str | None = None) -> dict[str, Any]:
+    return {"id": name, "text": text, "passed": failure is None, "failures": [failure] if failure else []}
