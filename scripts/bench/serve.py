@@ -5,10 +5,12 @@ serving costs. It ends when its stdin does, so it never outlives its parent.
 
 Requests and replies:
     {"do": "load"}                                  -> {"load_seconds"}
-    {"do": "ask", "prompt": text, "tokens": n}      -> {"prompt_tokens", "completion_tokens", "at_ms": [..]}
+    {"do": "count", "prompt": text}                 -> {"prompt_tokens"}, rendered with the template
+    {"do": "ask", "prompt": text, "tokens": n}      -> {"prompt_tokens", "completion_tokens", "at_ms": [..], "done_ms"}
+    {"do": "listen"}                                -> {"url", "model"}: the OpenAI-compatible endpoint, until the end
     {"do": "rates", "prefill": n, "decode": n, "times": k} -> {"prefill_seconds": [..], "decode_seconds": [..]}
-`at_ms` are the moments at which the pieces of the answer came, in milliseconds since the request. A failure is
-answered with {"error": text}.
+`rates` unloads what is served. `at_ms` are the moments at which the pieces of the answer came, in milliseconds since
+the request. A failure is answered with {"error": text}.
 """
 
 from __future__ import annotations
@@ -46,6 +48,11 @@ def serve(package: Path, source: TextIO | None = None, sink: TextIO | None = Non
                     case "ask":
                         assert chat, "asked before it was loaded"
                         reply = _ask(chat, request["prompt"], request["tokens"])
+                    case "count":
+                        assert chat, "asked before it was loaded"
+                        reply = {"prompt_tokens": chat.prompt_tokens(request["prompt"])}
+                    case "listen":
+                        reply = {"url": stack.enter_context(runtime.serve(MODEL_ID)), "model": MODEL_ID}
                     case "rates":
                         stack.close()  # the serving model goes before the bare one comes
                         reply = _rates(package, request["prefill"], request["decode"], request["times"])

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 RESAMPLES = 2000
-#: By blocks in a run: how many standard deviations of a block two runs of the same thing may differ by. Simulated for
-#: normal blocks, with the larger deviation of the two runs, so that 160 comparisons (20 repeats of eight figures) hold
-#: a single false one in 1 of 20 cases: a share of 3e-4. Few blocks know their own deviation badly, hence the steepness.
-_SPREAD = {2: 47.0, 3: 8.0, 4: 4.6, 5: 3.4, 6: 2.8, 8: 2.2}
+#: By blocks in a run: how many standard deviations of a block 99 of 100 pairs of runs of the same thing differ by at
+#: most. Simulated for normal blocks, with the larger deviation of the two runs. Few blocks know their own deviation
+#: badly, hence the steepness. Twice as much is exceeded by 3 pairs of 10,000, which is what many comparisons need.
+_SPREAD = {2: 8.0, 3: 3.15, 4: 2.26, 5: 1.86, 6: 1.62, 8: 1.34}
 #: The work beside attention's own grows with the prompt's length, attention with its square: no exact attention needs
 #: more. What grows faster does not compute: it swaps, copies its cache, or allocates anew.
 EXPONENT_LIMIT = 2.0
