@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +21,12 @@ from typing import Any, Self
 from scripts.report import picture
 
 _SECONDS = 60
+#: Become Chromium with the two ends under the numbers that it wants, which may be taken: away first, then into place.
+_EXEC = (
+    "import os, sys; "
+    "[os.dup2(int(end), 100 + i) for i, end in enumerate(sys.argv[1:3])]; os.dup2(100, 3); os.dup2(101, 4); "
+    "os.execv(sys.argv[3], sys.argv[3:])"
+)
 
 
 class Browser:
@@ -30,11 +37,10 @@ class Browser:
         self._home = tempfile.mkdtemp(prefix="ingot-chromium-")
         to_child, self._out = os.pipe()
         self._in, from_child = os.pipe()
-        # The numbers that Chromium wants may be those of our own ends: move them away first, then into place.
         words = [chromium, *picture.flags(), "--remote-debugging-pipe", f"--user-data-dir={self._home}", "about:blank"]
-        shell = ["sh", "-c", f'exec 3<&{to_child} 4>&{from_child}; exec "$@"', "sh", *words]
+        start = [sys.executable, "-c", _EXEC, str(to_child), str(from_child), *words]
         self._child = subprocess.Popen(
-            shell, pass_fds=(to_child, from_child), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            start, pass_fds=(to_child, from_child), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, env={**os.environ, "HOME": self._home},
         )  # fmt: skip
         os.close(to_child)
