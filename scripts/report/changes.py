@@ -17,9 +17,8 @@ KINDS = ("regression", "improvement", "change")
 #: No difference of speed or memory below this share is told, however quiet a run believed itself to be: an A/A control
 #: sees the noise within one run, not that between days (clock speed, memory layout, what else the machine does).
 LEAST_NOISE = 0.05
-#: How many times its noise a figure must move. A floor is itself measured, on few samples, and many figures are
-#: compared at once: of 900 simulated pairs of runs, seven figures each, 24 told of a difference that was none at one
-#: floor, 6 at one and a half, none at two.
+#: How many times its noise a figure must move. One pair of runs in a hundred differs by more than a floor (see
+#: `scripts.bench.stats`), and dozens of figures are compared at once; by more than twice the floor hardly any does.
 BEYOND = 2.0
 #: Taken for noise where a report holds no A/A control: then a difference must be twice the least.
 NOISE_UNKNOWN = 2 * LEAST_NOISE / BEYOND
