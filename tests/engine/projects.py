@@ -32,6 +32,7 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
         verdicts={"source": tuple(MADE[source] for source in row.get("verdicts", []))} if "verdicts" in row else {},
         parameters=row.get("parameters", {}), tools=row.get("tools", ()), alone=row.get("alone", False),
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True),
+        optional=[MADE[source] for source in row.get("optional", [])],
     )
 DOIT_CONFIG = {
     "default_tasks": [row for row in MADE], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
