@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import jsonschema
@@ -144,12 +146,27 @@ def test_a_deployed_model_that_somebody_deleted_comes_back(built: Project) -> No
     assert (deployed / "model.onnx").is_file()
 
 
-def test_parallel_steps_give_the_same_bytes_in_another_folder(built: Project, project: Project, weights: Path) -> None:
+def test_parallel_steps_give_the_same_bytes_in_another_folder(
+    built: Project, project: Project, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And at another time, in another time zone, from a repository that has another commit checked out."""
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "another"]):
+        subprocess.run([*git, *words], check=True)
+    for name, value in {"GIT_DIR": f"{tmp_path}/.git", "TZ": "Asia/Tokyo", "LC_ALL": "C", "USER": "else"}.items():
+        monkeypatch.setenv(name, value)
     settings(project, weights)
     ran = project.doit("-n", "2", "package")
     assert ran.code == 0, ran.out
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    told = [str(project.build), str(tmp_path), time.strftime("%Y-%m-%d"), commit[:7]]
     for name in ("facts/int4/package", "facts/int8/package", "facts/package"):
         assert project.json(f"{name}/manifest.json") == built.json(f"{name}/manifest.json")
+        for file in (project.build / name).iterdir():
+            if file.name != "provenance.json":
+                found = file.read_bytes()
+                assert found == (built.build / name / file.name).read_bytes()
+                assert not [text for text in told if text.encode() in found], file
 
 
 def test_clean_removes_what_was_built_and_nothing_else(project: Project, tiny_llama: Path) -> None:
