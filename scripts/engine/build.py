@@ -4,22 +4,18 @@ not.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import inodes, look, manifest, publish
+from scripts.engine import locks, look, manifest, publish
 from scripts.engine.childenv import CHILD_LOCK, LINK_JOURNAL, REASON_FILE
 from scripts.engine.errors import IngotError
-from scripts.engine.run import check_interrupted, run
+from scripts.engine.run import run
 from scripts.engine.step import STOPPING, Step, flat, key_of
 
 _NO_ROOM = 1 << 20
@@ -49,7 +45,7 @@ def settle(seconds: float) -> None:
 def _attempt(step: Step) -> None:
     step.unwritten = None
     try:
-        with _lock(step):
+        with locks.artifact(step):
             step.forget()
             step.forget_inputs()
             try:
@@ -98,7 +94,7 @@ def _build(step: Step, key: str, work: Path) -> str | None:
         step.last = f"restored in {time.monotonic() - started:.1f} s"
         return None
     written = _written(step)
-    with step.engine.turn(step), step.engine.digests.journal(work / "links.jsonl"):
+    with locks.turn(step), step.engine.digests.journal(work / "links.jsonl"):
         ended = run(
             step.command(out), log=step.log, limits=step.limits, env=_environment(step, work),
             on_line=lambda line: step.engine.progress.said(step.name, line),
@@ -176,6 +172,7 @@ def _publish(
     files = manifest.scan(str(out), digests) if files is None else files
     provenance["output"] = manifest.files_digest(files)
     manifest.write(out, files, provenance)
+    publish.flush(out)  # before the store makes what it shares read-only: Windows would not flush it then
     if step.storable and not restored:
         _store(step, out, key, work)
     publish.publish(out, step.output, step.engine.build)
@@ -224,69 +221,10 @@ def _mark(step: Step, verdict: str, reasons: list[str], *, key: str = "", log: P
     where = log.relative_to(step.engine.build).as_posix() if log else None
     marker = {"step": step.name, "verdict": verdict, "reasons": reasons, "log": where, "key": key}
     try:
-        publish.publish_json(marker, Path(step.marker), _lock_file(step, "tmp"))
+        publish.publish_json(marker, Path(step.marker), locks.file_of(step, "tmp"))
     except OSError:  # a full disk: the rest of this run must know all the same
         step.unwritten = marker
     step.forget()
     step.last = f"{verdict}: {'; '.join(reasons)}" + (f" (log: {log})" if log else "")
     if verdict == "failed":
         step.engine.failed.append(step.name)
-
-
-def _lock_file(step: Step, end: str) -> Path:
-    return step.engine.build / ".locks" / f"{step.name.replace(':', '.')}.{end}"
-
-
-@contextlib.contextmanager
-def _lock(step: Step) -> Iterator[None]:
-    """Hold this artifact's lock; say so if another build holds it."""
-    from filelock import FileLock, Timeout  # here: a no-op locks nothing
-
-    lock = FileLock(_lock_file(step, "lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        step.engine.progress.note(f"{step.name}: waiting for another build{_whose(step)} that is at it")
-        while not lock.is_locked:
-            check_interrupted()
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=0.5)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _whose(step: Step) -> str:
-    """The process that works on it, as its work folder is called."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(step.engine.build / publish.WORK):
-            name, _, rest = entry.name.rpartition(f"{step.name.replace(':', '.')}.")
-            if not name and entry.is_dir():
-                return f" (process {rest.split('.')[0]})"
-    return ""
-
-
-def clean(step: Step, dryrun: bool) -> None:
-    """For `doit clean`: take back what the step did outside `build/`, then remove its output and notes, no more."""
-    paths = [str(step.output), *([step.provenance] if step.is_result else []), step.marker, str(step.log)]
-    gone = [path for path in paths if os.path.lexists(path)]
-    for path in gone:
-        step.engine.progress.note(f"{step.name}: {'would remove' if dryrun else 'removed'} {path}")
-    if dryrun:
-        return
-    if step.undo and step.output.exists():
-        words = step.undo(json.loads(step.output.read_text(encoding="utf-8")))
-        if words and subprocess.run([sys.executable, "-m", *words], check=False).returncode:
-            raise IngotError(step.output, "what it records could not be taken back", "See above; nothing was removed")
-    for path in gone:
-        inodes.remove(path, step.engine.digests)
-        if os.path.lexists(path):
-            raise IngotError(path, "could not be removed", "See whose it is, and whether its folder can be written")
-    step.engine.drop_receipt(step.name)
-    step.forget()
-    for folder in (Path(step.marker).parent, *step.output.parents):
-        if folder == step.engine.build or (folder.is_dir() and any(folder.iterdir())):
-            break
-        if folder.is_dir():
-            folder.rmdir()

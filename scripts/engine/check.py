@@ -72,4 +72,5 @@ def as_text(report: Report) -> str:
     lines = [f"✗ {name}: {line}" for name, damage in report.damage.items() for line in damage]
     counts = [(len(report.whole), "whole"), (len(report.damage), "damaged"), (len(report.not_built), "not built")]
     lines.append(", ".join(f"{count} {what}" for count, what in counts if count) or "nothing is declared")
-    return lines[-1] if len(lines) == 1 else "\n".join(lines)
+    lines[-1] += "; doit makes that right" if report.damage else ""
+    return "\n".join(lines)

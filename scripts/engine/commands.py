@@ -19,11 +19,12 @@ from doit.cmd_list import List as DoitList
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
-from scripts.engine import build, files, inodes, publish
+from scripts.engine import files, publish
 from scripts.engine.engine import ENGINES, STEPS, Engine
 from scripts.engine.errors import IngotError
-from scripts.engine.run import StoppedBuildError, end_all, take_signals
+from scripts.engine.run import StoppedBuildError, end_all, give_signals_back, take_signals
 from scripts.engine.step import Step
+from scripts.engine.tasks import Current
 
 _TIDY_SECONDS = 5.0
 
@@ -37,7 +38,10 @@ class Run(DoitRun):  # type: ignore[misc]
         Engine.force_all = bool(params["always"])
         try:
             code: int = super().execute(params, args)
+            give_signals_back()  # in here: one that comes between is still met
         except KeyboardInterrupt as stopped:
+            from scripts.engine import build
+
             end_all()
             build.settle(_TIDY_SECONDS)
             if isinstance(stopped, StoppedBuildError) and str(stopped):
@@ -55,6 +59,8 @@ class Clean(DoitClean):  # type: ignore[misc]
         """Doit calls this with the parsed command line."""
         code: int = super().execute(params, args) or 0
         if not args and not params["dryrun"]:
+            from scripts.engine import inodes
+
             for engine in ENGINES:
                 for name in ("logs", "store", ".locks", publish.WORK):
                     inodes.remove(str(engine.build / name), engine.digests)
@@ -62,10 +68,12 @@ class Clean(DoitClean):  # type: ignore[misc]
 
     def clean_tasks(self, tasks: list[Any], dryrun: bool, cleanforget: bool) -> None:
         """Doit calls this with the tasks in order, those that need others first."""
+        from scripts.engine.clean import clean
+
         for task in tasks:
             if task.name in STEPS:
                 try:
-                    build.clean(STEPS[task.name], dryrun)
+                    clean(STEPS[task.name], dryrun)
                 except IngotError as error:
                     raise InvalidCommand(str(error)) from None
         super().clean_tasks([task for task in tasks if task.name not in STEPS], dryrun, cleanforget)
@@ -74,16 +82,19 @@ class Clean(DoitClean):  # type: ignore[misc]
 class Forget(DoitForget):  # type: ignore[misc]
     """`doit forget`: the steps named are built again at the next run, not restored either."""
 
+    sel_tasks: list[str] | None
+
     def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> int:
         tasks = {task.name: task for task in self.task_list}
         if forget_all:
             names = list(tasks)
         else:
-            check_tasks_exist(tasks, self.sel_tasks or [])
+            # Without default tasks `doit` runs all; doit's own forget ends in a traceback then.
+            selected = list(tasks) if self.sel_tasks is None else self.sel_tasks
+            self.sel_tasks = selected
+            check_tasks_exist(tasks, selected)
             names = [
-                name
-                for task in self.sel_tasks or []
-                for name in (task, *(sub.name for sub in subtasks_iter(tasks, tasks[task])))
+                name for task in selected for name in (task, *(sub.name for sub in subtasks_iter(tasks, tasks[task])))
             ]
         super()._execute(forget_sub, forget_disable_default, forget_all)
         for name in names:
@@ -105,7 +116,10 @@ def _reading() -> Iterator[None]:
 
 
 class List(DoitList):  # type: ignore[misc]
-    """`doit list`: with `--status`, a step that follows a stale one is shown as one that will run."""
+    """`doit list`: with `--status`, a step that follows a stale one is shown as one that will run.
+
+    To doit itself a step has no `file_dep`, which it would look at one by one: the key knows. `--deps` shows them.
+    """
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
@@ -116,8 +130,12 @@ class List(DoitList):  # type: ignore[misc]
         below = [STEPS.get(name) for name in task.task_dep] if status and task.has_subtask else []
         if below and all(step and step.is_settled() for step in below):  # doit has no status for groups
             self.outstream.write(template.format(name=task.name, doc=task.doc, status="U"))
-        else:
-            super()._print_task(template, task, status, list_deps, tasks)
+            return
+        step = STEPS.get(task.name)
+        super()._print_task(template, task, status, list_deps and step is None, tasks)
+        if list_deps and step:
+            self.outstream.writelines(f" -  {path}\n" for path in step.depends_on())
+            self.outstream.write("\n")
 
 
 class Info(DoitInfo):  # type: ignore[misc]
@@ -132,7 +150,19 @@ class Info(DoitInfo):  # type: ignore[misc]
         names = {task.name for task in self.task_list}
         if len(pos_args) == 1 and pos_args[0] not in names:
             raise InvalidCommand(not_found=pos_args[0])
-        return super()._execute(pos_args, hide_status) or 0
+        code: int = super()._execute(pos_args, hide_status) or 0
+        if pos_args and pos_args[0] in STEPS:
+            self.outstream.write("\nreads      : \n")
+            self.outstream.writelines(f" - {path}\n" for path in STEPS[pos_args[0]].depends_on())
+        return code
+
+    @staticmethod
+    def get_reasons(reasons: Any) -> str:
+        """Doit's lines; of a step, its reasons and not the object that knows them."""
+        steps = [utd for utd, _, _ in reasons.get("uptodate_false", ()) if isinstance(utd, Current)]
+        if not steps:
+            return str(DoitInfo.get_reasons(reasons))
+        return "\n".join(f" * {line}" for current in steps for line in str(current).split("; "))
 
 
 class _Looks(DoitCmdBase):  # type: ignore[misc]
@@ -235,8 +265,6 @@ class Accept(_Looks):
         file, kept = step.output / "report.json", step.engine.build / "accepted.json"
         try:
             report = files.read_json(file)
-            if not (isinstance(report, dict) and "version" in report and "models" in report):
-                raise ValueError(f"{file}: is no report")
         except FileNotFoundError:
             print(f"{file}: is not there. Make the report first: doit", file=sys.stderr)
             return 1

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from scripts.engine.files import WINDOWS
 from scripts.engine.state import Stamp, State
 
 #: On Windows ctime is the time of creation, which an edit leaves alone: there, files are hashed once a run.
-CTIME_TELLS = os.name != "nt"
+CTIME_TELLS = not WINDOWS
 #: Longer than a tick of any kernel in use (100 Hz), in seconds.
 TICK = 0.011
 _LARGE, _HUGE = 1 << 20, 4 << 30
@@ -31,7 +32,7 @@ _LARGE, _HUGE = 1 << 20, 4 << 30
 
 def stamp(status: os.stat_result) -> Stamp:
     """A file's stamp."""
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns if CTIME_TELLS else 0)
 
 
 def digest_bytes(data: bytes) -> str:
@@ -74,6 +75,10 @@ class Digests:
             for journal in list(self._journals):
                 self.read_journal(journal)
             return self._lookup(mark) or self._compute(path, mark)
+
+    def knows(self, status: os.stat_result) -> bool:
+        """Whether a file's digest is known, so that `of` would not read it."""
+        return self._lookup(stamp(status)) is not None
 
     def carry(self, before: Stamp, after: Stamp) -> None:
         """Ingot itself changed an inode's ctime (a link, a chmod): keep its digest if it matched just before."""

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import errno
 import functools
 import gc
+import importlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from doit.action import BaseAction
-from doit.exceptions import TaskError
-
-from scripts.engine import build, manifest, publish
+from scripts.engine import manifest, publish
 from scripts.engine.digests import Digests
-from scripts.engine.machine import temporary
 from scripts.engine.progress import Progress
-from scripts.engine.run import Limits, StoppedBuildError, check_interrupted
+from scripts.engine.run import Limits, StoppedBuildError
 from scripts.engine.sources import Sources
 from scripts.engine.state import State
 from scripts.engine.step import Step, World
 from scripts.engine.store import Store
+from scripts.engine.tasks import StepsOf, once
 
 S = TypeVar("S")
 
@@ -43,9 +40,6 @@ _QUIET = {
     "OMP_WAIT_POLICY": "passive",
 }  # fmt: skip
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-
-
-_TURN_SECONDS = 0.5
 
 
 # Thousands of tasks are made and none goes away: to look for garbage among them takes a tenth of a no-op.
@@ -98,6 +92,7 @@ class Engine:
         world: World | None = None, alone: bool = False, limits: Limits | None = None,
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
         reads: Iterable[Step] = (), stored: bool = True, optional: Iterable[Step] = (),
+        preflight: Mapping[str, str] | None = None,
     ) -> Step:  # fmt: skip
         """Declare `python -m scripts.<stage> <verb>`, whose flags are the names below.
 
@@ -115,26 +110,25 @@ class Engine:
         optional    like reads, but of steps that this one does not ask for: what stands there counts, if anything does
         stored      whether earlier outputs are kept, to be restored; not what measures or claims something of the world
         shows       a text file in the output folder that is printed at the end of a run
+        preflight   flag → "module:function", called with each path of the user's of that flag before it is read for
+                    the first time: raises `IngotError` in milliseconds where to read gigabytes would be in vain
         """
         made = Step(
             self, name, stage, verb, output, inputs, verdicts or {}, parameters or {}, observed or {}, tools,
             scratch or {}, world, alone, limits or Limits(), undo, shows, tuple(reads), stored,
-            tuple(optional),
+            tuple(optional), preflight or {},
         )  # fmt: skip
         STEPS[name] = made
         return made
 
     def each(self, subjects: Iterable[S]) -> Callable[[Callable[[S], Step]], StepsOf[S]]:
         """Decorator: a function from one subject to its step becomes the task group of that function's name."""
-        return lambda function: StepsOf(function, tuple(subjects))
+        return lambda function: StepsOf(function, subjects)
 
     @staticmethod
     def once(function: Callable[[], Step]) -> Callable[[], Step]:
         """Decorator: a function that makes one step becomes the task of its name."""
-        made = functools.cache(function)
-        doc = (function.__doc__ or "").strip()
-        made.create_doit_tasks = functools.wraps(function)(lambda: task(made(), doc))  # type: ignore[attr-defined]
-        return made
+        return once(function)
 
     def start(self) -> None:
         """Before the first step that runs: see that the build can be written, and sweep what dead builds left.
@@ -163,31 +157,6 @@ class Engine:
             for name in publish.sweep(self.build, self.digests):
                 self.progress.note(f"swept what a dead build left: {name}")
 
-    @contextlib.contextmanager
-    def turn(self, step: Step) -> Iterator[None]:
-        """Steps that measure run alone, whatever `-n`, also across builds on this machine; others run together."""
-        from filelock import ReadWriteLock, Timeout  # only when something runs
-
-        lock = ReadWriteLock(temporary("measuring.lock"), is_singleton=False)
-        take, mine = (
-            (lock.acquire_write, "others to end") if step.alone else (lock.acquire_read, "a measurement to end")
-        )
-        told = False
-        while True:
-            check_interrupted()  # no signal gets through to a thread, nor into the wait itself
-            try:
-                take(_TURN_SECONDS)
-                break
-            except Timeout:
-                if not told:
-                    self.progress.note(f"{step.name}: waiting for {mine}")
-                told = True
-        try:
-            yield
-        finally:
-            lock.release()
-            lock.close()
-
     def environment(self, stage: str, home: Path) -> dict[str, str]:
         """Environment variables for a child of `stage`; `home` is a folder that goes when the child does.
 
@@ -197,10 +166,13 @@ class Engine:
         homeless = {} if stage in self._at_home else {"HOME": str(home), "USERPROFILE": str(home)}
         return _QUIET | homeless | ({} if stage in self._online else _OFFLINE)
 
-    def user_input(self, path: str) -> UserInput:
-        """The content of a file or folder of the user's, looked up once. Raises `OSError`."""
+    def user_input(self, path: str, preflight: str | None = None) -> UserInput:
+        """The content of a file or folder of the user's, looked up once. Raises `OSError`, or what `preflight` does."""
         found = self._inputs.get(path)
         if found is None:
+            if preflight and not self._has_been_read(path):
+                module, _, function = preflight.partition(":")
+                getattr(importlib.import_module(module), function)(Path(path))
             if os.path.isdir(path):
                 files = manifest.scan(path, self.digests, of_user=True)
                 digests = {name: str(file["blake3"]) for name, file in files.items()}
@@ -209,6 +181,10 @@ class Engine:
                 found = UserInput(self.digests.of(path), None)
             self._inputs[path] = found
         return found
+
+    def _has_been_read(self, path: str) -> bool:
+        found = [status for _, status in manifest.walk(path)] if os.path.isdir(path) else [os.stat(path)]
+        return all(map(self.digests.knows, found))
 
     def forget_input(self, path: str) -> None:
         """It may have changed: look again when next asked."""
@@ -244,79 +220,3 @@ class Engine:
             return None
         seconds, peak_rss = json.loads(text)
         return seconds, peak_rss
-
-
-class StepsOf(Generic[S]):
-    """A task group of doit: one function, called once for each subject."""
-
-    def __init__(self, function: Callable[[S], Step], subjects: tuple[S, ...]) -> None:
-        self._make: Callable[[S], Step] = functools.cache(function)
-        self._subjects = subjects
-        self._name, self._doc = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
-
-        @functools.wraps(function)  # doit orders tasks by the line on which the wrapped function stands
-        def create() -> Iterator[dict[str, Any]]:
-            yield from self._tasks()
-
-        self.create_doit_tasks = create
-
-    def __call__(self, subject: S) -> Step:
-        """The step of one subject."""
-        return self._make(subject)
-
-    def _tasks(self) -> Iterator[dict[str, Any]]:
-        yield {"basename": self._name, "name": None, "doc": self._doc}
-        for subject in self._subjects:
-            yield task(self(subject), self._doc)
-
-
-class Current:
-    """Whether a step is current, as a value and not as a function: doit would look up its signature each time."""
-
-    __slots__ = ("_step",)
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-
-    def __bool__(self) -> bool:
-        step = self._step
-        if Engine.force_all:
-            return False
-        return step.is_settled() if Engine.looks_ahead else not step.look().reasons
-
-    def __repr__(self) -> str:
-        return "; ".join(map(str, self._step.look().reasons)) or "follows what is not up to date"
-
-
-class Action(BaseAction):  # type: ignore[misc]
-    """What doit runs for a step."""
-
-    def __init__(self, step: Step) -> None:
-        self.step, self.task = step, None
-        self.out = self.err = self.result = None
-        self.values: dict[str, Any] = {}
-
-    def execute(self, out: object = None, err: object = None) -> TaskError | None:
-        """Doit calls this; an error is a bug of Ingot's, since a step's own failure is noted and not raised."""
-        del out, err
-        try:
-            build.execute(self.step)
-        except Exception as error:  # noqa: BLE001  (shown with its traceback, and the build exits 2)
-            return TaskError(f"{self.step.name}: Ingot itself failed", error)
-        return None
-
-    def __repr__(self) -> str:
-        return f"<build {self.step.name}>"
-
-
-def task(step: Step, doc: str) -> dict[str, Any]:
-    """A step as doit knows tasks."""
-    basename, _, name = step.name.partition(":")
-    return {
-        "basename": basename, **({"name": name} if name else {}), "doc": doc,
-        "actions": [Action(step)],
-        "task_dep": [upstream.name for upstream in step.upstream],  # of files, the key knows
-        "targets": [step.target] if step.is_result else [str(step.output), step.target],
-        "uptodate": [(Current(step),)],
-        "io": {"capture": False}, "verbosity": 2,
-    }  # fmt: skip

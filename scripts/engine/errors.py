@@ -12,3 +12,7 @@ class IngotError(Exception):
     def __init__(self, subject: object, found: str, remedy: str = "") -> None:
         self.subject, self.found, self.remedy = str(subject), found, remedy
         super().__init__(f"{subject}: {found}" + (f". {remedy}" if remedy else ""))
+
+
+class MissingInputError(IngotError):
+    """A file or folder of the user's is not there."""

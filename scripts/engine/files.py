@@ -1,14 +1,20 @@
-"""Small file operations that must be right everywhere: linking big files, writing JSON whole or not at all."""
+"""Small file operations that must be right everywhere: linking big files, moving, writing JSON whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import stat
+import time
 from pathlib import Path
 from typing import Any
 
 from scripts.engine.childenv import LINK_JOURNAL
+
+WINDOWS = os.name == "nt"
+#: How long a virus scanner or an indexer may hold a new file on Windows, in seconds.
+_HELD = 3.0
 
 
 def link(source: Path, target: Path) -> str:
@@ -34,6 +40,29 @@ def link(source: Path, target: Path) -> str:
         return "copy"
     _journal(before, source.stat())
     return "hardlink"
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename; a file in the way is replaced. Windows refuses while anybody has it open: there, try for a while."""
+    end = time.monotonic() + _HELD
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if not WINDOWS or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def unlink(path: str) -> None:
+    """Remove a file; Windows refuses where it is read-only, so there it is made writable first."""
+    try:
+        os.unlink(path)
+    except PermissionError:
+        if not WINDOWS:
+            raise
+        os.chmod(path, stat.S_IREAD | stat.S_IWRITE)
+        os.unlink(path)
 
 
 def _journal(before: os.stat_result, after: os.stat_result) -> None:

@@ -87,7 +87,8 @@ class Backend:
         """One record; for a step's own dependencies, that the key decides."""
         if task_id in STEPS and not dependency.endswith(":"):
             return _KEY_DECIDES
-        return self._known.get(task_id, {}).get(dependency)
+        known = self._known.get(task_id)
+        return known.get(dependency) if known else None
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
         """Record, and commit."""

@@ -72,8 +72,8 @@ def remove(path: str, digests: Digests) -> None:
 
 def _unlink(path: str, digests: Digests) -> None:
     status = os.lstat(path)
-    if status.st_nlink > 1 and stat.S_ISREG(status.st_mode) and os.name != "nt":
+    if status.st_nlink > 1 and stat.S_ISREG(status.st_mode) and not files.WINDOWS:
         with _carried(path, digests):
             os.unlink(path)
     else:
-        os.unlink(path)
+        files.unlink(path)

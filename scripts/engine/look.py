@@ -10,11 +10,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scripts.engine import manifest
+from scripts.engine import digests, manifest
 from scripts.engine.digests import digest_bytes, stamp
-from scripts.engine.errors import IngotError
+from scripts.engine.errors import IngotError, MissingInputError
 from scripts.engine.reasons import Reason, changes
 from scripts.engine.state import Stamp
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from scripts.engine.step import Step
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """What stands under an output's name: `outcome`, a digest of it; `reasons`, why it is stale (none: current)."""
 
     outcome: str
@@ -45,7 +44,8 @@ def at(step: Step) -> Look:
     try:
         key = step.key()
     except (IngotError, OSError) as error:
-        return Look("unknown", (Reason("input missing", _said(error)),))
+        missing = isinstance(error, FileNotFoundError | MissingInputError)
+        return Look("unknown", (Reason("input missing" if missing else "input unusable", _said(error)),))
     if step.unwritten or os.path.exists(step.marker):
         return _at_marker(step, key)
     receipt = step.engine.receipt(step.name)
@@ -81,11 +81,11 @@ def read(step: Step) -> Found | None:
 
 
 def _read_result(step: Step) -> Found | None:
-    digests, names = step.engine.digests, [step.base, os.path.relpath(step.provenance, step.parent)]
+    names = [step.base, os.path.relpath(step.provenance, step.parent)]
     try:
         before = _marks(step.parent, names)
-        digests.settle(before.values())
-        outcome = digests.of(str(step.output))
+        step.engine.digests.settle(before.values())
+        outcome = step.engine.digests.of(str(step.output))
         with open(step.provenance, encoding="utf-8") as file:
             provenance = json.load(file)
         after = _marks(step.parent, names)
@@ -99,7 +99,7 @@ def _read_result(step: Step) -> Found | None:
 
 
 def _read_artifact(step: Step) -> Found | None:
-    folder, digests = str(step.output), step.engine.digests
+    folder = str(step.output)
     listed = manifest.read(folder)
     if listed is None:
         return None
@@ -109,9 +109,9 @@ def _read_artifact(step: Step) -> Found | None:
     names = [*sorted(folders), *(f"{step.base}/{file}" for file in (*files, *own))]
     # Stamps first, and again at last: what is added or edited while we read must not get a receipt.
     before = _marks_or_none(step.parent, names)
-    digests.settle(before.values() if before else ())
+    step.engine.digests.settle(before.values() if before else ())
     try:
-        found = manifest.scan(folder, digests)
+        found = manifest.scan(folder, step.engine.digests)
     except OSError as error:
         where = os.path.relpath(error.filename, folder) if error.filename else folder
         return Found(f"damaged:{_said(error)}", provenance, [f"{where} {error.strerror}"], None)
@@ -148,7 +148,9 @@ def _at_marker(step: Step, key: str) -> Look:
 
 
 def as_noted(step: Step, watch: Iterable[list[Any]]) -> bool:
-    """Whether every file and folder of a receipt still has the stamp that was noted."""
+    """Whether every file and folder of a receipt still has the stamp that was noted, and that can be relied on."""
+    if not digests.CTIME_TELLS:
+        return False
     parent, stat = f"{step.parent}/", os.stat
     try:
         for name, inode, size, mtime, ctime in watch:

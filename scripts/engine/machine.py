@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 from pathlib import Path
 
 
@@ -16,6 +15,8 @@ def processor() -> str:
             for line in file:
                 if line.startswith(("model name", "Model")):
                     return line.split(":", 1)[1].strip()
+    import platform  # elsewhere; its import takes a while
+
     return platform.processor() or platform.machine()
 
 
@@ -26,8 +27,16 @@ def fingerprint() -> dict[str, object]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(_memory_bytes() / 2**30),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": _system(),
     }
+
+
+def _system() -> str:
+    if os.name != "nt":
+        return f"{os.uname().sysname} {os.uname().machine}"
+    import platform
+
+    return f"{platform.system()} {platform.machine()}"
 
 
 def _memory_bytes() -> int:

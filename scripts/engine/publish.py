@@ -13,13 +13,14 @@ import errno
 import itertools
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import inodes
+from scripts.engine import files, inodes
 from scripts.engine.digests import Digests
 
 WORK = ".work"
@@ -36,28 +37,27 @@ def workspace(build: Path, step: str, digests: Digests) -> Iterator[Path]:
 
     folder = build / WORK / f"{step.replace(':', '.')}.{os.getpid()}.{next(_numbers)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock")
-    with lock:  # before the folder is there, so that no sweep finds it unlocked
-        try:
-            folder.mkdir()
-            yield folder
-        finally:
-            inodes.remove(str(folder), digests)
-            for end in (".child.lock", ".lock"):
-                Path(f"{folder}{end}").unlink(missing_ok=True)
+    try:
+        with FileLock(f"{folder}.lock"):  # before the folder is there, so that no sweep finds it unlocked
+            try:
+                folder.mkdir()
+                yield folder
+            finally:
+                inodes.remove(str(folder), digests)
+    finally:
+        _drop_locks_of(str(folder))
 
 
 def publish(folder: Path, final: Path, build: Path) -> None:
-    """Put a finished `folder` (below a work folder) in place of `final`; the old one, if any, is gone afterwards."""
-    flush(folder)
+    """Put a finished `folder`, flushed, below a work folder, in place of `final`; the old one, if any, goes away."""
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(final):
-        folder.rename(final)
+        files.move(folder, final)
     elif not _exchange(folder, final):
         aside = folder.parent / _ASIDE
         (folder.parent / _NOTE).write_text(json.dumps({"final": final.relative_to(build).as_posix()}), encoding="utf-8")
-        final.rename(aside)
-        folder.rename(final)
+        files.move(final, aside)
+        files.move(folder, final)
     flush_folder(final.parent)
 
 
@@ -66,8 +66,8 @@ def publish_file(file: Path, final: Path) -> None:
     _flush_file(str(file))
     final.parent.mkdir(parents=True, exist_ok=True)
     if final.is_dir() and not final.is_symlink():  # somebody's, where our file belongs
-        final.rename(file.with_name(f"{file.name}.{_ASIDE}"))
-    file.replace(final)
+        files.move(final, file.with_name(f"{file.name}.{_ASIDE}"))
+    files.move(file, final)
     flush_folder(final.parent)
 
 
@@ -83,10 +83,12 @@ def sweep(build: Path, digests: Digests) -> list[str]:
     A folder is dead if neither its build nor its child holds its lock. Where the death fell between the two moves of
     a publish without exchange, the old artifact is put back first.
     """
-    from filelock import FileLock, Timeout
+    left = sorted(os.scandir(build / WORK), key=lambda entry: entry.name)
+    if not left:
+        return []
+    from filelock import FileLock, Timeout  # its import is a tenth of a no-op
 
     swept = []
-    left = sorted(os.scandir(build / WORK), key=lambda entry: entry.name)
     for folder in (build / WORK / entry.name for entry in left if entry.is_dir()):
         with contextlib.suppress(Timeout):
             locks = [FileLock(f"{folder}{end}", timeout=0) for end in (".lock", ".child.lock")]
@@ -95,14 +97,20 @@ def sweep(build: Path, digests: Digests) -> list[str]:
                     swept.append(folder.name)
                 _recover(folder, build)
                 inodes.remove(str(folder), digests)
-                for end in (".child.lock", ".lock"):
-                    Path(f"{folder}{end}").unlink(missing_ok=True)
+            _drop_locks_of(str(folder))
     for entry in left:  # of a death between lock and folder; a young one may be just being taken
         with contextlib.suppress(OSError):
             folder_name = entry.path.removesuffix(".lock").removesuffix(".child")
             if entry.name.endswith(".lock") and not os.path.exists(folder_name):
                 _drop_lock(entry)
     return swept
+
+
+def _drop_locks_of(folder: str) -> None:
+    """After they were let go: Windows removes nothing that is open, and nobody waits for a folder that is gone."""
+    for end in (".child.lock", ".lock"):
+        with contextlib.suppress(OSError):  # another sweep has it, or had it
+            os.unlink(f"{folder}{end}")
 
 
 def _drop_lock(entry: os.DirEntry[str]) -> None:
@@ -115,7 +123,7 @@ def _drop_lock(entry: os.DirEntry[str]) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    if os.name == "nt":  # a signal 0 would end it there
+    if files.WINDOWS:  # a signal 0 would end it there
         return True
     try:
         os.kill(process, 0)
@@ -137,14 +145,16 @@ def flush(folder: Path) -> None:
 
 
 def _flush_file(file: str) -> None:
-    # Windows flushes only through a handle that may write.
-    with open(file, "r+b" if os.name == "nt" else "rb") as opened:
+    # Windows flushes only through a handle that may write. What is sealed was flushed when it was made: this is a link.
+    if files.WINDOWS and not os.stat(file).st_mode & stat.S_IWRITE:
+        return
+    with open(file, "r+b" if files.WINDOWS else "rb") as opened:
         os.fsync(opened.fileno())
 
 
 def flush_folder(folder: Path) -> None:
     """Have a folder's own entries on disk (where the system can)."""
-    if os.name == "nt":
+    if files.WINDOWS:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -160,7 +170,7 @@ def _recover(folder: Path, build: Path) -> None:
     with contextlib.suppress(ValueError, KeyError):
         final = build / json.loads(note.read_text(encoding="utf-8"))["final"]
         if not os.path.lexists(final):
-            aside.rename(final)
+            files.move(aside, final)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -22,6 +22,8 @@ class Reason:
     new: str | None = None
 
     def __str__(self) -> str:
+        if self.kind == "input changed" and _ABSENT in (self.old, self.new):
+            return f"input {'added' if self.old == _ABSENT else 'removed'}: {self.what}"
         change = f": {self.old} → {self.new}" if self.old is not None or self.new is not None else ""
         return f"{self.kind}: {self.what}{change}" if self.what else f"{self.kind}{change}"
 

@@ -22,7 +22,7 @@ class Reporter:
         del outstream, options
         self._progress = ENGINES[0].progress if ENGINES else Progress()
         self._started = time.monotonic()
-        self._counts = {"built": 0, "restored": 0, "kept": 0, "up to date": 0, "skipped": 0, "failed": 0}
+        self._counts = {"built": 0, "restored": 0, "kept": 0, "done": 0, "up to date": 0, "skipped": 0, "failed": 0}
         self._selected: list[str] = []
         self._errors: list[str] = []
 
@@ -47,9 +47,9 @@ class Reporter:
         self._progress.end(task.name)
         if not task.actions:
             return
-        said = STEPS[task.name].last if task.name in STEPS else "built"
+        said = STEPS[task.name].last if task.name in STEPS else "done"
         kind = said.split(":")[0].split(" ")[0]
-        self._counts[kind if kind in self._counts else "built"] += 1
+        self._counts[kind] += 1
         mark, colour = {"failed": ("✗", "bad"), "skipped": ("–", "dim")}.get(kind, ("✓", "good"))
         self._progress.note(f"{mark} {task.name:<28} {said}", colour)
 
@@ -63,7 +63,8 @@ class Reporter:
     def skip_uptodate(self, task: Any) -> None:
         """A task need not run."""
         if task.actions:
-            skipped = task.name in STEPS and STEPS[task.name].look().outcome.startswith("skipped:")
+            step = STEPS.get(task.name)
+            skipped = step is not None and step.look().outcome.startswith("skipped:")
             self._counts["skipped" if skipped else "up to date"] += 1
 
     def skip_ignore(self, task: Any) -> None:

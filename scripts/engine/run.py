@@ -112,6 +112,14 @@ def take_signals() -> None:
             signal.signal(number, _on_signal)
 
 
+def give_signals_back() -> None:
+    """The build is over: a signal now has its usual effect, and no traceback."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
     global _signals
     _signals += 1

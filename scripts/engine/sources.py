@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.engine import digests
 from scripts.engine.digests import digest_bytes, stamp
 from scripts.engine.state import State
 
@@ -96,7 +97,7 @@ class Sources:
             self._follow(worker, found)
         else:
             for name in data:
-                if name.endswith(".py"):
+                if name.endswith(".py") and name != "__init__.py":  # which is followed where it does anything
                     self._follow(f"{self._package}.{stage}.{name[:-3]}", found)
         for name in data:
             if not name.endswith((".py", ".pyc")):
@@ -127,7 +128,7 @@ class Sources:
         try:
             mark = " ".join(map(str, stamp(os.stat(file))))
             known = self._known.get(file)
-            if known is None or known.mark != mark:
+            if known is None or known.mark != mark or not digests.CTIME_TELLS:
                 with open(file, "rb") as opened:
                     data = opened.read()
                 package = name if file.endswith("/__init__.py") else name.rpartition(".")[0]

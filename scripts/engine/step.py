@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scripts.engine import look, manifest
 from scripts.engine.digests import digest_bytes
-from scripts.engine.errors import IngotError
-from scripts.engine.reasons import Reason
+from scripts.engine.errors import IngotError, MissingInputError
 from scripts.engine.run import Limits
 from scripts.engine.sources import tool_version
 
@@ -72,6 +71,7 @@ class Step:
     reads: tuple[Step, ...] = ()
     stored: bool = True
     optional: tuple[Step, ...] = ()
+    preflight: Mapping[str, str] = field(default_factory=dict)
     last: str = ""
     #: A failure that could not be noted on disk, which was the failure.
     unwritten: dict[str, Any] | None = None
@@ -91,7 +91,7 @@ class Step:
         self.parent, self.base = os.path.split(text)
         stem = self.base[:-5] if self.is_result else self.base
         #: The file by which doit knows the output, and which those who need it depend on.
-        self.target = text if self.is_result else f"{text}/{manifest.MANIFEST}"
+        self.target = text if self.is_result else f"{text}{os.sep}{manifest.MANIFEST}"
         #: Where a failure or a skip is noted.
         self.marker = f"{self.parent}/.ingot/{stem}.failed.json"
         #: Where it is written what the output was made from.
@@ -133,10 +133,10 @@ class Step:
 
     def _digest(self, flag: str, item: Any) -> str:
         try:
-            return self.engine.user_input(str(item)).digest
+            return self.engine.user_input(str(item), self.preflight.get(flag)).digest
         except FileNotFoundError as error:
-            raise IngotError(error.filename or item, f"is not there, and {self.name} needs it as {flag}",
-                             "Put it there, or change its path in models.toml") from None  # fmt: skip
+            raise MissingInputError(error.filename or item, f"is not there, and {self.name} needs it as {flag}",
+                                    "Put it there, or change its path in models.toml") from None  # fmt: skip
 
     def user_files(self) -> dict[str, dict[str, str]]:
         """Of inputs that are the user's folders: name in the key → relative path → digest; for `doit why`."""
@@ -152,6 +152,11 @@ class Step:
             else read.flag if flags.count(read.flag) == 1 else read.name
             for read in self.read
         }  # fmt: skip
+
+    def depends_on(self) -> list[str]:
+        """The files and folders that it reads, for people: an artifact by its manifest, the user's own by path."""
+        return list(dict.fromkeys(read.item.target if isinstance(read.item, Step) else str(read.item)
+                                  for read in self.read))  # fmt: skip
 
     # ---- is it current --------------------------------------------------------------------------------------------
 
@@ -242,8 +247,16 @@ def key_of(ingredients: Mapping[str, Any]) -> str:
     return digest_bytes(_json(ingredients).encode())
 
 
-_json = json.JSONEncoder(sort_keys=True).encode
+_encode = json.JSONEncoder(sort_keys=True).encode
 _quoted = json.encoder.encode_basestring_ascii
+
+
+def _json(value: Any) -> str:
+    try:
+        return _encode(value)
+    except TypeError as error:
+        remedy = "Give a path among inputs or scratch, anything else as JSON"
+        raise IngotError("dodo.py", f"a parameter can't be part of a key: {error}", remedy) from None
 
 
 @functools.cache
@@ -259,6 +272,3 @@ def flat(named: Mapping[str, Any]) -> list[tuple[str, Any]]:
         for item in (value if isinstance(value, tuple) else (value,))
         if item is not None
     ]
-
-
-__all__ = ["STOPPING", "Read", "Reason", "Step", "World", "flat", "key_of"]

@@ -87,15 +87,6 @@ class Store:
                 found.append(Object(entry.name, entry.stat().st_mtime, sum(status.st_size for status in files)))
         return sorted(found, key=lambda item: item.used)
 
-    def damage(self, key: str, digests: Digests) -> list[str]:
-        """How an object differs from what was stored; empty if it does not."""
-        stored = str(self.folder / key)
-        found = manifest.read(stored)
-        try:
-            return ["no manifest"] if found is None else manifest.differences(found[0], manifest.scan(stored, digests))
-        except OSError as error:
-            return [f"{error.filename} {error.strerror}"]
-
     def collect(self, keep_bytes: int, in_use: Collection[str]) -> list[Object]:
         """Remove the least recently used objects that no output is of, until the rest hold at most so many bytes."""
         unused = [item for item in self.objects() if item.key not in in_use]

@@ -33,6 +33,11 @@ class Plan:
     skipped: list[str] = field(default_factory=list)
 
     @property
+    def never_ran(self) -> int:
+        """How many of them have no cost yet."""
+        return sum(due.seconds is None and not due.restorable for due in self.would_run)
+
+    @property
     def seconds(self) -> float:
         """Wall seconds by the last runs, one after the other; what never ran, or would be restored, counts nothing."""
         return sum(due.seconds or 0.0 for due in self.would_run if not due.restorable)
@@ -101,7 +106,10 @@ def as_text(made: Plan) -> str:
     if not count:
         lines.append("nothing would run")
     else:
-        lines.append(f"\n{count} would run, {_seconds(made.seconds)} by their last runs")
+        unknown = f"; {made.never_ran} never ran here" if made.never_ran else ""
+        most = max((due.peak_rss_bytes or 0 for due in made.would_run if not due.restorable), default=0)
+        memory = f", {most / 2**20:.0f} MiB at most" if most else ""
+        lines.append(f"\n{count} would run: {_seconds(made.seconds)} by their last runs{memory}{unknown}")
     if made.up_to_date:
         lines.append(f"up to date: {_names(made.up_to_date)}")
     if made.skipped:

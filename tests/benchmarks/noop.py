@@ -102,7 +102,8 @@ def task_all():
 INGOT = (
     GRAPH
     + r"""
-from scripts.engine.engine import Engine, task
+from scripts.engine.engine import Engine
+from scripts.engine.tasks import task
 from scripts.engine.hooks import Checker
 from scripts.engine.machine import fingerprint
 
@@ -154,9 +155,8 @@ def make(kind: str) -> int:
     """Build a project once, in this process, with children that cost nothing."""
     from doit.doit_cmd import DoitMain
 
-    from scripts.engine import build
+    from scripts.engine import build, locks
     from scripts.engine.digests import Digests
-    from scripts.engine.engine import Engine
     from scripts.engine.run import Ended
 
     def instead(command: list[str], **_: object) -> Ended:
@@ -176,7 +176,7 @@ def make(kind: str) -> int:
     build.run = instead  # type: ignore[assignment]
     os.fsync = lambda _: None  # type: ignore[assignment]
     Digests.settle = staticmethod(lambda _: None)  # type: ignore[method-assign]
-    Engine.turn = lambda *_: contextlib.nullcontext()  # type: ignore[method-assign, assignment]
+    locks.turn = lambda _: contextlib.nullcontext()  # type: ignore[assignment]
     return int(DoitMain().run(["-f", f"{kind}.py"]) or 0)
 
 

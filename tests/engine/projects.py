@@ -15,9 +15,11 @@ DODO = """
 import json
 from pathlib import Path
 from doit import get_var
-from scripts.engine.engine import Engine, task
+from scripts.engine.engine import Engine
+from scripts.engine.tasks import task
 from scripts.engine.hooks import Checker
 from scripts.engine.run import Limits
+from scripts.engine.step import World
 
 HERE = Path(__file__).parent
 BUILD = Path(get_var("build", "build")).absolute()
@@ -25,17 +27,20 @@ ENGINE = Engine(BUILD, package="tests.engine.stages")
 MADE = {}
 for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
     name, verb = row["name"], row["verb"]
-    end = ".json" if verb in ("count", "clock") or row.get("result") else ""
+    end = ".json" if verb in ("count", "clock", "place") or row.get("result") else ""
     MADE[name] = ENGINE.step(
         name, BUILD / (name.replace(":", "/") + end), stage="text", verb=verb,
         inputs={"source": tuple(MADE.get(source) or HERE / source for source in row.get("inputs", []))},
         verdicts={"source": tuple(MADE[source] for source in row.get("verdicts", []))} if "verdicts" in row else {},
         parameters=row.get("parameters", {}), tools=row.get("tools", ()), alone=row.get("alone", False),
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True),
-        optional=[MADE[source] for source in row.get("optional", [])],
+        optional=[MADE[other] for other in row.get("optional", [])], preflight=row.get("preflight"),
+        world=World(lambda result: [result["place"]],
+                    lambda result: None if Path(result["place"]).exists() else f"{result['place']} is gone")
+        if verb == "place" else None,
     )
 DOIT_CONFIG = {
-    "default_tasks": [row for row in MADE], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
+    "default_tasks": list(MADE), "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
     "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2,
 }
 

@@ -146,7 +146,7 @@ def test_a_bumped_tool_version_rebuilds(project: Project, tmp_path: Path) -> Non
     def install(version: str) -> str:
         folder = tmp_path / version / f"a_tool-{version}.dist-info"
         folder.mkdir(parents=True)
-        return str(folder.parent)
+        return os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")]))
 
     project.set("join", tools=["a-tool"])
     assert project.built(PYTHONPATH=install("1.0")) == {"join"}
@@ -209,18 +209,33 @@ def test_limits_of_time_and_memory_end_a_step(project: Project) -> None:
     assert "longer than its limit" in said and "its limit is 0.1 GiB" in said
 
 
+def alone(measured: list[dict[str, float]], others: list[dict[str, float]]) -> bool:
+    """Whether nothing ran while something was measured."""
+    spans = [*measured, *others]
+    return all(other["to"] <= one["from"] or other["from"] >= one["to"]
+               for one in measured for other in spans if other is not one)  # fmt: skip
+
+
 def test_measuring_steps_run_alone(project: Project) -> None:
     project.declare([{"name": f"clock{n}", "verb": "clock", "inputs": ["src/a"], "alone": n < 2} for n in range(4)])
     project.doit("-n", "4")
     spans = [json.loads((project.build / f"clock{n}.json").read_text()) for n in range(4)]
-    for alone in spans[:2]:
-        others = [span for span in spans if span is not alone]
-        assert all(span["to"] <= alone["from"] or span["from"] >= alone["to"] for span in others)
+    assert alone(spans[:2], spans[2:])
+
+
+def test_measuring_steps_run_alone_across_builds(project: Project) -> None:
+    project.declare([{"name": f"clock{n}", "verb": "clock", "inputs": ["src/a"], "alone": n < 1} for n in range(3)])
+    builds = [project.start("-n", "3", f"build=build{number}") for number in range(2)]
+    said = [build.communicate(timeout=60)[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0], said
+    spans = [[json.loads((project.folder / f"build{number}/clock{n}.json").read_text()) for number in range(2)]
+             for n in range(3)]  # fmt: skip
+    assert alone(spans[0], [*spans[1], *spans[2]])
 
 
 def test_a_plain_task_of_the_users_may_need_what_a_step_makes(project: Project) -> None:
     dodo = (project.folder / "dodo.py").read_text()
-    project.write("dodo.py", dodo.replace('"default_tasks": [row for row in MADE]', '"default_tasks": ["extra"]') + '''
+    project.write("dodo.py", dodo.replace('"default_tasks": list(MADE)', '"default_tasks": ["extra"]') + '''
 def task_extra():
     """A task in doit's own way"""
     return {"actions": ["cp build/count.json extra.json"], "file_dep": ["build/count.json", "notes.txt"],
@@ -236,3 +251,88 @@ def task_extra():
     assert (project.folder / "extra.json").read_bytes() == (project.build / "count.json").read_bytes()
     (project.folder / "extra.json").unlink()
     assert project.built() == {"extra"}
+
+
+def test_doit_says_of_a_plain_task_that_it_is_done(project: Project) -> None:
+    dodo = (project.folder / "dodo.py").read_text()
+    project.write("dodo.py", dodo + "\ndef task_plain():\n    return {'actions': ['true']}\n")
+    said = project.doit("plain")
+    assert "done" in said and "built" not in said
+
+
+def test_what_stands_there_of_an_optional_step_counts_but_is_not_asked_for(project: Project) -> None:
+    project.declare([*CHEAP, {"name": "extra", "verb": "count", "inputs": ["src/b"]},
+                     {"name": "sum", "verb": "count", "inputs": ["join"], "optional": ["extra"]}])  # fmt: skip
+    assert project.built("sum") == {"sum"}
+    assert project.built("sum") == set() and not (project.build / "extra.json").exists()
+    assert project.built("extra") == {"extra"}
+    assert "extra" in project.doit("why", "sum")
+    assert project.built("sum") == {"sum"}
+    assert project.built("sum") == set()
+
+
+def test_a_path_among_the_parameters_is_refused_in_one_line(project: Project) -> None:
+    """It would make the key depend on where the build stands; doit's own config_changed ends in a traceback."""
+    dodo = (project.folder / "dodo.py").read_text()
+    project.write("dodo.py", dodo.replace('parameters=row.get("parameters", {})', 'parameters={"where": HERE}'))
+    assert "a parameter can't be part of a key" in project.doit(code=1)
+
+
+def test_a_preflight_comes_before_anything_is_read(project: Project) -> None:
+    project.write(
+        "early.py",
+        """
+from scripts.engine.errors import IngotError
+def check(path):
+    print("looked at", path.name)
+    if (path / "bad").exists():
+        raise IngotError(path, "is bad", "Make it good")
+""",
+    )
+    project.declare([{"name": "copy:b", "verb": "copy", "inputs": ["src/b"], "preflight": {"source": "early:check"}}])
+    path = os.pathsep.join(filter(None, [str(project.folder), os.environ.get("PYTHONPATH")]))
+    project.doit(PYTHONPATH=path)
+    assert "looked at" not in project.doit(PYTHONPATH=path), "what was read before is not looked at again"
+    project.write("src/b/bad", "")
+    os.mkfifo(project.folder / "src/b/z")  # to read this would be an error of its own
+    said = project.doit(PYTHONPATH=path, code=1)
+    assert "is bad. Make it good" in said and "neither a file" not in said
+    assert "input unusable" in project.doit("why", PYTHONPATH=path)
+
+
+def test_what_a_result_claims_of_the_world_is_looked_at(project: Project) -> None:
+    where = project.folder / "elsewhere"
+    project.declare([{"name": "place", "verb": "place", "inputs": ["src/b"], "parameters": {"where": str(where)}}])
+    assert project.built() == {"place"}
+    assert project.built() == set()
+    where.unlink()
+    assert "no longer so" in project.doit("why") and "elsewhere is gone" in project.doit("check", code=1)
+    assert project.built() == {"place"}
+    assert where.exists()
+
+
+def test_list_and_info_show_what_a_step_reads_and_why_it_would_run(project: Project) -> None:
+    shown = project.doit("list", "--all", "--deps")
+    lines = shown.splitlines()
+    join = next(number for number, line in enumerate(lines) if line.startswith("join"))
+    assert lines[join + 1 : join + 3] == [f" -  {project.build}/split/a/manifest.json",
+                                          f" -  {project.build}/copy/b/manifest.json"]  # fmt: skip
+    assert f" -  {project.folder}/src/a" in lines
+    project.set("split:a", parameters={"size": 5})
+    info = project.doit("info", "split:a", code=1)
+    assert " * parameter changed: size: 4 → 5" in info and "args=" not in info
+    assert f" - {project.build}/copy/a/manifest.json" in info
+
+
+def test_forget_without_default_tasks_is_no_traceback(project: Project) -> None:
+    dodo = (project.folder / "dodo.py").read_text()
+    project.write("dodo.py", dodo.replace('"default_tasks": list(MADE),', ""))
+    project.doit("forget")
+    assert project.built() == EVERYTHING
+
+
+def test_the_report_is_made_though_a_part_failed_and_the_build_exits_1(project: Project) -> None:
+    project.declare([*CHEAP, {"name": "broken", "verb": "fail", "inputs": ["src/b"]},
+                     {"name": "report", "verb": "count", "verdicts": ["count", "broken"]}])  # fmt: skip
+    assert "report" in project.built(code=1)
+    assert json.loads((project.build / "report.json").read_text())["verdict"] == "passed"

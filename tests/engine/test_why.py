@@ -63,6 +63,21 @@ def test_a_changed_parameter_shows_old_and_new(project: Project) -> None:
     ]
 
 
+def test_what_a_folder_gained_and_lost_is_said(project: Project) -> None:
+    project.write("src/a/new.txt", "new")
+    (project.folder / "src/a/z.txt").unlink()
+    said = forked.run(project, "why", "copy:a")
+    assert "input added: source/new.txt\n" in said and "input removed: source/z.txt\n" in said
+
+
+def test_the_cost_is_that_of_the_last_runs_and_says_what_it_leaves_out(project: Project) -> None:
+    project.declare([*CHEAP, {"name": "new", "verb": "copy", "inputs": ["copy:b"]}])
+    project.write("src/b/y.txt", "other")
+    last = forked.run(project, "why").splitlines()
+    summary = next(line for line in last if "would run" in line)
+    assert summary.startswith("5 would run: ") and summary.endswith("; 1 never ran here") and "MiB at most" in summary
+
+
 def test_a_field_within_a_recipe_is_named() -> None:
     from scripts.engine.reasons import changes
 

@@ -22,7 +22,7 @@ from doit.doit_cmd import DoitMain
 
 import scripts.engine.commands
 import scripts.engine.reporter  # noqa: F401  (imported once, here, and not by every fork)
-from scripts.engine import digests
+from scripts.engine import digests, sources, step
 from tests.engine.projects import Project
 
 OPERATIONS = ("rename", "replace", "mkdir", "unlink", "rmdir", "symlink", "link", "chmod", "utime", "fsync", "open",
@@ -59,6 +59,7 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
     code = 70
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until doit takes it, as if there were no Python around it
         os.chdir(project.folder)
         said = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
@@ -69,6 +70,8 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
         os.environ.update(project.environment())
         tempfile.tempdir = None  # asked for anew
         digests._LARGE = 1 << 62  # BLAKE3's threads, if another test started them, are not in the fork: do without
+        for cached in (sources.tool_version, sources._installed, step._tools):  # a started doit knows nothing yet
+            cached.cache_clear()
         if before:
             before()
         code = int(DoitMain().run(list(words)) or 0)

@@ -81,6 +81,12 @@ def count(source: list[Path], output: Path, at_most: int = 1000000, delay: float
     write_json(output, {"verdict": "refused" if refused else "passed", "reasons": reasons, "size": size})
 
 
+def place(source: list[Path], output: Path, where: str) -> None:
+    """A result that claims that something stands elsewhere."""
+    Path(where).write_text("".join(f.read_text() for folder in source for f in parts(folder)))
+    write_json(output, {"verdict": "passed", "reasons": [], "place": where})
+
+
 def clock(source: list[Path], output: Path) -> None:
     """A result that is never the same: when it ran, and the span in which nothing else should have."""
     started = time.time()
@@ -99,10 +105,8 @@ def fail(source: list[Path], output: Path, how: str = "reason") -> None:
     if how == "hang":
         print("hanging", flush=True)
         time.sleep(600)
-    if how == "memory":
-        block = bytearray(1 << 28)
-        print(json.dumps(len(block)), flush=True)
-        time.sleep(600)
+    if how == "memory":  # of its child's, so that the tree counts
+        subprocess.run([sys.executable, "-c", "import time; block = bytearray(1 << 28); time.sleep(600)"], check=True)
     if how == "grandchild":  # it says who it is, and that it should not be there any more
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         print(f"grandchild {child.pid}", flush=True)
@@ -118,7 +122,7 @@ def fail(source: list[Path], output: Path, how: str = "reason") -> None:
 
 
 VERBS = {
-    verb.__name__: verb for verb in (copy, split, join, first, relink, refer, blow, count, clock, fail)
+    verb.__name__: verb for verb in (copy, split, join, first, relink, refer, blow, count, place, clock, fail)
 }  # fmt: skip
 
 
@@ -133,7 +137,7 @@ def app(**_: object) -> None:
         elif name == "output":
             values["output"] = Path(text)
         else:
-            values[name] = text if name in ("suffix", "how") else json.loads(text)
+            values[name] = text if name in ("suffix", "how", "where") else json.loads(text)
     VERBS[verb](**values)
 
 

@@ -1,0 +1,38 @@
+"""`doit clean`: take back what a step did outside `build/`, then remove what it made, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.engine import inodes
+from scripts.engine.errors import IngotError
+from scripts.engine.step import Step
+
+
+def clean(step: Step, dryrun: bool) -> None:
+    """Remove a step's output and notes, or with `dryrun` say what would go. Raises `IngotError` where that can't be."""
+    paths = [str(step.output), *([step.provenance] if step.is_result else []), step.marker, str(step.log)]
+    gone = [path for path in paths if os.path.lexists(path)]
+    for path in gone:
+        step.engine.progress.note(f"{step.name}: {'would remove' if dryrun else 'removed'} {path}")
+    if dryrun:
+        return
+    if step.undo and step.output.exists():
+        words = step.undo(json.loads(step.output.read_text(encoding="utf-8")))
+        if words and subprocess.run([sys.executable, "-m", *words], check=False).returncode:
+            raise IngotError(step.output, "what it records could not be taken back", "See above; nothing was removed")
+    for path in gone:
+        inodes.remove(path, step.engine.digests)
+        if os.path.lexists(path):
+            raise IngotError(path, "could not be removed", "See whose it is, and whether its folder can be written")
+    step.engine.drop_receipt(step.name)
+    step.forget()
+    for folder in (Path(step.marker).parent, *step.output.parents):
+        if folder == step.engine.build or (folder.is_dir() and any(folder.iterdir())):
+            break
+        if folder.is_dir():
+            folder.rmdir()
