@@ -5,18 +5,23 @@ Every function below says whether a promise was kept. It is run under both; see 
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import doit.dependency
 import pytest
 
+from scripts.engine import digests, sources
+from scripts.engine.state import State
 from tests.faults import forked, worlds
 from tests.faults.worlds import Ingot, Plain
 
@@ -86,6 +91,45 @@ def test_a_changed_parameter_is_seen(world: Plain) -> bool:
 
 
 @promise
+def test_a_changed_action_is_seen(world: Plain) -> bool:
+    """Of the engine, the action is the code that a stage runs; so the project gets code of its own."""
+    code = world.folder / "code"
+    if isinstance(world, Ingot):
+        for part in ("scripts", "tests/engine/stages"):
+            shutil.copytree(sources.ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for package in ("tests", "tests/engine"):
+            (code / package / "__init__.py").touch()
+
+    def own_code() -> None:
+        sources.ROOT = code
+        os.environ["PYTHONPATH"] = str(code)
+
+    world.run(before=own_code)
+    if isinstance(world, Ingot):
+        file, old, new = code / "tests/engine/stages/text/__main__.py", "file.read_text() + suffix", "'new' + suffix"
+    else:
+        file, old, new = world.folder / "dodo.py", "cat build/one.txt >", "printf new >"
+    file.write_text(file.read_text().replace(old, new))
+    world.run(before=own_code)
+    return world.output("two").read_text() == "new"
+
+
+@promise
+def test_a_new_tool_version_is_seen(world: Plain) -> bool:
+    tool = world.folder / "a_tool-1.0.dist-info"
+    tool.mkdir()
+    if isinstance(world, Ingot):
+        world.declare([{"name": "one", "verb": "copy", "inputs": ["src/a"], "tools": ["a-tool"]}])
+    else:
+        world.write("dodo.py", "DOIT_CONFIG = {'verbosity': 2}\ndef task_one():\n    return {'actions': ['echo one >> "
+                    "ran.txt; a-tool --version || true'], 'file_dep': ['src/a/x.txt']}\n")  # fmt: skip
+    world.run(before=lambda: sys.path.insert(0, str(world.folder)))
+    tool.rename(world.folder / "a_tool-1.1.dist-info")
+    world.run(before=lambda: sys.path.insert(0, str(world.folder)))
+    return world.runs("one") == 2
+
+
+@promise
 def test_a_folder_that_was_emptied_is_rebuilt(world: Plain) -> bool:
     if not isinstance(world, Ingot):
         world.write("dodo.py", "def task_two():\n    return {'actions': ['mkdir -p build/two; echo a > build/two/a'], "
@@ -113,8 +157,10 @@ def test_needing_a_file_of_an_artifact_builds_the_artifact(world: Plain) -> bool
     return world.run("two")[0] == 0
 
 
-@promise
-def test_finished_work_survives_a_kill(world: Plain) -> bool:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["doit alone", "with the engine"])
+def test_finished_work_survives_a_kill(kind: str, number: int, tmp_path: Path) -> None:
+    world = Ingot(tmp_path / "project") if kind == "with the engine" else Plain(tmp_path / "project")
     if isinstance(world, Ingot):
         world.declare([{"name": "one", "verb": "copy", "inputs": ["src/a"]},
                        {"name": "two", "verb": "copy", "inputs": ["one"], "parameters": {"delay": 60}}])  # fmt: skip
@@ -123,11 +169,42 @@ def test_finished_work_survives_a_kill(world: Plain) -> bool:
     pid = world.begin("-n", "1")
     forked.wait_for(lambda: any(world.build.glob(".work/two.*/two/*")) if isinstance(world, Ingot)
                     else world.runs("two"))  # fmt: skip
-    worlds.kill(pid)
+    worlds.kill(pid, number)
+    for left in forked.children_of(world.folder):
+        os.kill(left, signal.SIGKILL)
     world.configure(then=[])
     before = world.runs("one")
     world.run()
-    return world.runs("one") == before
+    assert (world.runs("one") == before) == isinstance(world, Ingot)
+
+
+@promise
+def test_a_kill_while_the_state_is_written_loses_nothing_of_it(world: Plain) -> bool:
+    def die_writing() -> None:
+        real_open, real_put = builtins.open, State.put
+
+        def opened(name: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+            file = real_open(name, mode, *rest, **named)
+            if str(name).endswith(".doit.db") and "w" in mode:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return file
+
+        def put(state: State, kind: str, name: str, value: str) -> None:
+            if kind != "receipt" or name != "two":
+                return real_put(state, kind, name, value)
+            state._run("begin immediate")
+            real_put(state, kind, name, value)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return None
+
+        builtins.open = opened  # type: ignore[assignment]
+        State.put = put  # type: ignore[method-assign]
+
+    world.configure(config={"backend": "json"})
+    world.run()
+    world.write("src/a/x.txt", "omega and alpha")
+    assert forked.end(world.begin(before=die_writing)) == -signal.SIGKILL
+    return world.run("list")[0] == 0 and world.run()[0] == 0 and up_to_date(world)
 
 
 @promise
@@ -194,30 +271,60 @@ def test_an_empty_input_is_not_built_every_time(world: Plain) -> bool:
     return up_to_date(world)
 
 
+def note_reads(world: Plain) -> None:
+    """In a fork: from now on an x in read.txt for each time that the text is hashed."""
+    for module, name in ((doit.dependency, "get_file_md5"), (digests, "_digest_file")):
+        real = getattr(module, name)
+
+        def noted(path: str, *rest: object, real: Callable[..., str] = real) -> str:
+            if path.endswith("src/a/x.txt"):
+                with (world.folder / "read.txt").open("a") as file:
+                    file.write("x")
+            return real(path, *rest)
+
+        setattr(module, name, noted)
+
+
 @promise
 def test_after_a_touch_a_file_is_read_once_and_never_again(world: Plain) -> bool:
-    def note_reads() -> None:
-        import doit.dependency
-
-        import scripts.engine.digests
-
-        for module, name in ((doit.dependency, "get_file_md5"), (scripts.engine.digests, "_digest_file")):
-            real = getattr(module, name)
-
-            def noted(path: str, *rest: object, real: Callable[..., str] = real) -> str:
-                if path.endswith("src/a/x.txt"):
-                    with (world.folder / "read.txt").open("a") as file:
-                        file.write("x")
-                return real(path, *rest)
-
-            setattr(module, name, noted)
-
-    world.run(before=note_reads)
+    world.run(before=lambda: note_reads(world))
     (world.folder / "read.txt").write_text("")
     os.utime(world.folder / "src/a/x.txt", (1, 1))
     for _ in range(3):
-        world.run(before=note_reads)
+        world.run(before=lambda: note_reads(world))
     return (world.folder / "read.txt").read_text() == "x"
+
+
+@promise
+def test_what_several_tasks_need_is_read_once(world: Plain) -> bool:
+    if isinstance(world, Ingot):
+        world.declare([{"name": f"n{n}", "verb": "copy", "inputs": ["src/a"]} for n in range(3)])
+    else:
+        world.write("dodo.py", "def task_n():\n    for n in range(3):\n        yield {'name': str(n), 'actions': "
+                    "['true'], 'file_dep': ['src/a/x.txt']}\nDOIT_CONFIG = {}\n")  # fmt: skip
+    assert world.run(before=lambda: note_reads(world))[0] == 0
+    return (world.folder / "read.txt").read_text() == "x"
+
+
+@promise
+def test_forget_works_without_default_tasks(world: Plain) -> bool:
+    dodo = (world.folder / "dodo.py").read_text()
+    world.write("dodo.py", dodo.replace('"default_tasks": ["two"], ', "").replace('"default_tasks": list(MADE), ', ""))
+    assert world.run()[0] == 0
+    code, said = world.run("forget")
+    return code == 0 and "Traceback" not in said and not up_to_date(world)
+
+
+@promise
+def test_a_report_is_made_though_a_part_of_it_failed(world: Plain) -> bool:
+    if isinstance(world, Ingot):
+        world.declare([{"name": "one", "verb": "fail", "inputs": ["src/a"]},
+                       {"name": "two", "verb": "count", "verdicts": ["one"]}])  # fmt: skip
+    else:
+        world.write("dodo.py", "def task_one():\n    return {'actions': ['false']}\ndef task_two():\n    return {"
+                    "'actions': ['echo two >> ran.txt'], 'task_dep': ['one']}\n")  # fmt: skip
+    code = world.run("--continue", "two")[0]
+    return code != 0 and world.runs("two") == 1
 
 
 @promise
