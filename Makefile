@@ -1,11 +1,12 @@
 # make          set up, then cast, deploy, verify and measure every model of config/models.toml
 # make setup    the virtual environment alone
 # make test     every test but the long suites;  make test-all: those too;  make lint: style and types
+# make picture  docs/report.png, of the report that stands in build/
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: all setup test test-all lint
+.PHONY: all setup test test-all lint picture
 all: setup
 	$(BIN)/doit
 
@@ -30,3 +31,6 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+picture: setup
+	$(BIN)/python -m scripts.report picture --report build/report/index.html --output docs/report.png

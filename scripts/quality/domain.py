@@ -102,7 +102,8 @@ def score(
             hits.setdefault(name, []).append(hit)
         failures = [f"no answer: {reply.error}"] if reply.error else parsing.judge(case, reply.text, validator)
         valid += validator is not None and checks.schema(reply.text, validator) is None
-        rows.append({"id": case.id, "text": reply.text, "passed": not failures, "failures": failures, "fields": right})
+        row = {"id": case.id, "asked": case.messages[-1]["content"], "text": reply.text}
+        rows.append({**row, "passed": not failures, "failures": failures, "fields": right})
     result: dict[str, Any] = {
         "score": _percent(sum(row["passed"] for row in rows), len(rows)),
         "schema_valid": None if validator is None else _percent(valid, len(rows)),
