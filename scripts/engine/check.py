@@ -55,7 +55,8 @@ def _damage(step: Step, deep: bool) -> list[str] | None:
     damage = list(found.damage)
     if step.world and not damage and (deep or not _as_noted(step)):
         try:
-            gone = step.world.holds(json.loads(step.output.read_text(encoding="utf-8")))
+            result = json.loads(step.output.read_text(encoding="utf-8"))
+            gone = step.world.holds(result, step.engine.digests.of)
         except (OSError, ValueError, KeyError, TypeError, IngotError) as error:
             gone = str(error)
         damage += [gone] if gone else []

@@ -171,7 +171,7 @@ def _of_world(step: Step, marks: dict[str, Stamp] | None) -> tuple[dict[str, Sta
         names = list(step.world.files(result))
         before = _marks_or_none(step.parent, names)
         step.engine.digests.settle(before.values() if before else ())
-        gone = step.world.holds(result)
+        gone = step.world.holds(result, step.engine.digests.of)
         same = before is not None and before == _marks_or_none(step.parent, names)
     except (OSError, ValueError, KeyError, TypeError, IngotError) as error:
         return None, _said(error)

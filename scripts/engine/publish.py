@@ -53,7 +53,7 @@ def publish(folder: Path, final: Path, build: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(final):
         files.move(folder, final)
-    elif not _exchange(folder, final):
+    elif not exchange(folder, final):
         aside = folder.parent / _ASIDE
         (folder.parent / _NOTE).write_text(json.dumps({"final": final.relative_to(build).as_posix()}), encoding="utf-8")
         files.move(final, aside)
@@ -173,7 +173,7 @@ def _recover(folder: Path, build: Path) -> None:
             files.move(aside, final)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two names atomically; False where this system or file system can't."""
     if sys.platform != "linux":
         return False

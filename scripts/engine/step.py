@@ -34,10 +34,13 @@ STOPPING = ("refused", "skipped", "failed")
 
 @dataclass(frozen=True)
 class World:
-    """What a result claims of the world outside `build/`: which files show it, and whether it still holds."""
+    """What a result claims of the world outside `build/`: which files show it, and whether it still holds.
+
+    `holds` is given the engine's digests by path, which read no file again that has not changed.
+    """
 
     files: Callable[[Mapping[str, Any]], Sequence[str]]
-    holds: Callable[[Mapping[str, Any]], str | None]
+    holds: Callable[[Mapping[str, Any], Callable[[str], str]], str | None]
 
 
 class Read(NamedTuple):

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def candidates(home: Path | None = None) -> list[Path]:
 # --- what a package and a deployed folder hold
 
 
-def digest(path: Path) -> str:
+def digest(path: Path | str) -> str:
     """BLAKE3 of a file's content, in hex."""
     from blake3 import blake3
 
@@ -131,8 +131,11 @@ def owner(folder: Path) -> str | None:
     return str(mark["id"]) if isinstance(mark, dict) and "id" in mark else None
 
 
-def differences(folder: Path, files: Files) -> list[str]:
-    """How a folder differs from what it should hold, by content; a line for each file, empty if it does not."""
+def differences(folder: Path, files: Files, digest_of: Callable[[str], str] | None = None) -> list[str]:
+    """How a folder differs from what it should hold, by content; a line for each file, empty if it does not.
+
+    `digest_of`: a file's BLAKE3 from whoever knows it already; None: every byte is read.
+    """
     found = []
     for name, file in files.items():
         path = folder / name
@@ -140,7 +143,7 @@ def differences(folder: Path, files: Files) -> list[str]:
             found.append(f"{name} is missing")
         elif path.stat().st_size != file["size"]:
             found.append(f"{name} has {path.stat().st_size} bytes instead of {file['size']}")
-        elif digest(path) != file["blake3"]:
+        elif (digest_of or digest)(str(path)) != file["blake3"]:
             found.append(f"{name} has other content")
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = path.relative_to(folder).as_posix()
@@ -197,6 +200,15 @@ class Plan:
 def home_of(cache: Path, model_id: str) -> Path:
     """Where a model of ours stands in a cache."""
     return cache / HOUSE / model_id.rpartition(":")[0]
+
+
+def is_portable(model_id: str) -> bool:
+    """Whether a folder may be called so on every system: Windows drops a final dot, and keeps some names for devices,
+    whatever follows after a dot (learn.microsoft.com, "Naming Files, Paths, and Namespaces").
+    """
+    name = model_id.rpartition(":")[0].lower()
+    device = re.fullmatch(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", name)
+    return not device and not name.endswith(".")
 
 
 def plan(cache: Path, model_id: str, files: Files) -> Plan:

@@ -15,10 +15,10 @@ seen by `cache.plan`. The runtime's own `remove_from_cache` is never called: it 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +28,13 @@ from typing import Any
 import filelock
 
 from scripts.engine import files as disk
+from scripts.engine import publish
 from scripts.engine.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry.cache import MANIFEST, MARKER, Files
 from scripts.foundry.runtime import MODEL_ID, Runtime, RuntimeFault, label
 
+_IN_USE = (5, 32)  # Windows: access denied (of a folder with an open file), sharing violation
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied
 
 
@@ -44,6 +46,8 @@ def deploy(package: Path, model_id: str, cache: Path) -> dict[str, Any]:
     """
     if not MODEL_ID.fullmatch(model_id):
         raise IngotError(model_id, "is no id that Foundry Local takes", "Use NAME:NUMBER, such as m-generic-cpu:1")
+    if not caches.is_portable(model_id):
+        raise IngotError(model_id, "is a name that Windows has no folders of", "Name the model otherwise")
     files = caches.manifest_of(package)
     marked = caches.marked_name(package / MARKER)
     if marked != model_id:
@@ -169,34 +173,22 @@ def _place(source: Path, target: Path) -> str:
 
 def _swap(stage: Path, folder: Path) -> None:
     """Put the staged folder in place of what stands there, which ends up under a hidden name without its marker."""
-    _flush(stage)
+    publish.flush(stage)
     if not folder.exists():
         stage.rename(folder)
-    elif _exchange(stage, folder):
+    elif publish.exchange(stage, folder):
         (stage / MARKER).unlink(missing_ok=True)
     else:
-        (folder / MARKER).unlink(missing_ok=True)
-        folder.rename(_beside(folder, "old"))
-        stage.rename(folder)
-    _flush(folder.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step (Linux ≥3.15, most file systems); False where that cannot be."""
-    if not sys.platform.startswith("linux"):
-        return False
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: linux/fcntl.h, linux/fs.h
-    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
-
-
-def _flush(folder: Path) -> None:
-    if sys.platform != "win32":  # Windows has no handle of a folder to flush
-        handle = os.open(folder, os.O_RDONLY)
+        # Windows lets no folder be moved in which a file is open: then everything stays as it was.
+        old = _beside(folder, "old")
+        folder.rename(old)
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            stage.rename(folder)
+        except OSError:
+            old.rename(folder)
+            raise
+        (old / MARKER).unlink(missing_ok=True)
+    publish.flush_folder(folder.parent)
 
 
 def _discard(folder: Path) -> None:
@@ -206,9 +198,15 @@ def _discard(folder: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         elif path != folder / MANIFEST:
-            path.unlink()
+            _unlink(path)
     (folder / MANIFEST).unlink(missing_ok=True)
     folder.rmdir()
+
+
+def _unlink(path: Path) -> None:
+    if sys.platform == "win32":  # where a read-only file, which the build's files are, cannot be removed
+        path.chmod(stat.S_IREAD | stat.S_IWRITE)
+    path.unlink()
 
 
 def _beside(folder: Path, what: str) -> Path:
@@ -244,12 +242,11 @@ def _writing(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-        remedy = (
-            "Free some space, or set foundry.cache to a folder on another disk"
-            if full
-            else "Make it writable, or set foundry.cache in models.toml to a folder of yours"
-        )
+        remedy = "Make it writable, or set foundry.cache in models.toml to a folder of yours"
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            remedy = "Free some space, or set foundry.cache to a folder on another disk"
+        elif error.errno == errno.EBUSY or getattr(error, "winerror", None) in _IN_USE:
+            remedy = "Close what uses the model, such as a Foundry Local that has it loaded, and deploy again"
         raise IngotError(
             error.filename or cache, f"the Foundry cache cannot be written: {error.strerror or error}", remedy
         ) from error

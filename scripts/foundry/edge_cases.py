@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.foundry.writing import samples
@@ -75,8 +75,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of the model: its id, its context in tokens, a short question and its tokens, a question that leaves room for
-    one token of answer (or None: too long to try) and its tokens, the special tokens of its tokenizer.
+    """Of the model: its id, its context in tokens, a short question and its tokens, a question that all but fills the
+    context (as far as that is tried; None: there is none so short) and its tokens, its tokenizer's special tokens.
     """
 
     model_id: str
@@ -149,12 +149,14 @@ def _lengths(facts: Facts) -> Iterator[Case]:
         yield Case(f"http-{name}", what, expected, (Posted(sent, leave=1),))
     if facts.full is not None:
         what = f"a prompt of {facts.full_tokens} tokens, the context is {facts.context}"
-        yield Case("session-full", what, "answer", (Said(user(facts.full), {"max_tokens": 1}, limit=LONG_SECONDS),))
-        for door, send in (
-            ("session", Said(user(facts.full), {"max_tokens": 2}, limit=LONG_SECONDS)),
-            ("http", Posted(encoded(body(facts.model_id, facts.full)), limit=LONG_SECONDS)),
-        ):
-            yield Case(f"{door}-full-one-over", "the same, and an answer that is one token over", "refusal", (send,))
+        room = min(16, facts.context - facts.full_tokens)
+        said = Said(user(facts.full), {"max_tokens": room}, limit=LONG_SECONDS)
+        yield Case("session-full", what, "answer", (said,))
+        over = facts.context - facts.full_tokens + 1
+        sent = encoded(body(facts.model_id, facts.full, max_tokens=over))
+        what = "the same, and an answer that may be one token over"
+        yield Case("session-full-one-over", what, "refusal", (replace(said, options={"max_tokens": over}),))
+        yield Case("http-full-one-over", what, "refusal", (Posted(sent, limit=LONG_SECONDS),))
     words = MEGABYTE // len("word ")
     # A token at least for each word; a larger context may take it.
     expected = "refusal" if facts.context < words else "either"

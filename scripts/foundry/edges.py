@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,9 @@ def send(server: Server, what: Said | Posted) -> Reply:
         return found if isinstance(found, Reply) else Reply(**found)
     how = {"leave": what.leave, "gone_after": what.gone_after, "path": what.path, "method": what.method}
     reply = post(server.url(), server.model_id, what.body, limit=what.limit, **how)  # type: ignore[arg-type]
-    if reply.kind == "broken":
-        return server.died() or reply
+    if reply.kind == "broken":  # if the process died, then not of our code: that waited for a request meanwhile
+        end = server.died()
+        return replace(end, by="runtime") if end else reply
     if reply.kind == "hung":
         server.end()
     return reply
@@ -170,14 +172,16 @@ def facts_of(package: Path, server: Server) -> Facts:
 
 
 def _filling(server: Server, tokens: int) -> tuple[str | None, int]:
-    """A text whose prompt is as many tokens long, as near as words allow; None if not even one word fits."""
-    words, found = tokens, 0
-    for _ in range(8):
-        found = _count(server, user("Count." + _WORD * words)) if words > 0 else 0
-        if found == tokens or words <= 0:
-            break
-        words += tokens - found
-    return ("Count." + _WORD * words, found) if words > 0 and 0 < found <= tokens else (None, 0)
+    """A text whose prompt is as many tokens long, or as few less as words allow; None if not even one word fits."""
+
+    def length(words: int) -> int:
+        return _count(server, user("Count." + _WORD * words))
+
+    one = length(1)
+    words = 1 + int((tokens - one) / ((length(17) - one) / 16))
+    while words > 0 and (found := length(words)) > tokens:
+        words -= 1
+    return ("Count." + _WORD * words, found) if words > 0 else (None, 0)
 
 
 def _count(server: Server, messages: Sequence[dict[str, Any]]) -> int:

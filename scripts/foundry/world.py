@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,14 @@ def _files(result: Mapping[str, Any]) -> Sequence[str]:
     return [str(folder), str(index), *(str(path) for path in sorted(folder.rglob("*")))]
 
 
-def _holds(result: Mapping[str, Any]) -> str | None:
+def _holds(result: Mapping[str, Any], digest: Callable[[str], str]) -> str | None:
     """None, or what is no longer so: a file that differs, a registration that is gone or points elsewhere."""
     if result.get("path") is None:
         return None
     folder, cache = Path(result["path"]), Path(result["cache"])
     if caches.owner(folder) != result["id"]:
         return f"{folder} does not hold {result['id']}"
-    if changed := caches.differences(folder, caches.manifest_of(folder)):
+    if changed := caches.differences(folder, caches.manifest_of(folder), digest):
         return f"{folder}: {changed[0]}"
     registered = caches.registrations(cache).get(result["id"])
     if registered is None or not caches.same(registered, folder):
@@ -44,7 +43,7 @@ def undeploy(build: Path) -> Callable[[Mapping[str, Any]], Sequence[str]]:
 
     def command(result: Mapping[str, Any]) -> Sequence[str]:
         cache = result.get("cache")
-        if result.get("path") is None or not cache or os.path.commonpath([build, cache]) != str(build):
+        if result.get("path") is None or not cache or not Path(cache).is_relative_to(build):
             return ()
         return ("scripts.foundry", "undeploy", "--model-id", result["id"], "--cache", cache)
 

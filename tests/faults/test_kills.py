@@ -77,7 +77,7 @@ def assert_ends_well(project: Project, after: dict[str, str]) -> None:
 def count(limit: int | None, seen: Path, *, exchange: bool) -> None:
     """In a fork: die before file operation `limit`; on a system that can't exchange two names, or on one that can."""
     if not exchange:
-        publish._exchange = lambda *_: False  # type: ignore[assignment]
+        publish.exchange = lambda *_: False  # type: ignore[assignment]
     forked.count_to(limit, seen)
 
 

@@ -50,7 +50,7 @@ def _refuse_read_only(path: Any) -> None:
 def rules() -> None:
     """In a fork: from now on this process lives by them."""
     files.WINDOWS, digests.CTIME_TELLS = True, False
-    publish._exchange = lambda *_: False  # type: ignore[assignment]
+    publish.exchange = lambda *_: False  # type: ignore[assignment]
     real_open, real_rename = builtins.open, os.rename
 
     def guarded(function: Callable[..., Any], *, moves: bool) -> Callable[..., Any]:
