@@ -265,6 +265,8 @@ class Accept(_Looks):
         file, kept = step.output / "report.json", step.engine.build / "accepted.json"
         try:
             report = files.read_json(file)
+            if not (isinstance(report, dict) and "version" in report and "models" in report):
+                raise ValueError(f"{file}: is no report")
         except FileNotFoundError:
             print(f"{file}: is not there. Make the report first: doit", file=sys.stderr)
             return 1

@@ -36,7 +36,7 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True),
         optional=[MADE[other] for other in row.get("optional", [])], preflight=row.get("preflight"),
         world=World(lambda result: [result["place"]],
-                    lambda result: None if Path(result["place"]).exists() else f"{result['place']} is gone")
+                    lambda result, digest: None if Path(result["place"]).exists() else f"{result['place']} is gone")
         if verb == "place" else None,
     )
 DOIT_CONFIG = {

@@ -260,17 +260,6 @@ def test_doit_says_of_a_plain_task_that_it_is_done(project: Project) -> None:
     assert "done" in said and "built" not in said
 
 
-def test_what_stands_there_of_an_optional_step_counts_but_is_not_asked_for(project: Project) -> None:
-    project.declare([*CHEAP, {"name": "extra", "verb": "count", "inputs": ["src/b"]},
-                     {"name": "sum", "verb": "count", "inputs": ["join"], "optional": ["extra"]}])  # fmt: skip
-    assert project.built("sum") == {"sum"}
-    assert project.built("sum") == set() and not (project.build / "extra.json").exists()
-    assert project.built("extra") == {"extra"}
-    assert "extra" in project.doit("why", "sum")
-    assert project.built("sum") == {"sum"}
-    assert project.built("sum") == set()
-
-
 def test_a_path_among_the_parameters_is_refused_in_one_line(project: Project) -> None:
     """It would make the key depend on where the build stands; doit's own config_changed ends in a traceback."""
     dodo = (project.folder / "dodo.py").read_text()
