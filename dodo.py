@@ -178,6 +178,27 @@ def bench(variant: Variant) -> Step:
     )  # fmt: skip
 
 
+@INGOT.each(PRECISIONS)
+def bench_full(variant: Variant) -> Step:
+    """Measure prompt lengths, clients at once, and llama.cpp beside it (minutes; not part of the default build)"""
+    source = variant.model.source
+    return INGOT.step(
+        f"bench-full:{variant.name}", folder(variant) / "bench-full.json", stage="bench", verb="full",
+        inputs={"package": package(variant), "peer": source.path if source.kind == "gguf" else None},
+        parameters=source.flags if source.kind == "wheel" else {}, scratch={"downloads": BUILD / "downloads"},
+        observed={"machine": fingerprint()}, tools=(*FOUNDRY, "llama-cpp-python"), alone=True,
+    )  # fmt: skip
+
+
+@INGOT.each(PRECISIONS)
+def soak(variant: Variant) -> Step:
+    """See whether memory grows over hundreds of requests (minutes; not part of the default build)"""
+    return INGOT.step(
+        f"soak:{variant.name}", folder(variant) / "soak.json", stage="bench", verb="soak",
+        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, tools=FOUNDRY, alone=True,
+    )  # fmt: skip
+
+
 @INGOT.each(MODELS)
 def recommend(model: Model) -> Step:
     """Choose the first precision, in the order of models.toml, that passes its gates"""
@@ -232,6 +253,7 @@ def report() -> Step:
     return INGOT.step(
         "report", BUILD / "report", stage="report", verb="render",
         inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None}, reads=(*judged, *answered, *chosen, *seen),
+        optional=[kind(variant) for variant in PRECISIONS for kind in (bench_full, soak, edges)],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
                                 "settings": asked(model)} for model in MODELS]},
         scratch={"build": BUILD}, tools=("altair", "vl-convert-python", "jinja2"), shows="table.txt",
