@@ -26,7 +26,9 @@ class Refused(IngotError):  # noqa: N818 - reads as what it is
 
 
 class Died(IngotError):  # noqa: N818 - reads as what it is
-    """The process ended, or did not answer in time."""
+    """The process ended, or did not answer in time; `code` is what it ended with, -N for signal N."""
+
+    code = 0
 
 
 def environment() -> dict[str, str]:
@@ -96,7 +98,9 @@ class Child:
             watch.cancel()
         if not line:
             code = self._process.wait()
-            raise Died(self._subject, f"the serving process ended with {code} at {request['do']!r}")
+            died = Died(self._subject, f"the serving process ended with {code} at {request['do']!r}")
+            died.code = code
+            raise died
         reply = json.loads(line)
         if "error" in reply:
             raise Refused(self._subject, f"cannot be measured: {reply['error']}")

@@ -48,13 +48,15 @@ def full(
     facts = conditions.of_package(package)
     neighbours = conditions.Neighbours()
     lengths = ladder(min(longest or facts["context_length"], facts["context_length"]))
-    version = peer.installed() if gguf else None
     ours, theirs, left_out = [], [], set[int]()
+    same = facts["context_length"], facts["threads"]
+    rival = gguf if peer.installed() else None
+    packed = rival is not None and peer.packs(rival, *same)
     with lengthened(package, facts["context_length"]) as served:
         for number in range(blocks):
             ours.append(_block(served, lengths, number, left_out))
-            if gguf and version:
-                theirs.append(peer.block(gguf, facts["context_length"], facts["threads"], _prefill(facts), DECODE))
+            if rival:
+                theirs.append(peer.block(rival, *same, packed, _prefill(facts), DECODE))
                 print(f"bench: llama.cpp {number + 1} of {blocks}", flush=True)
         levels = concurrency(served, requests)
     contexts = [_context(n, ours) for n in lengths if n not in left_out]
@@ -74,7 +76,7 @@ def full(
         "cpu_seconds_per_token": round(statistics.fmean(block["cpu_seconds_per_token"] for block in ours), 5),
         "noise": floor(ours, contexts),
         "inter_token_latency_samples_ms": _gaps(ours, lengths),
-        "peer": peer.summary(gguf, facts["context_length"], ours, theirs) if gguf and theirs else None,
+        "peer": peer.summary(rival, facts["context_length"], ours, theirs) if rival else None,
         "peer_missing": None if theirs else peer.MISSING if gguf else "The model's source is no GGUF file",
         "conditions": {
             **facts,

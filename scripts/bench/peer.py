@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import random
+import signal
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench import stats
-from scripts.bench.child import Child, verb
+from scripts.bench.child import Child, Died, verb
 from scripts.engine.errors import IngotError
 
 DISTRIBUTION = "llama-cpp-python"
@@ -33,10 +34,27 @@ def installed() -> str | None:
         return None
 
 
-def block(file: Path, context: int, threads: int, prefill: int, decode: int) -> dict[str, Any]:
+def packs(file: Path, context: int, threads: int) -> bool:
+    """Whether llama.cpp can use weights that are packed for this processor, as it likes to (AMX, repacking).
+
+    Some virtual machines announce instructions that they then refuse (seen: AMX's tilezero, llama.cpp of
+    llama-cpp-python 0.3.36); there it is measured without them rather than not at all.
+    """
+    try:
+        with Child(file, verb("peer", file=file)) as child:
+            child.ask({"do": "load", "context": context, "threads": threads, "packed": True})
+            child.ask({"do": "rates", "prefill": 64, "decode": 1, "times": 1})
+    except Died as died:
+        if died.code != -getattr(signal, "SIGILL", 4):
+            raise
+        return False
+    return True
+
+
+def block(file: Path, context: int, threads: int, packed: bool, prefill: int, decode: int) -> dict[str, Any]:
     """Measure `file` once, in a fresh process: rates in tokens a second, resident memory in bytes."""
     with Child(file, verb("peer", file=file)) as child:
-        loaded = child.ask({"do": "load", "context": context, "threads": threads})
+        loaded = child.ask({"do": "load", "context": context, "threads": threads, "packed": packed})
         child.ask({"do": "rates", "prefill": 16, "decode": 4, "times": 1})  # warm-up, dropped
         rates = child.ask({"do": "rates", "prefill": prefill, "decode": decode, "times": 1})
         return {
@@ -70,6 +88,7 @@ def summary(file: Path, context: int, ours: list[dict[str, Any]], theirs: list[d
         "size_bytes": file.stat().st_size,
         "context_length": context,
         "threads": theirs[0]["threads"],
+        "packed_weights": theirs[0]["packed"],
         "tg128": round(mean("tg128"), 2),
         "pp512": round(mean("pp512"), 2),
         "load_seconds": round(mean("load_seconds"), 3),
@@ -98,13 +117,14 @@ def serve(file: Path) -> None:
         try:
             if request["do"] == "load":
                 begin = time.perf_counter()
-                model, context = _load(llama, file, request["context"], request["threads"])
+                model, context = _load(llama, file, request)
                 name = ctypes.create_string_buffer(128)
                 llama.llama_model_desc(model, name, 128)
                 reply = {
                     "load_seconds": time.perf_counter() - begin,
                     "quantisation": name.value.decode().split()[-1],
                     "threads": request["threads"],
+                    "packed": request["packed"],
                 }
             else:
                 reply = _rates(llama, model, context, request)
@@ -113,15 +133,17 @@ def serve(file: Path) -> None:
         print(json.dumps(reply), flush=True)
 
 
-def _load(llama: Any, file: Path, tokens: int, threads: int) -> tuple[Any, Any]:
-    model = llama.llama_model_load_from_file(str(file).encode(), llama.llama_model_default_params())
+def _load(llama: Any, file: Path, request: dict[str, Any]) -> tuple[Any, Any]:
+    options = llama.llama_model_default_params()
+    options.use_extra_bufts = request["packed"]
+    model = llama.llama_model_load_from_file(str(file).encode(), options)
     if not model:
         raise IngotError(file, "llama.cpp does not load it", "Leave the comparison out, or give another GGUF")
     options = llama.llama_context_default_params()
-    options.n_ctx, options.n_threads, options.n_threads_batch = tokens, threads, threads
+    options.n_ctx, options.n_threads, options.n_threads_batch = (request[k] for k in ("context", "threads", "threads"))
     context = llama.llama_init_from_model(model, options)
     if not context:
-        raise IngotError(file, f"llama.cpp makes no context of {tokens} tokens for it")
+        raise IngotError(file, f"llama.cpp makes no context of {request['context']} tokens for it")
     return model, context
 
 

@@ -115,15 +115,25 @@ def exponent(samples: Mapping[int, Sequence[float]]) -> tuple[float, list[float]
 
 
 def climb(values: Sequence[float], blocks: int = 12) -> tuple[float, list[float]]:
-    """By how much a series rises a step, and a 95 % interval that knows of jumps and of slow swings.
+    """By how much a series rises a step, and a 95 % interval.
 
-    The series is cut into `blocks`; the rises between neighbouring blocks' medians are averaged and resampled. So a
-    reading off the line moves nothing, one jump among level stretches leaves the interval's lower end at zero, and only
-    what goes on rising lifts it. (Theil-Sen's slope with its usual interval takes readings for independent; resident
-    memory is anything but.) Needs two values a block.
+    The series is cut into `blocks`; the slope is Theil and Sen's of the blocks' medians (the median of the slopes of
+    all pairs), the interval that of resampled blocks. So readings off the line move nothing, and neighbours, which are
+    alike, are not taken for independent. Needs two values a block.
     """
     size = len(values) / blocks
-    medians = [statistics.median(values[int(i * size) : int((i + 1) * size)]) for i in range(blocks)]
-    rises = [(b - a) / size for a, b in itertools.pairwise(medians)]
-    interval = resampled(rises, statistics.fmean) or (0.0, 0.0)
-    return round(statistics.fmean(rises), 1), [round(value, 1) for value in interval]
+    points = [((i + 0.5) * size, statistics.median(values[int(i * size) : int((i + 1) * size)])) for i in range(blocks)]
+
+    def slope(some: Sequence[tuple[float, float]]) -> float | None:
+        pairs = itertools.combinations(some, 2)
+        found = [(y - v) / (x - u) for (x, y), (u, v) in pairs if x != u]
+        return statistics.median(found) if found else None
+
+    interval = resampled(points, slope) or (0.0, 0.0)
+    return round(slope(points) or 0.0, 1), [round(value, 1) for value in interval]
+
+
+def without_jumps(values: Sequence[float], least: float) -> tuple[list[float], list[tuple[int, float]]]:
+    """The series without its rises by more than `least` from one value to the next; and (index, rise) of each."""
+    jumps = [(i, b - a) for i, (a, b) in enumerate(itertools.pairwise(values), 1) if b - a > least]
+    return [value - sum(rise for place, rise in jumps if place <= i) for i, value in enumerate(values)], jumps
