@@ -111,7 +111,8 @@ def quantize(variant: Variant) -> Step:
     return INGOT.step(
         f"quantize:{variant.name}", folder(variant) / "onnx", stage="convert", verb="quantize",
         inputs={"export": export(variant.model),
-                "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint else None},
+                "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint else None,
+                "calibration": variant.model.calibration if variant.recipe.calibrates else ()},
         parameters={"recipe": variant.recipe.steps}, tools=OLIVE,
     )  # fmt: skip
 

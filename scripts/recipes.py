@@ -60,6 +60,11 @@ class Recipe:
         """Whether it is a whole workflow, which starts from the checkpoint and not from the float export."""
         return "olive" in self.steps
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether a pass of it looks at what the model computes on texts of its own kind."""
+        return any(step.get("algorithm") == "gptq" for step in self.steps.get("passes", ()))
+
 
 def read_recipes(config: Path) -> dict[str, Recipe]:
     """All recipes by name: the project's, and those of the folder `config`. Raises `IngotError`."""

@@ -72,6 +72,7 @@ class Model:
     schema: Path | None
     lm_eval: Path | None
     tickets: Path | None
+    calibration: tuple[Path, ...]
     export_gates: Mapping[str, float]
 
     @functools.cached_property
@@ -187,6 +188,8 @@ def _model(table: Table, config: Path, recipes: Mapping[str, Recipe]) -> Model:
     lm_eval = _folder(evaluation, "lm_eval", config)
     evaluation.done()
     tickets = config / "train" / name / "tickets.jsonl"
+    own_texts = _file(table, "calibration", config) or (tickets if tickets.is_file() else None)
+    general = _find(config, "train/general.txt")
     model = Model(
         name=name, source=_source(table.table("source"), config),
         adapters=tuple(_adapter(row, config) for row in table.tables("adapters")), recipes=tuple(own), deploy=deploy,
@@ -194,6 +197,7 @@ def _model(table: Table, config: Path, recipes: Mapping[str, Recipe]) -> Model:
         license=table.take("license", str, "unknown"), context_length=context,
         sampling=table.table("sampling").numbers(SAMPLING), text=text, cases=cases, schema=schema,
         lm_eval=lm_eval, tickets=tickets if tickets.is_file() else None,
+        calibration=(general, own_texts) if own_texts else (general,),
         export_gates=export_gates,
     )  # fmt: skip
     table.done()

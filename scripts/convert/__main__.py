@@ -32,11 +32,14 @@ def quantize(
     recipe: Annotated[Any, typer.Option(parser=stage.parse_json, help="a table of recipes.toml, as JSON")],
     output: Output,
     checkpoint: Annotated[Path | None, typer.Option(help="for recipes that start from the checkpoint")] = None,
+    calibration: Annotated[
+        list[Path] | None, typer.Option(help="for recipes that calibrate: a text or JSON lines; may be repeated")
+    ] = None,
 ) -> None:
     """Float ONNX GenAI folder → one precision."""
     from scripts.convert import quantize as job
 
-    job.quantize(export, recipe, output, checkpoint)
+    job.quantize(export, recipe, output, checkpoint, calibration or ())
 
 
 if __name__ == "__main__":

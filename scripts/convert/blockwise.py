@@ -24,10 +24,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-#: Ways to choose scale and zero point: "rtn" spans each block's extremes and rounds to nearest (ONNX Runtime's own
-#: kernel); "search" tries narrower spans too and keeps, block by block, the one with the least squared error.
-ALGORITHMS = ("rtn", "search")
-
 #: Narrower spans that "search" tries, as parts of the block's own. Four bits gain from clipping the extremes.
 _SPANS = (0.92, 0.84)
 #: Values held at once by one thread of "search": what fits a core's cache beside its temporaries.
@@ -36,7 +32,12 @@ _CHUNK = 1 << 17
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a matrix is quantised: `bits` 4 or 8, `block_size` a power of two ≥16."""
+    """How a matrix is quantised: `bits` 4 or 8, `block_size` a power of two ≥16.
+
+    `algorithm` chooses scale and zero point. "rtn" spans each block's extremes and rounds to nearest (ONNX Runtime's
+    own kernel); "search" tries narrower spans too and keeps, block by block, the one with the least squared error;
+    "gptq" looks at what the weights are multiplied with, too (`gptq.py`). The last two are for 4 bits.
+    """
 
     bits: int
     block_size: int
@@ -54,7 +55,7 @@ class Quantized:
 
 
 def quantize(weight: Array, scheme: Scheme) -> Quantized:
-    """Quantise `weight` [K, N], float32 or float16, along K."""
+    """Quantise `weight` [K, N], float32 or float16, along K, looking at nothing but the weights."""
     if scheme.algorithm == "search" and scheme.bits == 4:
         return _search(weight, scheme)
     return _nearest(weight, scheme)
@@ -70,6 +71,13 @@ def dequantize(value: Quantized, scheme: Scheme, inputs: int) -> Array:
         zeros = _unpack(value.zero_points, scheme.bits)[:, :blocks].astype(np.float32)
     values: Array = (codes - zeros[..., None]) * value.scales.astype(np.float32)[..., None]
     return values.reshape(outputs, -1)[:, :inputs].T
+
+
+def pack(codes: Array, scales: Array, zeros: Array | None) -> Quantized:
+    """4-bit codes uint8 [blocks, size, N], scales and zero points [blocks, N], in the operators' layout."""
+    packed = (codes[:, ::2] | codes[:, 1::2] << 4).transpose(2, 0, 1)
+    points = None if zeros is None else _pack(np.ascontiguousarray(zeros.T))
+    return Quantized(np.ascontiguousarray(packed), np.ascontiguousarray(scales.T), points)
 
 
 def _nearest(weight: Array, scheme: Scheme) -> Quantized:
@@ -115,7 +123,16 @@ def _search(weight: Array, scheme: Scheme) -> Quantized:
 
 
 def _fit(values: Array, symmetric: bool) -> tuple[Array, Array, Array]:
-    """Codes uint8 [size, M], scales and zero points [M] of 4-bit blocks, which stand in the columns of `values`.
+    """Codes uint8 [size, M], scales and zero points [M] of 4-bit blocks, which stand in the columns of `values`."""
+    scale, zero = grid(values, symmetric)
+    work = values * (1 / scale)
+    np.rint(work, out=work)
+    np.add(work, zero, out=work)
+    return np.clip(work, 0, 15, out=work).astype(np.uint8), scale, zero.astype(np.uint8)
+
+
+def grid(values: Array, symmetric: bool) -> tuple[Array, Array]:
+    """Scales and zero points, float32 [M], of 4-bit blocks, which stand in the columns of `values` [size, M].
 
     With d = q - zero point, the best scale for given codes is Σxd / Σd², and the squared error it leaves is
     Σx² - (Σxd)² / Σd²: so the candidate with the greatest (Σxd)² / Σd² wins (linear least squares). First the whole
@@ -136,10 +153,7 @@ def _fit(values: Array, symmetric: bool) -> tuple[Array, Array, Array]:
     for part in _SPANS:
         _try(values, whole * np.float32(part), zero, best, work)
     best.scale[best.scale == 0] = 1
-    np.multiply(values, 1 / best.scale, out=work)
-    np.rint(work, out=work)
-    np.add(work, best.zero, out=work)
-    return np.clip(work, 0, 15, out=work).astype(np.uint8), best.scale, best.zero.astype(np.uint8)
+    return best.scale, best.zero
 
 
 @dataclass(frozen=True)

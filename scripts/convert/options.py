@@ -46,12 +46,14 @@ class Option:
 
 _BLOCKS = (16, 32, 64, 128, 256)
 _ACCURACY = "least precision of activations: 1 float32, 2 float16, 3 bfloat16, 4 int8 (fastest on CPU), 0 unset"
+_ALGORITHM = "rtn: nearest value; search: least squared error per block; gptq: least error of what the model computes"
 
 WEIGHT_ONLY = {
     "bits": Option(int, 4, "bits of a weight", (4, 8)),
     "block_size": Option(int, 32, "weights that share one scale", _BLOCKS),
     "symmetric": Option(bool, False, "whether zero is the middle of the range: no zero points are stored"),
-    "algorithm": Option(str, "rtn", "rtn: nearest value; search: least squared error per block", ("rtn", "search")),
+    "algorithm": Option(str, "rtn", _ALGORITHM, ("rtn", "search", "gptq")),
+    "calibration": Option(str, "", "file of the tokens that gptq looks at; the build gives it"),
     "accuracy_level": Option(int, 4, _ACCURACY, (0, 1, 2, 3, 4)),
     "head_bits": Option(int, 8, "bits of the output head, and of the embedding", (4, 8)),
     "quantize_embedding": Option(bool, True, "whether the embedding is quantised, or left as it is"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from olive.model import ONNXModelHandler
 from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
@@ -60,5 +61,6 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
             float_nodes=tuple(config.float_nodes),
         )
         folder = Path(resolve_onnx_path(output_model_path)).parent
-        path = weightonly.quantize(Path(model.model_path), folder, plan, lambda line: print(line, flush=True))
+        windows = np.load(config.calibration) if config.calibration else None
+        path = weightonly.quantize(Path(model.model_path), folder, plan, lambda line: print(line, flush=True), windows)
         return ONNXModelHandler(str(path.parent), onnx_file_name=path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from scripts.engine.errors import IngotError
 _KEYS = ("target", "label", "passes", "olive", "gates")  # gates are for the quality stage
 
 
-def quantize(export: Path, recipe: Any, output: Path, checkpoint: Path | None = None) -> None:
-    """Write the folder `output`. `checkpoint` is needed where the recipe is a workflow that starts from it.
+def quantize(
+    export: Path, recipe: Any, output: Path, checkpoint: Path | None = None, texts: Sequence[Path] = ()
+) -> None:
+    """Write the folder `output`. `checkpoint` is needed where the recipe is a workflow that starts from it, `texts`
+    where a pass of it calibrates.
 
     Raises `IngotError` for a recipe with a mistake, a workflow that ends without a model, and a model that does not
     load and generate.
@@ -30,6 +34,7 @@ def quantize(export: Path, recipe: Any, output: Path, checkpoint: Path | None = 
             print("quantize: copying the export: the build links it, and onnx refuses linked weights", flush=True)
             export = Path(shutil.copytree(export, Path(scratch) / "export"))
             target, workflow = plan(export, recipe, checkpoint)
+        _calibrate(workflow, export, texts, Path(scratch))
         finish(olive.run(workflow, Path(scratch)), output, target, checkpoint)
 
 
@@ -47,11 +52,34 @@ def plan(export: Path, recipe: Any, checkpoint: Path | None) -> tuple[str, dict[
     passes = {}
     for number, step in enumerate(steps, 1):
         given = {key: value for key, value in step.items() if key != "type"}
+        if "calibration" in given:
+            raise IngotError("recipe: passes: calibration", "is not for recipes", "Give it with the model")
         passes[f"{number}"] = {"type": step.get("type"), "config": given}
     preflight.onnx(export)
     workflow = {"input_model": olive.from_onnx(export), **olive.systems(target), "passes": passes}
     olive.check(workflow)
     return target, workflow
+
+
+def _calibrate(workflow: dict[str, Any], export: Path, texts: Sequence[Path], scratch: Path) -> None:
+    """Turn the texts into tokens, for every pass that calibrates."""
+    wanting = [step["config"] for step in workflow["passes"].values() if _calibrates(step)]
+    if not wanting:
+        return
+    if not texts:
+        raise IngotError("recipe", "gptq calibrates on texts, and none was given", "Give --calibration")
+    import numpy as np
+
+    from scripts.convert import calibration
+
+    file = scratch / "tokens.npy"
+    np.save(file, calibration.tokens(export, texts))
+    for config in wanting:
+        config["calibration"] = str(file)
+
+
+def _calibrates(step: Any) -> bool:
+    return isinstance(step, dict) and (step.get("config") or {}).get("algorithm") == "gptq"
 
 
 def _from_workflow(given: Any, target: str, export: Path, checkpoint: Path | None) -> dict[str, Any]:

@@ -20,8 +20,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from scripts.convert import blockwise
+from scripts.convert import blockwise, gptq
 from scripts.convert.blockwise import Array, Quantized, Scheme
+from scripts.convert.calibration import Calibration
 from scripts.convert.graph import Graph, Writer, release
 
 
@@ -49,24 +50,32 @@ class Plan:
 
 
 class Rewrite:
-    """One pass over one graph; `run` writes the result."""
+    """One pass over one graph; `run` writes the result. `calibration` is needed where a scheme is "gptq"."""
 
-    def __init__(self, source: Graph, writer: Writer, plan: Plan, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: Graph,
+        writer: Writer,
+        plan: Plan,
+        progress: Callable[[str], None],
+        calibration: Calibration | None = None,
+    ) -> None:
         self.source, self.writer, self.plan, self.progress = source, writer, plan, progress
+        self.calibration = calibration
         self._done: dict[tuple[str, Scheme], list[str]] = {}
         self._casts: list[onnx.NodeProto] = []
 
     def run(self) -> Path:
         """Quantise every MatMul with a constant weight, then the embedding; returns the path of model.onnx."""
         nodes = list(self.source.graph.node)
-        todo = [node for node in nodes if node.op_type == "MatMul" and self.source.is_weight(node.input[1])]
+        todo = matrices(self.source)
         replaced: dict[int, list[onnx.NodeProto]] = {}
         heads: dict[str, tuple[list[str], Scheme]] = {}
         for count, node in enumerate(todo, 1):
             is_head = node.output[0] in self.source.outputs()
             scheme = self.plan.scheme(node, is_head)
             if scheme is not None:
-                names = self._quantized(node.input[1], scheme)
+                names = self._quantized(node, scheme)
                 replaced[id(node)] = [self._matmul(node, names, scheme)]
                 heads[node.input[1]] = names, scheme
             if count % 32 == 0 or count == len(todo):
@@ -78,12 +87,18 @@ class Rewrite:
         kept = [new for old in nodes for new in replaced.get(id(old), [old])]
         return self.writer.finish(self.source, [*self._casts, *kept])
 
-    def _quantized(self, weight: str, scheme: Scheme) -> list[str]:
-        """Names of the written tensors: packed, scales and, where asymmetric, zero points."""
+    def _quantized(self, node: onnx.NodeProto, scheme: Scheme) -> list[str]:
+        """Names of the written tensors of a MatMul: packed, scales and, where asymmetric, zero points."""
+        activations, weight = node.input
         key = weight, scheme
         if key not in self._done:
             values = self.source.array(weight)
-            self._done[key] = self._write(weight, blockwise.quantize(values, scheme), scheme)
+            if is_calibrated(scheme):
+                assert self.calibration, "a scheme is gptq, and nothing to calibrate on was given"
+                value = gptq.quantize(values, scheme, self.calibration.factor(activations))
+            else:
+                value = blockwise.quantize(values, scheme)
+            self._done[key] = self._write(weight, value, scheme)
             release(values)
         return self._done[key]
 
@@ -169,7 +184,31 @@ class Rewrite:
         )
 
 
-def quantize(source: Path, folder: Path, plan: Plan, progress: Callable[[str], None] = print) -> Path:
-    """Write the model at `source` (model.onnx beside its data), quantised by `plan`, into `folder`."""
+def matrices(source: Graph) -> list[onnx.NodeProto]:
+    """The MatMuls with a constant weight, in the order of the graph."""
+    return [node for node in source.graph.node if node.op_type == "MatMul" and source.is_weight(node.input[1])]
+
+
+def is_calibrated(scheme: Scheme | None) -> bool:
+    """Whether a scheme needs to see what its matrix is multiplied with; with 8 bits, rounding to nearest will do."""
+    return scheme is not None and scheme.algorithm == "gptq" and scheme.bits == 4
+
+
+def quantize(
+    source: Path, folder: Path, plan: Plan, progress: Callable[[str], None] = print, windows: Array | None = None
+) -> Path:
+    """Write the model at `source` (model.onnx beside its data), quantised by `plan`, into `folder`.
+
+    `windows` [windows, tokens]: what to calibrate on, where the plan's algorithm is "gptq".
+    """
+    graph, calibration = Graph(source), None
+    if windows is not None:
+        outputs = graph.outputs()
+        widths = {
+            node.input[0]: graph.initializers[node.input[1]].dims[0]
+            for node in matrices(graph)
+            if is_calibrated(plan.scheme(node, node.output[0] in outputs))
+        }
+        calibration = Calibration(graph, source, windows, widths, progress)
     with Writer(folder) as writer:
-        return Rewrite(Graph(source), writer, plan, progress).run()
+        return Rewrite(graph, writer, plan, progress, calibration).run()

@@ -13,7 +13,7 @@ from typing import Any
 
 from scripts.engine import files
 from scripts.engine.errors import IngotError
-from scripts.package import card, rules, sampling, template, tokens
+from scripts.package import card, head, rules, sampling, template, tokens
 from scripts.package.card import Wish
 
 _BIG = 1 << 20  # bytes; from here on a file is linked
@@ -40,6 +40,7 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
     output.mkdir(parents=True)
     _say(f"linking {onnx.name}")
     _place_files(onnx, checkpoint, output)
+    _prune_head(onnx, output, genai)
     _write_tokenizer(onnx, checkpoint, chat, output)
     files.write_json(output / "genai_config.json", genai)
     agreement = tokens.compare(output, tokenizer, label=onnx)
@@ -127,6 +128,16 @@ def _place_files(onnx: Path, checkpoint: Path, output: Path) -> None:
     if not (output / "tokenizer.json").exists():
         _say("the export has no tokenizer.json: taken from the checkpoint")
         shutil.copyfile(checkpoint / "tokenizer.json", output / "tokenizer.json")  # maybe the user's: never linked
+
+
+def _prune_head(onnx: Path, output: Path, genai: Mapping[str, Any]) -> None:
+    """Replace the linked graph by one that gives the logits of the last position alone, where it can be."""
+    name = genai["model"]["decoder"]["filename"]
+    pruned = output / f"{name}.pruned"
+    if head.prune(onnx / name, pruned, genai):
+        pruned.replace(output / name)
+    else:
+        _say(f"{name} gives the logits of every position: its output head is none that is known here")
 
 
 def _write_tokenizer(onnx: Path, checkpoint: Path, chat: str, output: Path) -> None:

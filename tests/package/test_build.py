@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx as onnx_format
 import onnxruntime_genai as og
 import pytest
 from transformers import AutoTokenizer
@@ -111,6 +113,34 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_are(
     assert names == sorted(path.name for path in again.iterdir())
     for name in names:
         assert (made / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_package_computes_the_last_position_and_no_other(made: Path, exported: Path) -> None:
+    def logits(folder: Path) -> Any:
+        model = og.Model(str(folder))
+        options = og.GeneratorParams(model)
+        options.set_search_options(max_length=40)
+        generator = og.Generator(model, options)
+        generator.append_tokens(list(range(3, 27)))
+        prompt = np.array(generator.get_output("logits"))
+        generator.append_tokens([5])
+        return prompt, np.array(generator.get_output("logits"))
+
+    for here, there in zip(logits(made), logits(exported), strict=True):
+        assert here.shape == (1, 1, there.shape[2])
+        np.testing.assert_allclose(here[0, 0], there[0, -1], atol=1e-4)
+
+
+def test_a_graph_with_a_head_of_another_kind_stays_as_it_is(onnx: Path, checkpoint: Path, tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    model = onnx_format.load(onnx / "model.onnx", load_external_data=False)
+    head = next(node for node in model.graph.node if "logits" in node.output)
+    head.output[0] = "before"
+    model.graph.node.append(onnx_format.helper.make_node("Identity", ["before"], ["logits"]))
+    (onnx / "model.onnx").write_bytes(model.SerializeToString())
+    build(onnx, checkpoint, WISH, tmp_path / "package")
+    assert "gives the logits of every position" in capsys.readouterr().out
+    assert (tmp_path / "package/model.onnx").read_bytes() == (onnx / "model.onnx").read_bytes()
 
 
 def test_notes_of_the_build_stay_behind(onnx: Path, checkpoint: Path, tmp_path: Path) -> None:

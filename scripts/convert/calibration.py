@@ -1,0 +1,159 @@
+"""What a model's matrices are multiplied with: texts to calibrate on, and the Gram matrix of every MatMul's input.
+
+Texts are the model's own kind (conversations in JSON lines, through its chat template, or plain text) and general
+prose, so that a fine-tune keeps what it learnt and what it knew. Of each text up to `WINDOWS` windows count.
+
+The float graph runs in ONNX Runtime with the inputs of its MatMuls as outputs. H = XᵀX / n is [K, K] for K inputs: as
+many of these are gathered at once as fit into a budget, in the order of the graph; a large model is run several times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from scripts.convert import gptq
+from scripts.convert.blockwise import Array
+from scripts.convert.graph import Graph
+from scripts.engine.errors import IngotError
+
+#: Tokens of a window, and windows of one text.
+WINDOW, WINDOWS = 512, 8
+_KINDS = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+#: Bytes of Gram matrices held at once.
+_BUDGET = 2 << 30
+
+
+def tokens(folder: Path, texts: Sequence[Path]) -> Array:
+    """Windows int32 [windows, WINDOW] of the texts, by the tokenizer and chat template of `folder`.
+
+    Raises `IngotError` for a text that cannot be read, or that all together fill not even one window.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    windows: list[Array] = []
+    for text in texts:
+        ids: list[int] = []
+        for piece in _pieces(text, tokenizer):
+            ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
+            if len(ids) >= WINDOW * WINDOWS:
+                break
+        count = min(len(ids) // WINDOW, WINDOWS)
+        windows += list(np.array(ids[: count * WINDOW], np.int32).reshape(count, WINDOW))
+    if not windows:
+        found = f"fill no window of {WINDOW} tokens"
+        raise IngotError(", ".join(map(str, texts)) or "calibration", found, "Give a longer text under `calibration`")
+    return np.stack(windows)
+
+
+def _pieces(text: Path, tokenizer: Any) -> list[str]:
+    """A plain text whole; of JSON lines each one's "text", or its "messages" as the chat template writes them."""
+    from jinja2 import TemplateError
+
+    try:
+        content = text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise IngotError(text, f"cannot be read: {error}", "Give a UTF-8 text, or JSON lines") from None
+    if text.suffix != ".jsonl":
+        return [content]
+    found = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            found.append(
+                row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
+            )
+        except (ValueError, KeyError, TypeError, TemplateError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise IngotError(f"{text}:{number}", f"is no text to calibrate on ({reason})",
+                             'Give {"messages": [{"role", "content"}, …]} or {"text": "…"}') from None  # fmt: skip
+    return found
+
+
+class Calibration:
+    """The GPTQ factors of a graph's MatMul inputs; asked for in the order of the graph, each input is run once."""
+
+    def __init__(
+        self, source: Graph, path: Path, windows: Array, widths: Mapping[str, int], progress: Callable[[str], None]
+    ) -> None:
+        self._source, self._path, self._windows, self._progress = source, path, windows, progress
+        self._groups = _groups(widths)
+        settings = json.loads((path.parent / "genai_config.json").read_text(encoding="utf-8"))
+        self._head_size = settings["model"]["decoder"]["head_size"]
+        self._ready: dict[str, Array] = {}
+
+    def factor(self, name: str) -> Array:
+        """`gptq.factor` [K, K] of the activations called `name`."""
+        if name not in self._ready:
+            group = next(group for group in self._groups if name in group)
+            self._ready = {key: gptq.factor(gram) for key, gram in self._grams(group).items()}
+        return self._ready[name]
+
+    def _grams(self, group: Mapping[str, int]) -> dict[str, Array]:
+        session = _session(self._source, self._path, list(group))
+        found = {name: np.zeros((width, width), np.float32) for name, width in group.items()}
+        for number, window in enumerate(self._windows, 1):
+            seen = session.run(list(group), _feeds(session, window, self._head_size))
+            for name, values in zip(group, seen, strict=True):
+                rows = values.reshape(-1, values.shape[-1])
+                found[name] += rows.T @ rows
+            self._progress(f"calibrate: {number * WINDOW} of {self._windows.size} tokens")
+        for gram in found.values():
+            gram /= self._windows.size
+        return found
+
+
+def _groups(widths: Mapping[str, int]) -> list[dict[str, int]]:
+    """`widths`, {name: K}, cut where the matrices [K, K] would pass the budget."""
+    groups: list[dict[str, int]] = []
+    held = _BUDGET + 1
+    for name, width in widths.items():
+        size = 4 * width * width
+        if held + size > _BUDGET:
+            groups.append({})
+            held = 0
+        groups[-1][name] = width
+        held += size
+    return groups
+
+
+def _session(source: Graph, path: Path, names: list[str]) -> Any:
+    """The graph as far as it leads to the tensors `names`, its only outputs."""
+    import onnxruntime
+
+    model = onnx.ModelProto()
+    model.CopyFrom(source.model)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent.resolve()))
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _feeds(session: Any, window: Array, head_size: int) -> dict[str, Array]:
+    """Inputs for a text with nothing before it, an empty past included, in the words of genai's builder (0.18)."""
+    ids = window[None].astype(np.int64)
+    known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(ids.size)[None]}
+    sizes = {"batch_size": 1, "past_sequence_length": 0, "kv_cache_dim": head_size}
+    feeds = {}
+    for wanted in session.get_inputs():
+        kind = _KINDS[wanted.type]
+        if wanted.name in known:
+            feeds[wanted.name] = known[wanted.name].astype(kind)
+        else:
+            feeds[wanted.name] = np.zeros([sizes.get(size, size) for size in wanted.shape], kind)
+    return feeds

@@ -1,0 +1,141 @@
+"""Texts to tokens to Gram matrices, on the graph of a real export, and what calibrating is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.convert import calibration, gptq
+from scripts.convert.calibration import Calibration
+from scripts.convert.export import export
+from scripts.convert.graph import Graph
+from scripts.convert.quantize import quantize
+from scripts.engine.errors import IngotError
+from tests import tiny
+
+GPTQ = {"passes": [{"type": "WeightOnlyQuantization", "bits": 4, "head_bits": 4, "algorithm": "gptq"}]}
+SEARCH = {"passes": [{**GPTQ["passes"][0], "algorithm": "search"}]}
+
+
+@pytest.fixture(scope="module")
+def trained_export(tmp_path_factory: pytest.TempPathFactory, tiny_trained: Path) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "export"
+    export(tiny_trained, output)
+    return output
+
+
+@pytest.fixture(scope="module")
+def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the trained model was trained on, as JSON lines."""
+    path = tmp_path_factory.mktemp("texts") / "own talk.jsonl"
+    rows = [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in tiny.FACTS * 6
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
+    return path
+
+
+def test_conversations_go_through_the_chat_template(trained_export, conversations, monkeypatch):
+    from transformers import AutoTokenizer
+
+    monkeypatch.setattr(calibration, "WINDOW", 32)
+    windows = calibration.tokens(trained_export, [conversations])
+    assert windows.shape == (calibration.WINDOWS, 32)
+    begin = AutoTokenizer.from_pretrained(trained_export).decode(windows[0])
+    assert begin.startswith(f"<|im_start|>user\n{tiny.FACTS[0][0]}<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_every_text_counts_alike(trained_export, conversations, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "WINDOW", 32)
+    prose, rows = tmp_path / "prose.txt", tmp_path / "rows.jsonl"
+    prose.write_text(tiny.TEXT * 9, encoding="utf-8")
+    rows.write_text("\n".join(json.dumps({"text": tiny.TEXT}) for _ in range(9)), encoding="utf-8")
+    assert len(calibration.tokens(trained_export, [prose, rows, conversations])) == 3 * calibration.WINDOWS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.jsonl", b'{"messages": [{"role": "user"}]}', r"a\.jsonl:1: is no text to calibrate on"),
+        ("a.jsonl", b'{"text": "fine"}\n{oops', r"a\.jsonl:2: is no text to calibrate on"),
+        ("a.txt", b"\xff\xfe\x00", r"a\.txt: cannot be read"),
+        ("a.txt", b"short", r"a\.txt: fill no window of 512 tokens"),
+    ],
+)
+def test_a_text_that_will_not_do_is_named(trained_export, tmp_path, name, content, complaint):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(IngotError, match=complaint):
+        calibration.tokens(trained_export, [tmp_path / name])
+
+
+def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(tiny_trained, trained_export, monkeypatch):
+    """By hooks in transformers; and the same whether all are gathered at once or one by one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    windows = np.arange(3, 3 + 2 * 64, dtype=np.int32).reshape(2, 64)
+    monkeypatch.setattr(calibration, "WINDOW", 64)
+    model = AutoModelForCausalLM.from_pretrained(tiny_trained, dtype=torch.float32)
+    seen: list[torch.Tensor] = []
+    model.model.layers[1].mlp.down_proj.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0][0]))
+    with torch.no_grad():
+        for window in windows:
+            model(torch.tensor(window[None].astype(np.int64)))
+    x = torch.cat(seen).numpy()
+    graph = Graph(trained_export / "model.onnx")
+    nodes = {node.name: node for node in graph.graph.node}
+    name = nodes["/model/layers.1/mlp/down_proj/MatMul"].input[0]
+    widths = {node.input[0]: graph.initializers[node.input[1]].dims[0] for node in graph.graph.node
+              if node.op_type == "MatMul" and graph.is_weight(node.input[1])}  # fmt: skip
+    monkeypatch.setattr(gptq, "factor", lambda gram: gram)
+    for budget in (1 << 30, 1):
+        monkeypatch.setattr(calibration, "_BUDGET", budget)
+        found = Calibration(graph, trained_export / "model.onnx", windows, widths, lambda _line: None).factor(name)
+        np.testing.assert_allclose(found, x.T @ x / len(x), rtol=1e-3, atol=1e-4)
+
+
+def test_calibrating_keeps_more_of_what_the_model_learnt(trained_export, conversations, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "WINDOW", 64)
+    quantize(trained_export, GPTQ, tmp_path / "gptq", texts=[conversations])
+    quantize(trained_export, SEARCH, tmp_path / "search")
+    assert (tmp_path / "gptq/model.onnx.data").stat().st_size == (tmp_path / "search/model.onnx.data").stat().st_size
+    assert 2 * divergence(trained_export, tmp_path / "gptq") < divergence(trained_export, tmp_path / "search")
+
+
+def test_a_recipe_that_calibrates_asks_for_texts(trained_export, tmp_path):
+    with pytest.raises(IngotError, match="gptq calibrates on texts, and none was given"):
+        quantize(trained_export, GPTQ, tmp_path / "out")
+
+
+def test_texts_are_the_models_and_not_the_recipes(trained_export, tmp_path):
+    recipe = {"passes": [{**GPTQ["passes"][0], "calibration": "my.txt"}]}
+    with pytest.raises(IngotError, match="calibration: is not for recipes"):
+        quantize(trained_export, recipe, tmp_path / "out")
+
+
+def divergence(one: Path, other: Path) -> float:
+    """Mean KL divergence on the facts, nats."""
+    import onnxruntime_genai as og
+
+    found = []
+    for folder in (one, other):
+        model = og.Model(str(folder))
+        tokenizer = og.Tokenizer(model)
+        rows = []
+        for question, answer in tiny.FACTS:
+            asked = tokenizer.apply_chat_template(
+                json.dumps([{"role": "user", "content": question}]), add_generation_prompt=True
+            )
+            params = og.GeneratorParams(model)
+            params.set_search_options(max_length=128)
+            generator = og.Generator(model, params)
+            generator.append_tokens(tokenizer.encode(asked + answer))
+            rows.append(np.array(generator.get_output("logits"))[0].astype(np.float64))
+        values = np.concatenate(rows)
+        values -= values.max(-1, keepdims=True)
+        found.append(values - np.log(np.exp(values).sum(-1, keepdims=True)))
+    return float((np.exp(found[0]) * (found[0] - found[1])).sum(-1).mean())
