@@ -103,12 +103,11 @@ def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: di
     with uncollected():
         import onnxruntime_genai
         from onnxruntime_genai.models import builder
-        from onnxruntime_genai.models.builders import base
 
     # Builder 0.18 asks git for its commit from where it is installed, and a virtual environment stands in the user's
     # own repository: each commit there would change the model. What the wheel says of itself is meant.
     commit = getattr(onnxruntime_genai, "__commit__", None)
-    base.Model.get_genai_commit = classmethod(lambda _: commit)
+    builder.Model.get_genai_commit = classmethod(lambda _: commit)
     folder.mkdir(parents=True, exist_ok=True)
     # No token is asked for: nothing is fetched, and the builder wants one for every folder otherwise.
     words = [f"{key}={_word(key, value)}" for key, value in sorted({**extra, "hf_token": False}.items())]
