@@ -85,7 +85,7 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
     """Write the reference of `checkpoint` over the first `tokens` tokens of each text to the folder `output`.
 
     Raises `IngotError` for a folder that is no checkpoint, a text that is missing, empty, not UTF-8 or shorter than
-    `LEAST_TOKENS`, and a model whose own logits are not finite.
+    `LEAST_TOKENS`, and a model whose context is that short or whose own logits are not finite.
     """
     contents = {name: _read(path) for name, path in texts.items()}
     _check_folder(checkpoint)
@@ -103,7 +103,11 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
         checkpoint, dtype=torch.float32, local_files_only=True, attn_implementation="eager"
     ).eval()
     settings = model.config.get_text_config()
-    limit = min(tokens, int(getattr(settings, "max_position_embeddings", 0) or tokens) - SPARE)
+    context = int(getattr(settings, "max_position_embeddings", 0) or tokens + SPARE)
+    if context < LEAST_TOKENS + SPARE:
+        found = f"its context of {context} tokens is too short to judge"
+        raise IngotError(checkpoint / "config.json", found, f"Give a model of at least {LEAST_TOKENS + SPARE}")
+    limit = min(tokens, context - SPARE)
     index: dict[str, Any] = {
         "format": FORMAT,
         "vocab_size": int(settings.vocab_size),
@@ -112,7 +116,7 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
         "texts": {},
     }
     for name, all_ids in ids.items():
-        kept = all_ids[:limit] if len(all_ids) > limit else all_ids
+        kept = all_ids[:limit]
         chunks = _write_text(model, kept, output / name, index["rows"], f"{checkpoint}: {name}")
         index["texts"][name] = {
             "tokens": len(kept),

@@ -121,12 +121,46 @@ def test_fields_are_counted_one_by_one_and_pairs_told(tmp_path: Path) -> None:
     assert result["score"] == 50.0
     assert result["schema_valid"] == 75.0
     assert result["fields"] == {"kind": 50.0, "urgent": 25.0}
-    assert result["baseline"] == {"score": 50.0, "lost": ["2"], "won": ["1"]}
+    assert result["baseline"] == {"score": 50.0, "lost": ["2"], "won": ["1"], "p_value": 1.0}
     assert result["cases"][2]["failures"] == ["field kind: is 'b', expected 'a'"]
 
 
 def test_points_below_the_baseline_are_allowed_up_to_the_gate() -> None:
-    assert domain.judge(5.0, {"domain_points": 5})[0] == "passed"
-    assert domain.judge(5.1, {"domain_points": 5})[0] == "refused"
-    assert domain.judge(-20.0, {"domain_points": 0})[0] == "passed"
-    assert domain.judge(50.0, {})[0] == "passed"
+    def verdict(score: float, gates: dict[str, float]) -> str:
+        pairs = {"score": 90.0, "lost": ["a"], "won": [], "p_value": 1.0}
+        return domain.judge({"score": score, "baseline": pairs, "cases": [{}] * 20}, gates)[0]
+
+    assert verdict(85.0, {"domain_points": 5}) == "passed"
+    assert verdict(84.9, {"domain_points": 5}) == "refused"
+    assert verdict(100.0, {"domain_points": 0}) == "passed"
+    assert verdict(10.0, {}) == "passed"
+    assert domain.judge({"score": 10.0, "baseline": None, "cases": []}, {})[0] == "passed"
+
+
+def test_a_refusal_tells_how_likely_chance_alone_is() -> None:
+    pairs = {"score": 100.0, "lost": ["a", "b", "c"], "won": [], "p_value": domain.mcnemar(3, 0)}
+    verdict, (reason,) = domain.judge({"score": 90.62, "baseline": pairs, "cases": [{}] * 32}, {"domain_points": 5})
+    assert verdict == "refused"
+    assert reason == (
+        "domain score is 9.38 points below the float export; the gate allows 5 "
+        "(3 of 32 cases lost, 0 won; by chance alone with p = 0.25)"
+    )
+
+
+def test_chance_is_that_of_the_binomial_test() -> None:
+    assert [domain.mcnemar(*pair) for pair in ((0, 0), (1, 1), (1, 0), (6, 0), (0, 6))] == [1, 1, 1, 0.03125, 0.03125]
+    assert domain.mcnemar(12, 3) == pytest.approx(0.035156, abs=1e-6)  # as in the textbooks' tables
+    assert domain.mcnemar(0, 5000) == 0
+    for lost in range(12):
+        for won in range(12):
+            flips = range(2 ** (lost + won)) if lost + won < 9 else ()
+            far = [abs(2 * flip.bit_count() - lost - won) >= abs(lost - won) for flip in flips]
+            assert not far or domain.mcnemar(lost, won) == pytest.approx(sum(far) / len(far), abs=1e-6)
+
+
+def test_an_answer_of_nothing_fails_and_counts_no_field() -> None:
+    case = parsing.Case("a", ({"role": "user", "content": "x"},), 8, parsing.Expect(no_loop=True))
+    for reply in (domain.Reply(""), domain.Reply(" \n"), domain.Reply("", "it stopped")):
+        result = domain.score([case], [reply], None, None)
+        assert (result["score"], result["fields"], result["schema_valid"]) == (0.0, {}, None)
+        assert len(result["cases"][0]["failures"]) == 1

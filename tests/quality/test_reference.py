@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.engine import files
 from scripts.engine.errors import IngotError
 from scripts.quality import reference
 from scripts.quality.logits import GenaiModel
@@ -41,12 +43,22 @@ def test_no_more_tokens_are_taken_than_asked_for(tiny_trained: Path, text: Path,
 
 
 def test_a_reference_that_lost_a_piece_is_refused_by_name(truth: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(truth, tmp_path / "copy")
     (tmp_path / "copy" / "facts" / "00001.npy").unlink()
     with pytest.raises(IngotError, match=r"00001\.npy: is missing"):
         reference.load(tmp_path / "copy")
+
+
+def test_a_text_longer_than_the_context_is_cut_to_it(tiny_trained: Path, text: Path, tmp_path: Path) -> None:
+    short = shutil.copytree(tiny_trained, tmp_path / "checkpoint")
+    config = files.read_json(short / "config.json")
+    for context, tokens in ((64, 56), (40, 32)):
+        files.write_json(short / "config.json", config | {"max_position_embeddings": context})
+        reference.build(short, {"facts": text}, tmp_path / str(context))
+        assert len(reference.load(tmp_path / str(context)).texts[0].tokens) == tokens
+    files.write_json(short / "config.json", config | {"max_position_embeddings": 39})
+    with pytest.raises(IngotError, match=r"config\.json: its context of 39 tokens is too short"):
+        reference.build(short, {"facts": text}, tmp_path / "39")
 
 
 @pytest.mark.parametrize(
