@@ -71,6 +71,7 @@ def checkpoint(model: Model) -> Step:
         inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters)},
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None},
         scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)}, tools=(*TORCH, "peft", "gguf"),
+        preflight={"source": "scripts.checkpoint.weights:check_source"},
     )  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def finetune(model: Model) -> Step:
         f"finetune:{model.name}", BUILD / model.name / "finetune", stage="checkpoint", verb="finetune",
         inputs={"source": source.path, "train": model.tickets, "evaluation": model.cases, "schema": model.schema},
         parameters=source.flags, scratch={"downloads": BUILD / "downloads"}, tools=(*TORCH, "peft", "gguf"),
+        preflight={"source": "scripts.checkpoint.weights:check_source"},
     )  # fmt: skip
 
 
