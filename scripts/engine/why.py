@@ -106,10 +106,7 @@ def as_text(made: Plan) -> str:
     if not count:
         lines.append("nothing would run")
     else:
-        unknown = f"; {made.never_ran} never ran here" if made.never_ran else ""
-        most = max((due.peak_rss_bytes or 0 for due in made.would_run if not due.restorable), default=0)
-        memory = f", {most / 2**20:.0f} MiB at most" if most else ""
-        lines.append(f"\n{count} would run: {_seconds(made.seconds)} by their last runs{memory}{unknown}")
+        lines.append(f"\n{count} would run{_total(made)}")
     if made.up_to_date:
         lines.append(f"up to date: {_names(made.up_to_date)}")
     if made.skipped:
@@ -123,6 +120,13 @@ def _cost(due: Due) -> str:
     if due.seconds is None:
         return "never ran here"
     return f"{_seconds(due.seconds)}, {(due.peak_rss_bytes or 0) / 2**20:.0f} MiB the last time"
+
+
+def _total(made: Plan) -> str:
+    most = max((due.peak_rss_bytes or 0 for due in made.would_run if not due.restorable), default=0)
+    memory = f", {most / 2**20:.0f} MiB at most" if most else ""
+    known = f": {_seconds(made.seconds)} by their last runs{memory}" if made.never_ran < len(made.would_run) else ""
+    return known + (f"; {made.never_ran} never ran here" if made.never_ran else "")
 
 
 def _seconds(seconds: float) -> str:
