@@ -48,6 +48,7 @@ def copied(made: Project, folder: Path) -> Project:
     project = Project.__new__(Project)
     project.folder, project.build = folder, folder / "build"
     project.write("src/a/x.txt", "another text, much longer")
+    project.write("said.txt", "")  # a fork that dies before its first line must not be taken for an earlier one
     return project
 
 
