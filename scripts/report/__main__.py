@@ -35,7 +35,7 @@ def picture(
     report: Annotated[Path, typer.Option(help="an index.html")],
     output: Annotated[Path, typer.Option(help="the PNG to write")],
     width: Annotated[int, typer.Option(help="of the window, in pixels")] = 1120,
-    height: Annotated[int, typer.Option(help="how much of the page, from its top, in pixels")] = 1400,
+    height: Annotated[int, typer.Option(help="how much of the page, from its top, in pixels")] = 1520,
 ) -> None:
     """Take a picture of a report, by Chromium."""
     from scripts.report import picture

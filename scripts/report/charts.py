@@ -11,14 +11,15 @@ from scripts.report.svg import COLOUR, SERIES, VERDICT
 _SHAPES = {"passed": "circle", "warned": "triangle-up", "refused": "cross", "failed": "cross", "skipped": "square"}
 _DASHES: list[list[int]] = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [12, 4], [4, 2], [1, 4], [6, 2, 1, 2]]
 _FONT = 12
-_LETTER = 7.2  # pixels that a letter takes at most, to keep labels apart
+_LETTER = 6.6  # pixels that a letter takes at most, to keep labels apart
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def pareto_chart(rows: Sequence[Mapping[str, Any]], width: int) -> Any:
+def pareto_chart(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any]:
     """Size across, KL (log) up, decode rate as area; smaller is better both ways."""
     import altair as alt
 
+    data = _Data()
     height, inner = 300, width - 66
     seconds = {row["name"]: f"{row['rate']:.1f} tok/s" if row["rate"] else "speed not measured" for row in rows}
     wide = {name: max(len(name) + 2, len(second)) * _LETTER for name, second in seconds.items()}
@@ -45,7 +46,7 @@ def pareto_chart(rows: Sequence[Mapping[str, Any]], width: int) -> Any:
         })  # fmt: skip
     ticks = [10.0**n for n in range(ys[0], ys[1] + 1)]
     names = ", ".join(f'"{n}": "{_power(n)}"' for n in range(ys[0], ys[1] + 1))
-    base = alt.Chart(alt.InlineData(values=points))
+    base = alt.Chart(data(points))
     across = alt.X(
         "size:Q", title="size of the model, MB (further left is smaller)", scale=alt.Scale(domain=list(xs), nice=False)
     )
@@ -72,7 +73,7 @@ def pareto_chart(rows: Sequence[Mapping[str, Any]], width: int) -> Any:
             .encode(x=across, y=up, size=area, color=colour, shape=shape)
         )
     for row in points:
-        one = alt.Chart(alt.InlineData(values=[row]))
+        one = alt.Chart(data([row]))
         for field, dy, ink in (("label", 0, "ink"), ("second", 15, "muted")):
             mark = one.mark_text(
                 align=row["align"], baseline="top",
@@ -80,7 +81,7 @@ def pareto_chart(rows: Sequence[Mapping[str, Any]], width: int) -> Any:
                 fontSize=_FONT, dy=dy, stroke=COLOUR["paper"], strokeWidth=4,
             )  # fmt: skip
             layers.append(mark.encode(x=alt.value(row["lx"]), y=alt.value(row["ly"]), text=f"{field}:N"))
-    return _styled(alt.layer(*layers), inner, height)
+    return _spec(alt.layer(*layers).properties(width=inner, height=height), data)
 
 
 def _free(
@@ -113,10 +114,11 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
     return max(across, 0) * max(down, 0)
 
 
-def latency_chart(rows: Sequence[Mapping[str, Any]], width: int) -> Any:
+def latency_chart(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any]:
     """One strip a precision, on one common scale."""
     import altair as alt
 
+    data = _Data()
     names = list(dict.fromkeys(row["name"] for row in rows))
     domain = [min(row["from"] for row in rows), max(row["to"] for row in rows)]
     x = alt.X("from:Q", title="milliseconds between tokens", scale=alt.Scale(domain=domain, nice=False))
@@ -125,23 +127,24 @@ def latency_chart(rows: Sequence[Mapping[str, Any]], width: int) -> Any:
         mine = [row for row in rows if row["name"] == name]
         last = number == len(names) - 1
         axis = x if last else x.title(None).axis(alt.Axis(labels=False, ticks=False, title=None))
-        bars = alt.Chart(alt.InlineData(values=mine)).mark_rect(color=_series(number), opacity=0.85)
+        bars = alt.Chart(data(mine)).mark_rect(color=_series(number), opacity=0.85)
         bars = bars.encode(x=axis, x2="to:Q", y=alt.Y("share:Q", axis=None), y2=alt.value(46))
-        middle = alt.Chart(alt.InlineData(values=[{"from": mine[0]["median"], "name": name}]))
+        middle = alt.Chart(data([{"from": mine[0]["median"], "name": name}]))
         line = middle.mark_rule(color=COLOUR["ink"], strokeWidth=1.5).encode(x=axis)
         tag = middle.mark_text(align="right", baseline="middle", color=COLOUR["ink"], dx=-8, fontSize=_FONT)
         tag = tag.encode(x=alt.value(0), y=alt.value(34), text="name:N")
         strips.append(alt.layer(bars, line, tag).properties(width=width - 24 - _LETTER * longest, height=46))
-    return _config(alt.vconcat(*strips, spacing=6), left=4 + 1.4 * longest)
+    return _spec(alt.vconcat(*strips, spacing=6), data, left=4 + 1.4 * longest)
 
 
 def line_chart(
     rows: Sequence[Mapping[str, Any]], width: int, x_title: str, y_title: str, *, log_x: bool = False,
     log_y: bool = False, height: int = 240, points: bool = True,
-) -> Any:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """A line a precision, told apart by colour, by dash and by its name at the end."""
     import altair as alt
 
+    data = _Data()
     names = list(dict.fromkeys(row["name"] for row in rows))
     margin = 76 + _LETTER * max(map(len, names))
     x_scale = alt.Scale(type="log", nice=False) if log_x else alt.Scale(zero=False, nice=False)
@@ -159,7 +162,7 @@ def line_chart(
     for number, name in enumerate(names):
         mine = [row for row in rows if row["name"] == name]
         colour, dash = _series(number), _DASHES[number % len(_DASHES)]
-        base = alt.Chart(alt.InlineData(values=mine))
+        base = alt.Chart(data(mine))
         fitted = mine[0].get("fit") is not None
         # Where a line was fitted to them, the samples step back behind it.
         line = base.mark_line(color=colour, strokeWidth=1.2 if fitted else 2, opacity=0.55 if fitted else 1,
@@ -172,11 +175,11 @@ def line_chart(
         if mine[0].get("high") is not None:
             band = base.mark_rule(color=colour, strokeWidth=1, opacity=0.6)
             layers.append(band.encode(x=x, y=y, y2="high:Q"))
-        tag = alt.Chart(alt.InlineData(values=[mine[-1]])).mark_text(
+        tag = alt.Chart(data([mine[-1]])).mark_text(
             align="left", baseline="middle", color=colour, fontSize=_FONT, fontWeight="bold"
         )
         layers.append(tag.encode(x=alt.value(width - margin + 8), y=alt.value(ends[name]), text="name:N"))
-    return _styled(alt.layer(*layers), width - margin, height)
+    return _spec(alt.layer(*layers).properties(width=width - margin, height=height), data)
 
 
 def _apart(ends: Mapping[str, float], domain: tuple[float, float], height: int, log: bool) -> dict[str, float]:
@@ -230,20 +233,31 @@ def _series(number: int) -> str:
     return SERIES[number % len(SERIES)]
 
 
-def _styled(chart: Any, width: float, height: float) -> Any:
-    return _config(chart.properties(width=width, height=height))
+class _Data(dict[str, list[Mapping[str, Any]]]):
+    """The rows of a chart by name. Altair copies what is in a chart dozens of times, and checks each row of it."""
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Any:
+        """The rows under a new name, as Altair refers to them."""
+        import altair as alt
+
+        name = f"rows{len(self)}"
+        self[name] = list(rows)
+        return alt.NamedData(name=name)
 
 
-def _config(chart: Any, left: float = 4) -> Any:
+def _spec(chart: Any, data: _Data, left: float = 4) -> dict[str, Any]:
+    """The Vega-Lite specification: the chart in the page's style, with its rows."""
     axis = {
         "labelColor": COLOUR["muted"], "titleColor": COLOUR["muted"], "gridColor": COLOUR["line"], "domainColor":
         COLOUR["line"], "tickColor": COLOUR["line"], "labelFontSize": 11, "titleFontSize": 11.5, "titleFontWeight":
         "normal", "titlePadding": 8, "labelFontWeight": "normal",
     }  # fmt: skip
     padding = {"left": left, "right": 6, "top": 6, "bottom": 4}
-    return (
+    styled = (
         chart.configure(background="transparent", padding=padding, font="sans-serif")
         .configure_axis(**axis)
         .configure_axisX(grid=False)
         .configure_view(strokeWidth=0)
     )
+    spec: dict[str, Any] = styled.to_dict()
+    return spec | {"datasets": dict(data)}

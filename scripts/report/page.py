@@ -161,7 +161,7 @@ def chart(kind: str, model: Node, key: str, text: str = "") -> Markup:
     return Markup(svg.figure(drawn[0], key, *drawn[1:], half=half)) if drawn else Markup("")
 
 
-_Chart = tuple[Callable[[int], Any], str, str] | None
+_Chart = tuple[Callable[[int], dict[str, Any]], str, str] | None
 
 
 def _pareto(model: dict[str, Any], text: str) -> _Chart:
@@ -208,7 +208,7 @@ def _position(model: dict[str, Any], text: str) -> _Chart:
     return (draw, f"KL by position in the text “{text}”", told) if rows else None
 
 
-def _lines(rows: Sequence[dict[str, Any]], x: str, y: str, **options: Any) -> Callable[[int], Any]:
+def _lines(rows: Sequence[dict[str, Any]], x: str, y: str, **options: Any) -> Callable[[int], dict[str, Any]]:
     return lambda width: charts.line_chart(rows, width, x, y, **options)
 
 

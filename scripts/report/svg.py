@@ -24,10 +24,10 @@ _VARIABLES = INK | {colour: f"--c{i}" for i, colour in enumerate(SERIES)}
 WIDTHS = {"wide": 720, "half": 540, "narrow": 330}
 
 
-def figure(draw: Callable[[int], Any], key: str, title: str, description: str, *, half: bool = False) -> str:
-    """One chart at two widths, as HTML; `draw` makes an Altair chart for a width, `key` is unique on the page."""
+def figure(draw: Callable[[int], dict[str, Any]], key: str, title: str, description: str, *, half: bool = False) -> str:
+    """One chart at two widths, as HTML; `draw` makes a Vega-Lite specification, `key` is unique on the page."""
     return "".join(
-        inline(draw(WIDTHS[width]).to_dict(), f"{key}-{css}", css, title, description)
+        inline(draw(WIDTHS[width]), f"{key}-{css}", css, title, description)
         for css, width in (("wide", "half" if half else "wide"), ("narrow", "narrow"))
     )
 
