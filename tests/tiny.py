@@ -114,7 +114,7 @@ def make_checkpoint(
     return folder
 
 
-def make_trained(folder: Path, *, seed: int = 0, steps: int = 120, vocab: int = VOCAB) -> Path:
+def make_trained(folder: Path, *, seed: int = 0, steps: int = 120) -> Path:
     """Write a tied Llama that knows `FACTS`: asked one in ChatML, greedy decoding gives its answer."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -125,7 +125,7 @@ def make_trained(folder: Path, *, seed: int = 0, steps: int = 120, vocab: int = 
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(_config("llama", tied=True, vocab=vocab), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(_config("llama", tied=True), dtype=torch.float32)
         optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
         for _ in range(steps):
             loss = model(**batch, labels=labels).loss
