@@ -121,16 +121,20 @@ def climb(values: Sequence[float], blocks: int = 12) -> tuple[float, list[float]
     all pairs), the interval that of resampled blocks. So readings off the line move nothing, and neighbours, which are
     alike, are not taken for independent. Needs two values a block.
     """
+    import numpy as np
+
     size = len(values) / blocks
-    points = [((i + 0.5) * size, statistics.median(values[int(i * size) : int((i + 1) * size)])) for i in range(blocks)]
-
-    def slope(some: Sequence[tuple[float, float]]) -> float | None:
-        pairs = itertools.combinations(some, 2)
-        found = [(y - v) / (x - u) for (x, y), (u, v) in pairs if x != u]
-        return statistics.median(found) if found else None
-
-    interval = resampled(points, slope) or (0.0, 0.0)
-    return round(slope(points) or 0.0, 1), [round(value, 1) for value in interval]
+    at = (np.arange(blocks) + 0.5) * size
+    medians = np.array([statistics.median(values[int(i * size) : int((i + 1) * size)]) for i in range(blocks)])
+    with np.errstate(invalid="ignore"):  # 0 / 0 of a block and itself
+        slopes = (medians[:, None] - medians) / (at[:, None] - at)
+    picked = np.sort(np.random.default_rng(0).integers(0, blocks, (RESAMPLES, blocks)), axis=1)
+    first, second = np.triu_indices(blocks, 1)  # of a block drawn twice, the pair with itself has no slope
+    found = np.nanmedian(
+        slopes[picked[:, first], picked[:, second]], axis=1
+    )
+    interval = [round(float(end), 1) for end in np.nanquantile(found, (0.025, 0.975))]
+    return round(float(np.nanmedian(slopes[first, second])), 1), interval
 
 
 def without_jumps(values: Sequence[float], least: float) -> tuple[list[float], list[tuple[int, float]]]:
