@@ -172,6 +172,8 @@ def _verdict(
 
 def _settings(model: str, was: Any, now: Any) -> Iterator[Entry]:
     old, new = dict(_leaves(was)), dict(_leaves(now))
+    if not old or not new:  # a report that was not told the settings
+        return
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
             yield _entry(model, None, f"setting {name}", old.get(name), new.get(name), "change")

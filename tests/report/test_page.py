@@ -13,8 +13,12 @@ from scripts.engine import files
 from scripts.engine.errors import IngotError
 from scripts.report import answers, changes, collect, page, render, series
 from tests.report import results
-from tests.report.results import MODELS
 
+SETTINGS = {
+    "description": "Sorts tickets", "context_length": 4096, "sampling": {"temperature": 0.7, "top_p": 1.0},
+    "recipes": {"int4": {"passes": [{"type": "WeightOnlyQuantization", "bits": 4}]}},
+}  # fmt: skip
+MODELS = [{**model, "settings": SETTINGS} for model in results.MODELS]
 #: Digits in the page's own prose, which are no figures.
 PROSE = re.compile(r"\b(p50|p90|p99|99th|top-1|ISO 8601)\b", re.IGNORECASE)
 
@@ -185,7 +189,7 @@ def test_regressions_are_named_first_on_page_and_in_markdown(full: Path, tmp_pat
     speed["tg128"], speed["time_to_first_token_ms"] = 2 * speed["tg128"], results.percentiles(900.0)
     accepted = tmp_path / "accepted.json"
     files.write_json(accepted, {"accepted_at": "2026-11-20T10:00:00+00:00", "note": "good", "report": before})
-    report = render.render(full, MODELS, accepted, None, tmp_path / "out")
+    report = render.render(full, MODELS, accepted, {"threads": 2}, tmp_path / "out")
     assert [entry["kind"] for entry in report["changes"]["entries"]] == ["regression", "improvement"]
     html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert html.index("Worse than the accepted report") < html.index("The precisions")
@@ -201,7 +205,7 @@ def test_regressions_are_named_first_on_page_and_in_markdown(full: Path, tmp_pat
 def test_a_report_like_the_accepted_one_says_so(full: Path, tmp_path: Path) -> None:
     accepted = tmp_path / "accepted.json"
     files.write_json(accepted, {"accepted_at": None, "note": None, "report": _report(full)})
-    render.render(full, MODELS, accepted, None, tmp_path / "out")
+    render.render(full, MODELS, accepted, {"threads": 2}, tmp_path / "out")
     assert "Nothing changed beyond noise" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "Nothing changed beyond noise since the accepted report" in (tmp_path / "out" / "report.md").read_text(
         "utf-8"
@@ -354,12 +358,7 @@ def _without(text: str, names: list[str]) -> str:
 
 
 def _report(build: Path) -> dict[str, Any]:
-    settings = {
-        "description": "Sorts tickets", "context_length": 4096, "sampling": {"temperature": 0.7, "top_p": 1.0},
-        "recipes": {"int4": {"passes": [{"type": "WeightOnlyQuantization", "bits": 4}]}},
-    }  # fmt: skip
-    models = [{**model, "settings": settings} for model in MODELS]
-    return copy.deepcopy(collect.collect(build, models, {"threads": 2})) | {"changes": None}
+    return copy.deepcopy(collect.collect(build, MODELS, {"threads": 2})) | {"changes": None}
 
 
 def _page(build: Path) -> tuple[dict[str, Any], _Page]:
