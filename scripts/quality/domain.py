@@ -131,7 +131,7 @@ def mcnemar(lost: int, won: int) -> float:
     """
     count = lost + won
     tail = sum(math.comb(count, k) for k in range(min(lost, won) + 1))
-    return round(min(1.0, 2 * tail / 2**count), 6)
+    return round(min(1.0, 2 * tail / (1 << count)), 6)
 
 
 def judge(result: dict[str, Any], gates: dict[str, float]) -> tuple[str, list[str]]:
