@@ -130,9 +130,7 @@ def climb(values: Sequence[float], blocks: int = 12) -> tuple[float, list[float]
         slopes = (medians[:, None] - medians) / (at[:, None] - at)
     picked = np.sort(np.random.default_rng(0).integers(0, blocks, (RESAMPLES, blocks)), axis=1)
     first, second = np.triu_indices(blocks, 1)  # of a block drawn twice, the pair with itself has no slope
-    found = np.nanmedian(
-        slopes[picked[:, first], picked[:, second]], axis=1
-    )
+    found = np.nanmedian(slopes[picked[:, first], picked[:, second]], axis=1)
     interval = [round(float(end), 1) for end in np.nanquantile(found, (0.025, 0.975))]
     return round(float(np.nanmedian(slopes[first, second])), 1), interval
 
