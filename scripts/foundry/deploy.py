@@ -18,8 +18,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +120,7 @@ def undeploy(model_id: str, cache: Path) -> str:
             with Runtime(cache) as runtime:
                 _unregister(runtime, ids)
         if present:
-            folder.rename(_beside(folder, "old"))
+            disk.move(folder, _beside(folder, "old"))
         sweep(cache)
     return "removed" if present or ids else "nothing there"
 
@@ -175,17 +173,17 @@ def _swap(stage: Path, folder: Path) -> None:
     """Put the staged folder in place of what stands there, which ends up under a hidden name without its marker."""
     publish.flush(stage)
     if not folder.exists():
-        stage.rename(folder)
+        disk.move(stage, folder)
     elif publish.exchange(stage, folder):
         (stage / MARKER).unlink(missing_ok=True)
     else:
         # Windows lets no folder be moved in which a file is open: then everything stays as it was.
         old = _beside(folder, "old")
-        folder.rename(old)
+        disk.move(folder, old)
         try:
-            stage.rename(folder)
+            disk.move(stage, folder)
         except OSError:
-            old.rename(folder)
+            disk.move(old, folder)
             raise
         (old / MARKER).unlink(missing_ok=True)
     publish.flush_folder(folder.parent)
@@ -198,15 +196,9 @@ def _discard(folder: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         elif path != folder / MANIFEST:
-            _unlink(path)
+            disk.unlink(str(path))
     (folder / MANIFEST).unlink(missing_ok=True)
     folder.rmdir()
-
-
-def _unlink(path: Path) -> None:
-    if sys.platform == "win32":  # where a read-only file, which the build's files are, cannot be removed
-        path.chmod(stat.S_IREAD | stat.S_IWRITE)
-    path.unlink()
 
 
 def _beside(folder: Path, what: str) -> Path:

@@ -69,6 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         match text.partition(" ")[0]:
             case "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
+                time.sleep(60)  # the signal may go to another thread first
             case "hang":
                 time.sleep(60)
             case "refuse":

@@ -1,10 +1,11 @@
 """Run an action on a cache again and again, each time ending it one step later, and look at what is left.
 
-    python -m tests.foundry.killer kill|fail  deploy|undeploy  CACHE OLD-PACKAGE NEW-PACKAGE [START]
+    python -m tests.foundry.killer kill|fail|moved  deploy|undeploy  CACHE OLD-PACKAGE NEW-PACKAGE [START]
 
-In a process of its own, from which each attempt is forked: it has loaded the runtime's library and never opened it, so
-that the fork is safe, and an attempt starts at once. A step is whatever changes a file in the cache, as Python's audit
-events tell, and each change of the registrations. Prints one JSON object: {"attempts", "wrong": [what was not right]}.
+In a process of its own, from which each attempt is forked: it has loaded the runtime's library and never opened it,
+so that the fork is safe, and an attempt starts at once. A step is whatever changes a file in the cache, as Python's
+audit events tell, and each change of the registrations. "moved" kills where folders can't change places in one step.
+Prints one JSON object: {"attempts", "wrong": [what was not right]}.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scripts.engine import publish
 from scripts.engine.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry import deploy as stage
@@ -60,7 +62,7 @@ def interrupted(action: Callable[[], object], at: int, cache: Path, how: str) ->
         nonlocal count
         count += 1
         if count == at:
-            if how == "kill":
+            if how != "fail":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cache))
 
@@ -106,8 +108,10 @@ def main(how: str, verb: str, cache: Path, old: Path, new: Path, start: str) -> 
     from blake3 import blake3
 
     # Hashing with threads would start a pool here, which no fork inherits: it would wait for ever.
-    caches.digest = lambda path: blake3(path.read_bytes()).hexdigest()
+    caches.digest = lambda path: blake3(Path(path).read_bytes()).hexdigest()
 
+    if how == "moved":
+        publish.exchange = lambda *_: False  # type: ignore[assignment]
     files = {"old": caches.manifest_of(old), "new": caches.manifest_of(new)}
     saved = cache.with_name("saved")
     if start == "old":
@@ -127,7 +131,7 @@ def main(how: str, verb: str, cache: Path, old: Path, new: Path, start: str) -> 
         if status == OVER:
             break
         # An error that stops nothing, such as a folder that cannot be made but is there, is well too.
-        if status not in ((-signal.SIGKILL,) if how == "kill" else (0, 3)):
+        if status not in ((-signal.SIGKILL,) if how != "fail" else (0, 3)):
             wrong.append(f"{attempt}: ended with {status}")
         wrong += [f"{attempt}: {line}" for line in half(cache, list(files.values()))]
         if (status := forked(action)) != 0:

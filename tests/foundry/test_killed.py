@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("how", ["kill", "fail"])
-@pytest.mark.parametrize(("verb", "start"), [("deploy", "empty"), ("deploy", "old"), ("undeploy", "old")])
+@pytest.mark.parametrize(
+    ("how", "verb", "start"),
+    [
+        ("kill", "deploy", "empty"),
+        ("kill", "deploy", "old"),
+        ("kill", "undeploy", "old"),
+        ("fail", "deploy", "empty"),
+        ("fail", "deploy", "old"),
+        ("fail", "undeploy", "old"),
+        ("moved", "deploy", "old"),
+    ],
+)
 def test_whatever_ends_it_the_next_one_finishes(
     how: str, verb: str, start: str, package: Path, newer: Path, tmp_path: Path
 ) -> None:

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from scripts.engine import publish
+from scripts.engine import files, publish
 from scripts.engine.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import _writing, deploy, undeploy
@@ -90,10 +91,18 @@ def test_a_deployment_that_waits_says_so(package: Path, tmp_path: Path, capsys: 
 
     cache = tmp_path / "models"
     (cache / "ingot").mkdir(parents=True)
-    lock = filelock.FileLock(cache / "ingot" / ".lock", thread_local=False)
-    lock.acquire()
-    threading.Timer(0.5, lock.release).start()
+    held = threading.Event()
+
+    def other() -> None:
+        with filelock.FileLock(cache / "ingot" / ".lock"):
+            held.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait(10)
     deploy(package, MODEL_ID, cache)
+    thread.join()
     assert "waiting for another deployment" in capsys.readouterr().out
 
 
@@ -146,18 +155,18 @@ def test_a_folder_that_cannot_be_moved_keeps_its_model(
     cache = tmp_path / "models"
     folder = Path(deploy(package, MODEL_ID, cache)["path"])
     before = snapshot(cache)
-    rename = Path.rename
+    move = files.move
 
-    def held(path: Path, target: Path) -> Path:
+    def held(path: Path, target: Path) -> None:
         if path == folder:
             raise OSError(errno.EBUSY, "in use", str(path))
-        return rename(path, target)
+        move(path, target)
 
     monkeypatch.setattr(publish, "exchange", lambda *_: False)
-    monkeypatch.setattr(Path, "rename", held)
+    monkeypatch.setattr(files, "move", held)
     with pytest.raises(IngotError, match="Close what uses the model"):
         deploy(newer, MODEL_ID, cache)
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(files, "move", move)
     assert {name: data for name, data in snapshot(cache).items() if ".new/" not in name} == before
     assert deploy(newer, MODEL_ID, cache)["action"] == "replaced"  # without an exchange it goes through too
     assert inside(cache / "ingot") == [".lock", folder.name]
@@ -169,15 +178,15 @@ def test_a_folder_that_cannot_come_in_lets_the_old_one_back(
 ) -> None:
     cache = tmp_path / "models"
     folder = Path(deploy(package, MODEL_ID, cache)["path"])
-    rename = Path.rename
+    move = files.move
 
-    def held(path: Path, target: Path) -> Path:
+    def held(path: Path, target: Path) -> None:
         if path.name.endswith(".new"):
             raise OSError(errno.EBUSY, "in use", str(path))
-        return rename(path, target)
+        move(path, target)
 
     monkeypatch.setattr(publish, "exchange", lambda *_: False)
-    monkeypatch.setattr(Path, "rename", held)
+    monkeypatch.setattr(files, "move", held)
     with pytest.raises(IngotError):
         deploy(newer, MODEL_ID, cache)
     assert caches.differences(folder, caches.manifest_of(package)) == []
