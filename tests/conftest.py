@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub; children inherit it
+# Threads that wait must not spin: tests share their cores with the processes that they start.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from tests import tiny
 

@@ -101,7 +101,9 @@ def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(tiny_traine
 def test_calibrating_keeps_more_of_what_the_model_learnt(trained_export, conversations, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "WINDOW", 64)
     quantize(trained_export, GPTQ, tmp_path / "gptq", texts=[conversations])
+    quantize(trained_export, GPTQ, tmp_path / "again", texts=[conversations])
     quantize(trained_export, SEARCH, tmp_path / "search")
+    assert (tmp_path / "gptq/model.onnx.data").read_bytes() == (tmp_path / "again/model.onnx.data").read_bytes()
     assert (tmp_path / "gptq/model.onnx.data").stat().st_size == (tmp_path / "search/model.onnx.data").stat().st_size
     assert 2 * divergence(trained_export, tmp_path / "gptq") < divergence(trained_export, tmp_path / "search")
 

@@ -73,7 +73,7 @@ def test_other_families_convert_too(family, precision, request, tmp_path):
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_precision_stays_near_the_export(family, precision, limit, request, tmp_path):
     source = request.getfixturevalue(f"{family}_export")
-    quantize(source, RECIPES[precision], tmp_path / "out")
+    quantize(source, RECIPES[precision], tmp_path / "out", texts=[Path("config/train/general.txt")])
     assert set(content(tmp_path / "out")) == set(content(source))
     assert distance(source, tmp_path / "out") < limit
 
