@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import psutil
 
 from scripts.engine.errors import IngotError
 from scripts.engine.machine import fingerprint
-from scripts.foundry.runtime import label
+from scripts.foundry.runtime import LARGE_BLOCK, label
 
 _TOOLS = ("foundry-local-sdk", "onnxruntime", "onnxruntime-genai")
 _ALLOCATOR = ("MALLOC_", "LD_PRELOAD", "OMP_", "ORT_")  # variables that change what memory or threads cost
@@ -50,6 +51,7 @@ def of_package(package: Path) -> dict[str, Any]:
         "key_value_buffer_bytes": key_value_bytes(decoder, context),
         "session_options": session,
         "search_options": search,
+        "malloc_mmap_threshold_bytes": LARGE_BLOCK if sys.platform == "linux" else None,
         "size_bytes": sum(path.stat().st_size for path in package.rglob("*") if path.is_file()),
         **of_graph(graph),
     }

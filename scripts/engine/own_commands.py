@@ -121,7 +121,8 @@ class Accept(_Looks):
     def parse_execute(self, in_args: list[str]) -> int:
         """Doit calls this with the command line; it knows `doit help accept` alone."""
         if "--help" in in_args:
-            print(self.help())
+            with reading():
+                print(self.help(), flush=True)
             return 0
         return super().parse_execute(in_args) or 0
 

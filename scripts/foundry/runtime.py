@@ -11,6 +11,7 @@ next release changes these two files alone.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -35,6 +36,9 @@ _SESSION_SECONDS = 10.0
 #: What the runtime takes as the id of a registered model (SDK 2.2.1).
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(0|[1-9][0-9]*)")
 
+#: Bytes from which the process that serves maps a block of memory by itself, on Linux (glibc).
+LARGE_BLOCK = 1 << 20
+_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 _QUIET = {"ORT_TELEMETRY_DISABLED": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
 
 
@@ -186,11 +190,26 @@ class Runtime:
 
 
 def _import_sdk() -> Any:
+    _return_large_blocks()
     try:
         import foundry_local_sdk
     except (ImportError, OSError) as error:
         raise RuntimeFault("foundry-local-sdk", f"does not load: {error}", "Run `make setup`") from error
     return foundry_local_sdk
+
+
+def _return_large_blocks() -> None:
+    """Have glibc map blocks of a megabyte or more by themselves, and give them back when they are freed.
+
+    Each request allocates keys and values for the whole context (onnxruntime-genai 0.18), on whichever thread: by
+    default each thread's arena keeps its own copy, and recycled memory is resident to its end. Measured on
+    SmolLM2-135M, int4, 4,096 tokens: 306 MB resident after ten requests instead of 490 to 890. A service of another
+    process gets the same by MALLOC_MMAP_THRESHOLD_=1048576.
+    """
+    if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries of Linux have none
+        if mallopt:
+            mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 def _homes(home: Path) -> dict[str, str]:
