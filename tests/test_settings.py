@@ -66,6 +66,17 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert model.adapters[0].weight == 0.5
 
 
+def test_a_model_is_calibrated_on_the_projects_text_and_its_own(tmp_path: Path) -> None:
+    general = PROJECT_CONFIG / "train" / "general.txt"
+    assert one(tmp_path, MINIMAL).calibration == (general,)
+    (tmp_path / "talk.jsonl").write_text('{"text": "hello"}', encoding="utf-8")
+    model = one(tmp_path, MINIMAL + 'calibration = "talk.jsonl"\nprecisions = ["int4", "int4-best"]\n')
+    assert model.calibration == (general, tmp_path / "talk.jsonl")
+    assert [recipe.calibrates for recipe in model.recipes] == [False, True]
+    [triage] = read(PROJECT_CONFIG).models
+    assert triage.calibration == (general, triage.tickets)
+
+
 def test_a_models_gate_overrides_the_recipes(tmp_path: Path) -> None:
     model = one(tmp_path, MINIMAL + "gates.int4 = { kl = 0.1 }\ngates.export = { kl = 0.01 }\n")
     assert model.precisions[0].quality_gates["kl"] == 0.1
@@ -93,6 +104,7 @@ def test_a_workflow_is_read_from_its_file(tmp_path: Path) -> None:
         (MINIMAL + 'nonsense = 1\n', None, "unknown key"),
         (MINIMAL + 'gates.int2 = { kl = 1.0 }\n', None, "int2"),
         (MINIMAL + 'gates.int4 = { kl = -1.0 }\n', None, "out of range"),
+        (MINIMAL + 'calibration = "gone.txt"\n', None, "gone.txt"),
         (MINIMAL + 'context_length = true\n', None, "expected a whole number"),
         (MINIMAL + 'adapters = [{ weight = 1.0 }]\n', None, "adapters[1].path"),
         ('[foundry]\ncache = "a"\napp = "b"\n' + MINIMAL, None, "both cache and app"),
