@@ -6,8 +6,8 @@ More than 2 is no attention: it is swapping, a cache copied at each step, memory
 
 Decode. A token reads the weights once, and the keys and values of all tokens before it. Where reading is what costs,
 the rate at n tokens is W / (W + K·n) of that at the start. Attention's kernels get less out of a processor than the
-weights' do, on a CPU about a third, and keys that are shared by several heads are used once a head; so the limit is
-a sixth of that share. What is slower yet copies its cache at each token.
+weights' do, so a quarter of that share is the limit. Measured at 4,000 tokens (SmolLM2-135M, 4 bits, 2 cores): reading
+explains 0.38, found 0.26; with a cache that is copied at each token, 0.08, which is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from scripts.bench import stats
 
-DECODE_LENIENCE = 6.0
+DECODE_LENIENCE = 4.0
 
 
 def growth(first_tokens: Mapping[int, Sequence[float]], decode: tuple[float, float] | None) -> dict[str, Any] | None:
