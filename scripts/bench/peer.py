@@ -23,7 +23,7 @@ from scripts.bench.child import Child, Died, verb
 from scripts.engine.errors import IngotError
 
 DISTRIBUTION = "llama-cpp-python"
-MISSING = "llama.cpp is not installed. For a comparison: pip install 'ingot[peers]' (it compiles for ten minutes or so)"
+MISSING = "llama.cpp is not installed. For a comparison: pip install -e '.[peers]' (it compiles for ten minutes or so)"
 
 
 def installed() -> str | None:

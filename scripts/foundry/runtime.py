@@ -202,9 +202,9 @@ def _return_large_blocks() -> None:
     """Have glibc map blocks of a megabyte or more by themselves, and give them back when they are freed.
 
     Each request allocates keys and values for the whole context (onnxruntime-genai 0.18), on whichever thread: by
-    default each thread's arena keeps its own copy, and recycled memory is resident to its end. Measured on
-    SmolLM2-135M, int4, 4,096 tokens: 306 MB resident after ten requests instead of 490 to 890. A service of another
-    process gets the same by MALLOC_MMAP_THRESHOLD_=1048576.
+    default each thread's arena keeps its own copy after the request. Measured on SmolLM2-135M, int4, 4,096 tokens:
+    between requests 320 MB are resident instead of 490 to 890; during one it is 510 MB. A service that another program
+    runs gets the same by MALLOC_MMAP_THRESHOLD_=1048576.
     """
     if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries of Linux have none

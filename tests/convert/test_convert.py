@@ -54,6 +54,13 @@ def test_an_export_computes_what_its_checkpoint_computes(tiny_llama, llama_expor
     np.testing.assert_allclose(logits(llama_export), truth, atol=1e-4)
 
 
+def test_a_model_for_the_cpu_uses_every_core_and_lets_the_neighbours_work(llama_export, tmp_path):
+    quantize(llama_export, RECIPES["fp16"], tmp_path / "out")
+    for folder in (llama_export, tmp_path / "out"):
+        session = json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]["session_options"]
+        assert (session["intra_op_num_threads"], session["session.intra_op.allow_spinning"]) == (0, "0")
+
+
 def test_exporting_twice_in_two_places_gives_the_same_bytes(tiny_llama, llama_export, tmp_path):
     export(tiny_llama, tmp_path / "again")
     again = content(tmp_path / "again")
