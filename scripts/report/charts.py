@@ -114,8 +114,8 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
     return max(across, 0) * max(down, 0)
 
 
-def latency_chart(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any]:
-    """One strip a precision, on one common scale."""
+def latency_chart(rows: Sequence[Mapping[str, Any]], width: int, order: Sequence[str]) -> dict[str, Any]:
+    """One strip a precision, on one common scale; `order` names the precisions that share the colours."""
     import altair as alt
 
     data = _Data()
@@ -127,7 +127,7 @@ def latency_chart(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, An
         mine = [row for row in rows if row["name"] == name]
         last = number == len(names) - 1
         axis = x if last else x.title(None).axis(alt.Axis(labels=False, ticks=False, title=None))
-        bars = alt.Chart(data(mine)).mark_rect(color=_series(number), opacity=0.85)
+        bars = alt.Chart(data(mine)).mark_rect(color=_series(order.index(name)), opacity=0.85)
         bars = bars.encode(x=axis, x2="to:Q", y=alt.Y("share:Q", axis=None), y2=alt.value(46))
         middle = alt.Chart(data([{"from": mine[0]["median"], "name": name}]))
         line = middle.mark_rule(color=COLOUR["ink"], strokeWidth=1.5).encode(x=axis)
@@ -138,10 +138,10 @@ def latency_chart(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, An
 
 
 def line_chart(
-    rows: Sequence[Mapping[str, Any]], width: int, x_title: str, y_title: str, *, log_x: bool = False,
-    log_y: bool = False, height: int = 240, points: bool = True,
+    rows: Sequence[Mapping[str, Any]], width: int, order: Sequence[str], x_title: str, y_title: str, *,
+    log_x: bool = False, log_y: bool = False, height: int = 240, points: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """A line a precision, told apart by colour, by dash and by its name at the end."""
+    """A line a precision, told apart by colour, by dash and by its name at the end; `order` as for `latency_chart`."""
     import altair as alt
 
     data = _Data()
@@ -159,8 +159,8 @@ def line_chart(
     layers = []
     last = {name: [row for row in rows if row["name"] == name][-1]["y"] for name in names}
     ends = _apart(last, (low, high), height, log_y)
-    for number, name in enumerate(names):
-        mine = [row for row in rows if row["name"] == name]
+    for name in names:
+        mine, number = [row for row in rows if row["name"] == name], order.index(name)
         colour, dash = _series(number), _DASHES[number % len(_DASHES)]
         base = alt.Chart(data(mine))
         fitted = mine[0].get("fit") is not None

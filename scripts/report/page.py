@@ -181,7 +181,7 @@ def _context(metric: str, name: str, unit: str) -> Callable[[dict[str, Any], str
     def made(model: dict[str, Any], _text: str) -> _Chart:
         rows = series.context_rows(model, metric)
         told = _by_name(rows, lambda row: f"{figure(metric, row['y'])} at {row['x']} tokens")
-        draw = _lines(rows, "prompt, tokens", f"{name}, {unit}", log_x=True, log_y=metric.endswith("_ms"))
+        draw = _lines(model, rows, "prompt, tokens", f"{name}, {unit}", log_x=True, log_y=metric.endswith("_ms"))
         return (draw, f"{name.capitalize()} by length of the prompt", told) if rows else None
 
     return made
@@ -191,25 +191,32 @@ def _latency(model: dict[str, Any], _text: str) -> _Chart:
     rows = series.latency_rows(model)
     told = _by_name(rows, lambda row: f"median {row['median']:.1f} ms", once=True)
     title = "Distribution of the time between tokens"
-    return (lambda width: charts.latency_chart(rows, width), title, told) if rows else None
+    return (lambda width: charts.latency_chart(rows, width, _order(model)), title, told) if rows else None
 
 
 def _soak(model: dict[str, Any], _text: str) -> _Chart:
     rows = series.soak_rows(model)
     told = _by_name(rows, lambda row: f"from {row['y']:.0f} MB", once=True)
-    draw = _lines(rows, "request", "resident memory, MB", points=False)
+    draw = _lines(model, rows, "request", "resident memory, MB", points=False)
     return (draw, "Resident memory over the soak, with the fitted slope", told) if rows else None
 
 
 def _position(model: dict[str, Any], text: str) -> _Chart:
     rows = series.position_rows(model, text)
     told = _by_name(rows, lambda row: f"{figure('kl', row['y'])} around token {row['x']:.0f}", once=True)
-    draw = _lines(rows, "position in the text, tokens", "KL from float, nats", log_y=True, points=False)
+    draw = _lines(model, rows, "position in the text, tokens", "KL from float, nats", log_y=True, points=False)
     return (draw, f"KL by position in the text “{text}”", told) if rows else None
 
 
-def _lines(rows: Sequence[dict[str, Any]], x: str, y: str, **options: Any) -> Callable[[int], dict[str, Any]]:
-    return lambda width: charts.line_chart(rows, width, x, y, **options)
+def _lines(
+    model: dict[str, Any], rows: Sequence[dict[str, Any]], x: str, y: str, **options: Any
+) -> Callable[[int], dict[str, Any]]:
+    return lambda width: charts.line_chart(rows, width, _order(model), x, y, **options)
+
+
+def _order(model: dict[str, Any]) -> list[str]:
+    """The precisions of a model, measured or not: each has one colour on all charts."""
+    return [row["precision"] for row in model["precisions"]]
 
 
 def _by_name(rows: Sequence[dict[str, Any]], tell: Callable[[dict[str, Any]], str], *, once: bool = False) -> str:
