@@ -1,7 +1,7 @@
 # make          set up, then cast, deploy, verify and measure every model of config/models.toml
 # make setup    the virtual environment alone
 # make test     every test but the long suites;  make test-all: those too;  make lint: style and types
-# make picture  docs/report.png, of the report that stands in build/
+# make picture  tests/report/example.png, of the report that stands in build/
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -33,4 +33,4 @@ lint: setup
 	$(BIN)/mypy
 
 picture: setup
-	$(BIN)/python -m scripts.report picture --report build/report/index.html --output docs/report.png
+	$(BIN)/python -m scripts.report picture --report build/report/index.html --output tests/report/example.png
