@@ -229,25 +229,24 @@ def _adapter(table: Table, config: Path) -> Adapter:
 
 
 def _file(table: Table, key: str, config: Path) -> Path | None:
-    """An evaluation file: it must be there, and hold something, before hours are spent on the way to it."""
-    name = table.maybe(key, str)
-    if name is None:
-        return None
-    path = (config / Path(name).expanduser()).resolve()
-    if not path.is_file():
-        raise table.error(key, f"there is no file {path}", "Paths are relative to the TOML file's folder")
-    if not path.stat().st_size:
+    """A text or cases: they must be there, and hold something, before hours are spent on the way to them."""
+    path = _there(table, key, config, "file")
+    if path and not path.stat().st_size:
         raise table.error(key, f"{path} is empty", "Fill it, or leave the key out")
     return path
 
 
 def _folder(table: Table, key: str, config: Path) -> Path | None:
+    return _there(table, key, config, "folder")
+
+
+def _there(table: Table, key: str, config: Path, kind: str) -> Path | None:
     name = table.maybe(key, str)
     if name is None:
         return None
     path = (config / Path(name).expanduser()).resolve()
-    if not path.is_dir():
-        raise table.error(key, f"there is no folder {path}", "Paths are relative to the TOML file's folder")
+    if not (path.is_file() if kind == "file" else path.is_dir()):
+        raise table.error(key, f"there is no {kind} {path}", "Paths are relative to the TOML file's folder")
     return path
 
 

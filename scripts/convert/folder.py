@@ -58,8 +58,8 @@ def use_every_core(folder: Path) -> None:
     """Have ONNX Runtime compute on every physical core, and its threads sleep while they wait.
 
     Without a word, onnxruntime-genai 0.18 takes half of what the system calls a processor: right with two hyper-threads
-    a core, half the speed without, as on most ARM and on virtual machines. Threads that spin gain 4 % on an idle
-    machine and lose 45 % of the decode rate beside other work (SmolLM2-135M, int4, 2 cores).
+    a core, half the speed without, as on most ARM and on virtual machines. Threads that spin gained 4 % on an idle
+    machine; beside other work, in one run, they cost 45 % of the decode rate (SmolLM2-135M, int4, 2 cores).
     """
     file = folder / "genai_config.json"
     settings = read_json(file)
