@@ -21,18 +21,18 @@ from typing import Any
 
 from doit import get_var
 
-from scripts.engine.engine import Engine
-from scripts.engine.hooks import Checker, user_errors
-from scripts.engine.machine import fingerprint
+from scripts.common.machine import fingerprint
+from scripts.doit_plugin.dependency import Checker, user_errors
+from scripts.engine.session import Engine
 from scripts.engine.step import Step
-from scripts.foundry.world import DEPLOYED, undeploy
+from scripts.foundry.external_state import DEPLOYED, undeploy
 from scripts.report.asked import asked
-from scripts.settings import Model, Variant, read
+from scripts.settings.models import Model, Variant, read
 
 BUILD, CONFIG = Path(get_var("build", "build")).absolute(), Path(get_var("config", "config")).absolute()
 with user_errors():
     SETTINGS = read(CONFIG)
-INGOT = Engine(BUILD, online_stages=["checkpoint"], home_stages=["foundry"])
+INGOT = Engine(BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"])
 DOIT_CONFIG = {
     "default_tasks": ["report"], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
     "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2, "sort": "definition",
@@ -80,7 +80,7 @@ def finetune(model: Model) -> Step:
     """Train a new adapter (40 minutes or so); adopting it into config/adapters is up to you"""
     source = model.source
     return INGOT.step(
-        f"finetune:{model.name}", BUILD / model.name / "finetune", stage="checkpoint", verb="finetune",
+        f"finetune:{model.name}", BUILD / model.name / "finetune", stage="finetune", verb="train",
         inputs={"source": source.path, "train": model.tickets, "evaluation": model.cases, "schema": model.schema},
         parameters=source.flags, scratch={"downloads": BUILD / "downloads"}, tools=(*TORCH, "peft", "gguf"),
         preflight={"source": "scripts.checkpoint.weights:check_source"},
@@ -241,7 +241,7 @@ def verify(variant: Variant) -> Step:
 def edges(variant: Variant) -> Step:
     """Send edge cases and invalid input to the deployed model (minutes; not part of the default build)"""
     return INGOT.step(
-        f"edges:{variant.name}", folder(variant) / "edges.json", stage="foundry", verb="edges",
+        f"edges:{variant.name}", folder(variant) / "edges.json", stage="edges", verb="run",
         inputs={"package": package(variant), "deployed": deploy(variant)}, tools=FOUNDRY, stored=False,
     )  # fmt: skip
 

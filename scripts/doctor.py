@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 PYTHON = (3, 11)
 RAM = 8_000_000_000  # bytes: "8 GB" machines report a little less than 8 GiB
@@ -113,7 +113,7 @@ def _versions(lock: Path) -> Line:
 
 
 def _runtime() -> Line:
-    from scripts.foundry.runtime import Runtime, RuntimeFault, label
+    from scripts.runtime.foundry import Runtime, RuntimeFault, label
 
     try:
         with Runtime():
@@ -146,7 +146,7 @@ def _cache(setting: str) -> Line:
 def _models(config: Path) -> tuple[list[Line], int]:
     """A line for the weights of each model, and the bytes of disk that building all of them will need."""
     from scripts.checkpoint.preflight import check_adapter, check_source, estimate
-    from scripts.settings import read
+    from scripts.settings.models import read
 
     try:
         models = read(config).models

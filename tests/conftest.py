@@ -12,6 +12,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingf
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from tests import tiny
+from tests.served import newer, onnx_folder, package, spoil
+
+__all__ = ["newer", "onnx_folder", "package", "spoil"]
 
 
 @pytest.fixture(scope="session")

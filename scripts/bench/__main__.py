@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from scripts.engine import files, stage
+from scripts.common import files, program
 
-app = stage.program("Measure a package in the runtime that serves it.")
+app = program.program("Measure a package in the runtime that serves it.")
 
 Package = Annotated[Path, typer.Option(help="The package to measure.")]
 Output = Annotated[Path, typer.Option(help="Result, JSON.")]
@@ -84,4 +84,4 @@ def peer(file: Annotated[Path, typer.Option(help="The GGUF file.")]) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(app)
+    program.main(app)

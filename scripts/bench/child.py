@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import psutil
 
-from scripts.engine.childenv import CHILD_LOCK, LIFELINE, REASON_FILE
-from scripts.engine.errors import IngotError
+from scripts.common.childenv import CHILD_LOCK, LIFELINE, REASON_FILE
+from scripts.common.errors import IngotError
 
 SECONDS = 600  # that one request may take; a model that needs more is not one to serve from this machine
 ROOT = Path(__file__).parents[2]

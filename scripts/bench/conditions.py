@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
-from scripts.engine.errors import IngotError
-from scripts.engine.machine import fingerprint
-from scripts.foundry.runtime import LARGE_BLOCK, label
+from scripts.common.errors import IngotError
+from scripts.common.machine import fingerprint
+from scripts.runtime.foundry import LARGE_BLOCK, label
 
 _TOOLS = ("foundry-local-sdk", "onnxruntime", "onnxruntime-genai")
 _ALLOCATOR = ("MALLOC_", "LD_PRELOAD", "OMP_", "ORT_")  # variables that change what memory or threads cost
@@ -118,7 +118,7 @@ def _attributes(node: Any) -> tuple[int, int, int]:
 
 
 def of_machine() -> dict[str, Any]:
-    """The machine, as `scripts.engine.machine` knows it, with its physical cores and memory in bytes."""
+    """The machine, as `scripts.common.machine` knows it, with its physical cores and memory in bytes."""
     return {
         "machine": {
             **fingerprint(),

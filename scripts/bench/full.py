@@ -21,7 +21,7 @@ from typing import Any
 from scripts.bench import conditions, judge, peer, stats
 from scripts.bench.child import Child, verb
 from scripts.bench.quick import DECODE, PREFILL, prompt
-from scripts.engine import files
+from scripts.common import files
 
 BLOCKS = 4
 NEW_TOKENS = 32

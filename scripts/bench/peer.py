@@ -20,7 +20,7 @@ from typing import Any
 
 from scripts.bench import stats
 from scripts.bench.child import Child, Died, verb
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 DISTRIBUTION = "llama-cpp-python"
 MISSING = "llama.cpp is not installed. For a comparison: pip install -e '.[peers]' (it compiles for ten minutes or so)"

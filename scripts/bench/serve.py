@@ -24,8 +24,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from scripts.engine.errors import IngotError
-from scripts.foundry.runtime import Chat, Runtime
+from scripts.common.errors import IngotError
+from scripts.runtime.foundry import Chat, Runtime
 
 MODEL_ID = "bench-generic-cpu:1"
 

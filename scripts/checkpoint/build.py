@@ -10,8 +10,8 @@ from pathlib import Path
 
 from scripts.checkpoint import preflight
 from scripts.checkpoint.sources import COMPANIONS, LEGAL, Opened, Source, matching, opened
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 
 
 def build(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 #: Bytes of one element by safetensors dtype.
 SIZES = {

@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.checkpoint.headers import read_safetensors
 from scripts.checkpoint.weights import Checkpoint
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 #: Size limit of one written weights file; fixed, because it decides which tensor goes into which file.
 SHARD = "4GB"

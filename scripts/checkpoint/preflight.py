@@ -15,7 +15,7 @@ import psutil
 
 from scripts.checkpoint.adapters import check_adapter
 from scripts.checkpoint.weights import ARCHITECTURES, Checkpoint, check_source
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 __all__ = [
     "ARCHITECTURES",

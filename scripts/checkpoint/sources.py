@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scripts.checkpoint.weights import Checkpoint, check_source
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
 TOKENIZER = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checkpoint.headers import Tensor, read_gguf, read_safetensors
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 #: What builder 0.18 converts for a CPU: the `architectures[0]` that its `create_model` compares with. Left out are
 #: Whisper and LFM2-Audio (no text generation), PhiMoE (CUDA only), Gemma3 (the builder stops at the nested

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.engine import stage
+from scripts.common import program
 
-app = stage.program("Convert a checkpoint to ONNX GenAI folders, one per precision.")
+app = program.program("Convert a checkpoint to ONNX GenAI folders, one per precision.")
 
 Output = Annotated[Path, typer.Option(help="the folder to write; must not exist")]
 
@@ -29,7 +29,7 @@ def export(
 @app.command()
 def quantize(
     export: Annotated[Path, typer.Option(help="a folder that `export` made")],
-    recipe: Annotated[Any, typer.Option(parser=stage.parse_json, help="a table of recipes.toml, as JSON")],
+    recipe: Annotated[Any, typer.Option(parser=program.parse_json, help="a table of recipes.toml, as JSON")],
     output: Output,
     checkpoint: Annotated[Path | None, typer.Option(help="for recipes that start from the checkpoint")] = None,
     calibration: Annotated[
@@ -43,4 +43,4 @@ def quantize(
 
 
 if __name__ == "__main__":
-    stage.main(app)
+    program.main(app)

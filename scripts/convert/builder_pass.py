@@ -20,12 +20,12 @@ from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
+from scripts.common.errors import IngotError
+from scripts.common.files import read_json, write_json
 from scripts.convert import options
 from scripts.convert.imports import uncollected
 from scripts.convert.options import BUILDER_018, QUANTIZATION, check_known
 from scripts.convert.passes import parameters
-from scripts.engine.errors import IngotError
-from scripts.engine.files import read_json, write_json
 
 _PROVIDERS = {provider: name for name, (_, provider) in options.TARGETS.items()}
 

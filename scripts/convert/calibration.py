@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from scripts.common.errors import IngotError
 from scripts.convert import gptq
 from scripts.convert.blockwise import Array
 from scripts.convert.graph import Graph
-from scripts.engine.errors import IngotError
 
 #: Tokens of a window, and windows of one text.
 WINDOW, WINDOWS = 512, 8

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts.engine.errors import IngotError
-from scripts.engine.files import read_json
+from scripts.common.errors import IngotError
+from scripts.common.files import read_json
 
 TOKENS = 8
 _PROMPT = "The capital of France is"

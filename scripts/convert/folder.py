@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from scripts.common.files import read_json, write_json
 from scripts.convert.check import check
-from scripts.engine.files import read_json, write_json
 
 
 def finish(made: Path, output: Path, target: str, checkpoint: Path | None) -> None:

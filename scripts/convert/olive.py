@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scripts.common.errors import IngotError
 from scripts.convert import options
 from scripts.convert.imports import uncollected
-from scripts.engine.errors import IngotError
 
 #: No hub, no telemetry, no progress bars in logs. Olive 0.13 sends a first heartbeat in spite of its own switch
 #: (`telemetry.py`, `Telemetry.__init__`), but none where it finds itself in an automated pipeline: TF_BUILD says so.

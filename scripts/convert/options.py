@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scripts.engine.errors import IngotError
-from scripts.engine.tables import suggest
+from scripts.common.errors import IngotError
+from scripts.common.toml_table import suggest
 
 #: Execution providers by the name that recipes use: (Olive's device, ONNX Runtime's provider).
 TARGETS = {

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from scripts.checkpoint.headers import read_safetensors
-from scripts.engine.errors import IngotError
-from scripts.engine.files import read_json
+from scripts.common.errors import IngotError
+from scripts.common.files import read_json
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.common.errors import IngotError
 from scripts.convert import olive, options, preflight
 from scripts.convert.folder import finish
-from scripts.engine.errors import IngotError
 
 _KEYS = ("target", "label", "passes", "olive", "gates")  # gates are for the quality stage
 

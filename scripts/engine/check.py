@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scripts.engine import look
+from scripts.common.errors import IngotError
+from scripts.engine import status
 from scripts.engine.digests import Digests
-from scripts.engine.engine import Engine
-from scripts.engine.errors import IngotError
+from scripts.engine.session import Engine
 from scripts.engine.step import Step
 
 
@@ -47,7 +47,7 @@ def check(engines: Iterable[Engine], steps: Iterable[Step], *, deep: bool) -> Re
 
 
 def _damage(step: Step, deep: bool) -> list[str] | None:
-    found = look.read(step)
+    found = status.read(step)
     if found is None:
         if os.path.lexists(step.output):
             return ["has no manifest or provenance that can be read"]
@@ -65,7 +65,7 @@ def _damage(step: Step, deep: bool) -> list[str] | None:
 
 def _as_noted(step: Step) -> bool:
     receipt = step.engine.receipt(step.name)
-    return receipt is not None and look.as_noted(step, receipt[2])
+    return receipt is not None and status.as_noted(step, receipt[2])
 
 
 def as_text(report: Report) -> str:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.engine import inodes
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
+from scripts.engine import tree
 from scripts.engine.step import Step
 
 
@@ -26,7 +26,7 @@ def clean(step: Step, dryrun: bool) -> None:
         if words and subprocess.run([sys.executable, "-m", *words], check=False).returncode:
             raise IngotError(step.output, "what it records could not be taken back", "See above; nothing was removed")
     for path in gone:
-        inodes.remove(path, step.engine.digests)
+        tree.remove(path, step.engine.digests)
         if os.path.lexists(path):
             raise IngotError(path, "could not be removed", "See whose it is, and whether its folder can be written")
     step.engine.drop_receipt(step.name)

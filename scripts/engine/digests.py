@@ -20,7 +20,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from scripts.engine.files import WINDOWS
+from scripts.common.files import WINDOWS
 from scripts.engine.state import Stamp, State
 
 #: On Windows ctime is the time of creation, which an edit leaves alone: there, files are hashed once a run.

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from scripts.common.machine import temporary
 from scripts.engine import publish
-from scripts.engine.machine import temporary
-from scripts.engine.run import check_interrupted
+from scripts.engine.process import check_interrupted
 from scripts.engine.step import Step
 
 #: A wait is cut into pieces so long, in seconds: no signal gets through to a thread, nor into the wait itself.

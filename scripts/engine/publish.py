@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files, inodes
+from scripts.common import files
+from scripts.engine import tree
 from scripts.engine.digests import Digests
 
 WORK = ".work"
@@ -43,7 +44,7 @@ def workspace(build: Path, step: str, digests: Digests) -> Iterator[Path]:
                 folder.mkdir()
                 yield folder
             finally:
-                inodes.remove(str(folder), digests)
+                tree.remove(str(folder), digests)
     finally:
         _drop_locks_of(str(folder))
 
@@ -96,7 +97,7 @@ def sweep(build: Path, digests: Digests) -> list[str]:
                 if folder.is_dir():
                     swept.append(folder.name)
                 _recover(folder, build)
-                inodes.remove(str(folder), digests)
+                tree.remove(str(folder), digests)
             _drop_locks_of(str(folder))
     for entry in left:  # of a death between lock and folder; a young one may be just being taken
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from scripts.engine.state import State
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: How a stage is started and how it says what went wrong; neither can change what comes out.
-_PLUMBING = {"scripts.engine.stage", "scripts.engine.errors"}
+_PLUMBING = {"scripts.common.program", "scripts.common.errors"}
 
 
 @functools.cache

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scripts.engine import look, manifest
+from scripts.common.errors import IngotError, MissingInputError
+from scripts.engine import manifest, status
 from scripts.engine.digests import digest_bytes
-from scripts.engine.errors import IngotError, MissingInputError
-from scripts.engine.run import Limits
+from scripts.engine.process import Limits
 from scripts.engine.sources import tool_version
 
 if TYPE_CHECKING:
-    from scripts.engine.engine import Engine
+    from scripts.engine.session import Engine
 
 #: Verdicts after which there is nothing to work on for those who need the output.
 STOPPING = ("refused", "skipped", "failed")
@@ -78,7 +78,7 @@ class Step:
     last: str = ""
     #: A failure that could not be noted on disk, which was the failure.
     unwritten: dict[str, Any] | None = None
-    _look: look.Look | None = field(default=None, repr=False)
+    _look: status.Look | None = field(default=None, repr=False)
     _settled: bool | None = field(default=None, repr=False)
     _tail: tuple[dict[str, str], str] | None = field(default=None, repr=False)
 
@@ -163,11 +163,11 @@ class Step:
 
     # ---- is it current --------------------------------------------------------------------------------------------
 
-    def look(self) -> look.Look:
+    def look(self) -> status.Look:
         """What stands there now; looked up once, and again after the step ran."""
         found = self._look
         if found is None:
-            found = self._look = look.at(self)
+            found = self._look = status.at(self)
         return found
 
     def forget(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.engine import inodes, manifest, publish
+from scripts.engine import manifest, publish, tree
 from scripts.engine.digests import Digests
 
 
@@ -41,8 +41,8 @@ class Store:
     def keep(self, folder: Path, key: str, work: Path) -> None:
         """Store a finished folder, manifest included; `work` is a private folder on the same file system."""
         made = f"{work}/object"
-        inodes.twin(str(folder), made, self._digests)
-        inodes.seal(made, self._digests)
+        tree.twin(str(folder), made, self._digests)
+        tree.seal(made, self._digests)
         self.folder.mkdir(exist_ok=True)
         if self.has(key):
             os.rename(self.folder / key, work / "object.old")
@@ -57,13 +57,13 @@ class Store:
         try:
             whole = not manifest.differences(found[0], manifest.scan(stored, self._digests))
             if whole:
-                inodes.twin(stored, str(folder), self._digests)
+                tree.twin(stored, str(folder), self._digests)
                 os.utime(stored)
         except FileNotFoundError:  # `doit gc` at the same time, or a link to nothing
             whole = False
         if not whole:
-            inodes.remove(str(folder), self._digests)
-            inodes.remove(stored, self._digests)
+            tree.remove(str(folder), self._digests)
+            tree.remove(stored, self._digests)
             return None
         for name in (manifest.MANIFEST, manifest.PROVENANCE):
             (folder / name).unlink()

@@ -1,4 +1,4 @@
-"""The stage program: `python -m scripts.foundry deploy | verify | edges | undeploy`."""
+"""The stage program: `python -m scripts.foundry deploy | verify | undeploy`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from scripts.engine import files, stage
+from scripts.common import files, program
 
-app = stage.program("Put packages into a Foundry cache, and ask them there.")
+app = program.program("Put packages into a Foundry cache, and ask them there.")
 
 Package = Annotated[Path, typer.Option(help="The package: a folder with genai_config.json and inference_model.json.")]
 ModelId = Annotated[str, typer.Option(help="The model's id, NAME:NUMBER.")]
@@ -59,20 +59,6 @@ def verify(
 
 
 @app.command()
-def edges(
-    package: Package,
-    deployed: Annotated[Path, typer.Option(help="The result of deploy, JSON.")],
-    output: Output,
-) -> None:
-    """Send edge cases and invalid input to the deployed model, and see that it still serves after each."""
-    from scripts.foundry import edges as stage_edges
-
-    result = stage_edges.edges(package, files.read_json(deployed))
-    print(f"edges: {result['verdict']}, {len(result['cases'])} cases", *result["reasons"], sep="\n  ", flush=True)
-    files.write_json(output, result)
-
-
-@app.command()
 def undeploy(model_id: ModelId, cache: Cache) -> None:
     """Take a model that Ingot deployed out of a Foundry cache; others' models are left alone."""
     from scripts.foundry import cache as caches
@@ -83,4 +69,4 @@ def undeploy(model_id: ModelId, cache: Cache) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(app)
+    program.main(app)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 INDEX = "foundry.local.modelinfo.json"
 HOUSE = "ingot"  # our corner of the cache

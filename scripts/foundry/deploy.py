@@ -25,12 +25,12 @@ from typing import Any
 
 import filelock
 
-from scripts.engine import files as disk
+from scripts.common import files as disk
+from scripts.common.errors import IngotError
 from scripts.engine import publish
-from scripts.engine.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry.cache import MANIFEST, MARKER, Files
-from scripts.foundry.runtime import MODEL_ID, Runtime, RuntimeFault, label
+from scripts.runtime.foundry import MODEL_ID, Runtime, RuntimeFault, label
 
 _IN_USE = (5, 32)  # Windows: access denied (of a folder with an open file), sharing violation
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied

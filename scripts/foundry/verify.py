@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.cases import cases as asking
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
-from scripts.foundry.runtime import Chat, Message, Runtime, conversation, label
-from scripts.quality import cases as asking
+from scripts.runtime.foundry import Chat, Message, Runtime, conversation, label
 
 #: Asked of a model that has no cases of its own.
 QUESTION = "Name three things that a baker needs in the morning."

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.engine import stage
+from scripts.common import program
 
-app = stage.program("Make the folder that Foundry Local gets.")
+app = program.program("Make the folder that Foundry Local gets.")
 
 
 @app.command()
@@ -27,7 +27,7 @@ def build(
     sampling: Annotated[
         Any,
         typer.Option(
-            parser=stage.parse_json,
+            parser=program.parse_json,
             metavar="JSON",
             help="Defaults: max_length, temperature, top_p, top_k, repetition_penalty",
         ),
@@ -35,7 +35,7 @@ def build(
     context_length: Annotated[
         Any,
         typer.Option(
-            parser=stage.parse_json,
+            parser=program.parse_json,
             metavar="INTEGER",
             help="Tokens of prompt and answer together; default: the smaller of 4096 and the model's own limit",
         ),
@@ -53,4 +53,4 @@ if __name__ == "__main__":
     # Tokenizers need no torch, yet transformers imports it where it finds it: 3 of 5 seconds.
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    stage.main(app)
+    program.main(app)

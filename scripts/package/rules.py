@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 
 #: A registered id: a name and a whole number; `v:1.0` and `v:01` are refused by the runtime.
 _ID = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*):(?P<version>0|[1-9][0-9]*)")

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 
 #: Output tokens that the runtime reserves for a request without `max_output_tokens`.
 RESERVED_OUTPUT = 2048

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.package.conversations import Conversation, conversations, rare
 from scripts.package.template import REFUSALS
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.engine import files, stage
+from scripts.common import files, program
 
-app = stage.program(__doc__)
+app = program.program(__doc__)
 
-Gates = Annotated[Any, typer.Option(parser=stage.parse_json, metavar="JSON", help='gates, such as {"kl": 0.25}')]
+Gates = Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help='gates, such as {"kl": 0.25}')]
 Output = Annotated[Path, typer.Option(help="JSON file to write")]
 
 
@@ -76,7 +76,7 @@ def lm_eval(
 @app.command()
 def recommend(
     export_quality: Annotated[Path, typer.Option(help="quality.json of the float export")],
-    precisions: Annotated[Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="names, best liked first")],
+    precisions: Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help="names, best liked first")],
     output: Output,
     quality: Annotated[list[str] | None, typer.Option(help="<precision>/quality.json or PRECISION=FILE")] = None,
     domain: Annotated[list[str] | None, typer.Option(help="<precision>/domain.json or PRECISION=FILE")] = None,
@@ -95,4 +95,4 @@ def _finish(output: Path, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(app)
+    program.main(app)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
 from scripts.quality.logits import GenaiModel

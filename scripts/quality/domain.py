@@ -15,12 +15,12 @@ from typing import Any
 
 import jsonschema
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
-from scripts.foundry import runtime as foundry
-from scripts.quality import cases as parsing
-from scripts.quality import checks
+from scripts.cases import cases as parsing
+from scripts.cases import checks
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.quality import gates as gating
+from scripts.runtime import foundry as foundry
 
 
 @dataclass(frozen=True)

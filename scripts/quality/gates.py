@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from scripts.engine.errors import IngotError
-from scripts.engine.tables import suggest
+from scripts.common.errors import IngotError
+from scripts.common.toml_table import suggest
 
 NAMES = ("kl", "kl_warn", "kl_p99", "top1", "perplexity_ratio", "domain_points")
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import blake3
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.quality import gates as gating
 
 #: Shares of right answers: what `domain_points` can be asked of. Other metrics are told and not judged.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 #: A piece holds about this many logits (32 MiB in float32), whatever the vocabulary.
 PIECE = 2**23

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.quality.logits import SPARE, rows_for
 
 FORMAT = 1

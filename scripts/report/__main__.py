@@ -7,21 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.engine import files, stage
+from scripts.common import files, program
 
-app = stage.program(__doc__)
+app = program.program(__doc__)
 
 
 @app.command()
 def render(
     build: Annotated[Path, typer.Option(help="folder that was built into")],
     models: Annotated[
-        Any, typer.Option(parser=stage.parse_json, metavar="JSON", help='[{"name": …, "precisions": [name, …]}, …]')
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help='[{"name": …, "precisions": [name, …]}, …]')
     ],
     output: Annotated[Path, typer.Option(help="folder to write report.json, report.md, index.html and table.txt to")],
     accepted: Annotated[Path | None, typer.Option(help="what `doit accept` kept, to compare with")] = None,
     environment: Annotated[
-        Any, typer.Option(parser=stage.parse_json, metavar="JSON", help="adds to the environment that is reported")
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="adds to the environment that is reported")
     ] = "null",
 ) -> None:
     """Write report.json, report.md, index.html and the table, and print that."""
@@ -52,4 +52,4 @@ def show(report: Annotated[Path, typer.Option(help="a report.json")]) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(app)
+    program.main(app)

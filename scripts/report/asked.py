@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripts.settings import Model
+from scripts.settings.models import Model
 
 
 def asked(model: Model) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files, manifest
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
+from scripts.engine import manifest
 from scripts.quality.gates import because, worst
 from scripts.quality.recommend import recommend
 
@@ -201,7 +202,7 @@ def _environment(models: list[dict[str, Any]], given: dict[str, Any] | None) -> 
     """The tools installed, and the conditions that the measurements report; `given` adds to that or overrides it."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from scripts.engine.machine import fingerprint
+    from scripts.common.machine import fingerprint
 
     tools: dict[str, str | None] = {}
     for name in _TOOLS:

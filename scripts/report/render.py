@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files
+from scripts.common import files
 from scripts.report import changes, collect, page, text
 
 

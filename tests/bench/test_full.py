@@ -13,7 +13,7 @@ import pytest
 
 from scripts.bench import source
 from tests.bench import fake_llama
-from tests.foundry.conftest import onnx_folder, package
+from tests.served import onnx_folder, package
 
 __all__ = ["onnx_folder", "package"]  # fixtures
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.stats import latencies, percentiles
-from tests.foundry.conftest import onnx_folder, package
+from tests.served import onnx_folder, package
 
 __all__ = ["onnx_folder", "package"]  # fixtures
 

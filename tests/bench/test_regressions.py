@@ -13,7 +13,7 @@ import pytest
 
 from scripts.report import changes
 from tests import tiny
-from tests.foundry.conftest import write_package
+from tests.served import write_package
 
 REPEATS = 20
 ROOT = Path(__file__).parents[2]

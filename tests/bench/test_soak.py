@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.bench import soak
-from scripts.engine.errors import IngotError
-from tests.foundry.conftest import onnx_folder, package
+from scripts.common.errors import IngotError
+from tests.served import onnx_folder, package
 
 __all__ = ["onnx_folder", "package"]  # fixtures
 STAND_IN = Path(__file__).with_name("stand_in.py")

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scripts.engine.machine import fingerprint
+from scripts.common.machine import fingerprint
 from tests.engine.projects import Project
 
 COUNTED = [{"name": "count", "verb": "clock", "inputs": ["weights"]}]

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scripts.engine.machine import fingerprint
+from scripts.common.machine import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 PRECISIONS = ("int4", "int8", "fp16", "int4-best")
@@ -102,10 +102,10 @@ def task_all():
 INGOT = (
     GRAPH
     + r"""
-from scripts.engine.engine import Engine
-from scripts.engine.tasks import task
-from scripts.engine.hooks import Checker
-from scripts.engine.machine import fingerprint
+from scripts.engine.session import Engine
+from scripts.doit_plugin.tasks import task
+from scripts.doit_plugin.dependency import Checker
+from scripts.common.machine import fingerprint
 
 VERB = {"checkpoint": ("checkpoint", "build"), "reference": ("quality", "reference"), "export": ("convert", "export"),
         "quantize": ("convert", "quantize"), "quality": ("quality", "compare"), "package": ("package", "build"),
@@ -155,9 +155,9 @@ def make(kind: str) -> int:
     """Build a project once, in this process, with children that cost nothing."""
     from doit.doit_cmd import DoitMain
 
-    from scripts.engine import build, locks
+    from scripts.engine import execute, locks
     from scripts.engine.digests import Digests
-    from scripts.engine.run import Ended
+    from scripts.engine.process import Ended
 
     def instead(command: list[str], **_: object) -> Ended:
         import ingot  # the project's own declaration, as doit has loaded it
@@ -173,7 +173,7 @@ def make(kind: str) -> int:
             out.write_text(json.dumps({"verdict": "passed", "reasons": [], "step": name}))
         return Ended(0, 0.0, 0, None)
 
-    build.run = instead  # type: ignore[assignment]
+    execute.run = instead  # type: ignore[assignment]
     os.fsync = lambda _: None  # type: ignore[assignment]
     Digests.settle = staticmethod(lambda _: None)  # type: ignore[method-assign]
     locks.turn = lambda _: contextlib.nullcontext()  # type: ignore[assignment]

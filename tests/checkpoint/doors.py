@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.checkpoint.__main__ import app
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 
 
 def build(*arguments: object) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.checkpoint import preflight
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from tests import tiny
 from tests.checkpoint.doors import build, copy, edit, refusal
 

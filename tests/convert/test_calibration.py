@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.common.errors import IngotError
 from scripts.convert import calibration, gptq
 from scripts.convert.calibration import Calibration
 from scripts.convert.export import export
 from scripts.convert.graph import Graph
 from scripts.convert.quantize import quantize
-from scripts.engine.errors import IngotError
 from tests import tiny
 
 GPTQ = {"passes": [{"type": "WeightOnlyQuantization", "bits": 4, "head_bits": 4, "algorithm": "gptq"}]}

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from scripts.common.errors import IngotError
 from scripts.convert import preflight
-from scripts.engine.errors import IngotError
 
 
 def spoil(folder, fault):
@@ -52,7 +52,7 @@ def test_a_bad_checkpoint_is_named(fault, words, tiny_llama, tmp_path):
 def test_refusing_imports_nothing_heavy():
     program = (
         "import sys; from pathlib import Path; from scripts.convert import quantize, export\n"
-        "from scripts.engine.errors import IngotError\n"
+        "from scripts.common.errors import IngotError\n"
         "for job in (lambda: export.export(Path('nowhere'), Path('out')),\n"
         "            lambda: quantize.quantize(Path('nowhere'), {'passes': [{'type': 'Nothing'}]}, Path('out'))):\n"
         "    try: job()\n"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from scripts.common.errors import IngotError
 from scripts.convert.graph import summary
 from scripts.convert.quantize import quantize
-from scripts.engine.errors import IngotError
 
 CLASSIC: dict[str, Any] = {
     "input_model": {"type": "HfModel", "config": {"model_path": "models/finetuned", "task": "text-generation"}},

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+
 DODO = """
 import json
 from pathlib import Path
 from doit import get_var
-from scripts.engine.engine import Engine
-from scripts.engine.tasks import task
-from scripts.engine.hooks import Checker
-from scripts.engine.run import Limits
+from scripts.engine.session import Engine
+from scripts.doit_plugin.tasks import task
+from scripts.doit_plugin.dependency import Checker
+from scripts.engine.process import Limits
 from scripts.engine.step import World
 
 HERE = Path(__file__).parent
@@ -49,6 +52,10 @@ def task_steps():
         yield task(step, "A step")
 """
 
+#: doit's commands as Ingot extends them, which a project names for itself.
+PLUGINS = "".join(re.findall(
+    r"^\[tool\.doit\.plugins\.\w+\]\n(?:[^\[].*\n)*", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))  # fmt: skip
+
 #: copy and split for two texts, one joined output, one shared file, one result: every kind of edge, in 1 s.
 CHEAP: Sequence[Mapping[str, Any]] = (
     {"name": "copy:a", "verb": "copy", "inputs": ["src/a"]},
@@ -68,6 +75,7 @@ class Project:
         self.build = folder / "build"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dodo.py").write_text(DODO)
+        (folder / "pyproject.toml").write_text(PLUGINS)
         self.declare(graph)
         self.write("src/a/x.txt", "alpha and omega")
         self.write("src/b/y.txt", "beta")

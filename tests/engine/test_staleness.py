@@ -271,7 +271,7 @@ def test_a_preflight_comes_before_anything_is_read(project: Project) -> None:
     project.write(
         "early.py",
         """
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 def check(path):
     print("looked at", path.name)
     if (path / "bad").exists():

@@ -20,8 +20,8 @@ from typing import Any
 import doit.cmd_run
 from doit.doit_cmd import DoitMain
 
-import scripts.engine.commands
-import scripts.engine.reporter  # noqa: F401  (imported once, here, and not by every fork)
+import scripts.doit_plugin.overrides
+import scripts.doit_plugin.reporter  # noqa: F401  (imported once, here, and not by every fork)
 from scripts.engine import digests, sources, step
 from tests.engine.projects import Project
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from scripts.engine import digests, files, publish
+from scripts.common import files
+from scripts.engine import digests, publish
 from tests.engine.projects import CHEAP, Project, ran
 from tests.faults import forked
 

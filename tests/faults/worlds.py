@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from doit.plugin import PluginDict
 
 from tests.engine.projects import Project
 from tests.faults import forked
@@ -40,6 +37,7 @@ class Plain(Project):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, [])
         self.write("dodo.py", _PLAIN)
+        (folder / "pyproject.toml").unlink()  # it names Ingot's commands
         self.settings: dict[str, Any] = {}
         self.configure()
 
@@ -48,16 +46,11 @@ class Plain(Project):
         self.settings.update(settings)
         self.write("settings.json", json.dumps(self.settings))
 
-    def command(self, *words: str) -> list[str]:
-        plain = "import sys; from doit.plugin import PluginDict; PluginDict._from_entry_points = lambda *_: {}; "
-        plain += "from doit.doit_cmd import DoitMain; sys.exit(DoitMain().run(sys.argv[1:]))"
-        return [sys.executable, "-c", plain, *words]
-
     def output(self, name: str) -> Path:
         return self.build / f"{name}.txt"
 
     def begin(self, *words: str, before: Callable[[], None] | None = None, to: str = "other.txt") -> int:
-        return forked.start(self, *words, before=lambda: (_without_plugins(), before() if before else None)[0], to=to)
+        return forked.start(self, *words, before=before, to=to)
 
     def run(self, *words: str, before: Callable[[], None] | None = None) -> tuple[int, str]:
         """Exit code, and what was printed."""
@@ -93,12 +86,6 @@ class Ingot(Plain):
     def output(self, name: str) -> Path:
         return self.build / {"one": "one/0-x.txt", "two": "two/all.txt"}[name]
 
-    def begin(self, *words: str, before: Callable[[], None] | None = None, to: str = "other.txt") -> int:
-        return forked.start(self, *words, before=before, to=to)
-
-    def command(self, *words: str) -> list[str]:
-        return Project.command(self, *words)
-
     def run(self, *words: str, before: Callable[[], None] | None = None) -> tuple[int, str]:
         code, said = super().run(*words, before=before)
         with (self.folder / "ran.txt").open("a") as file:
@@ -107,10 +94,6 @@ class Ingot(Plain):
 
     def until_running(self, name: str) -> None:
         forked.wait_for(lambda: any(self.build.glob(f".work/{name}.*/{name}/*")))
-
-
-def _without_plugins() -> None:
-    PluginDict._from_entry_points = lambda *_: {}  # type: ignore[method-assign]
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> int:

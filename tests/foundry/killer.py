@@ -21,12 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scripts.common.errors import IngotError
 from scripts.engine import publish
-from scripts.engine.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry import deploy as stage
-from scripts.foundry.runtime import Runtime
-from tests.foundry.conftest import MODEL_ID
+from scripts.runtime.foundry import Runtime
+from tests.served import MODEL_ID
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
 OVER = 5  # exit status of an attempt that had fewer steps

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import deploy, held_back, undeploy
-from scripts.foundry.runtime import Runtime
-from tests.foundry.conftest import MODEL_ID
+from scripts.runtime.foundry import Runtime
+from tests.served import MODEL_ID
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_package_made_by_hand_is_deployed(package: Path, cache: Path, tmp_path
 def test_a_number_of_its_own_takes_the_old_number_away(
     onnx_folder: Path, package: Path, cache: Path, tmp_path: Path
 ) -> None:
-    from tests.foundry.conftest import write_package
+    from tests.served import write_package
 
     deploy(package, MODEL_ID, cache)
     second = write_package(onnx_folder, tmp_path / "second", "tiny-fp32-generic-cpu:2")

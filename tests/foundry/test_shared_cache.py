@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from scripts.engine import files, publish
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
+from scripts.engine import publish
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import _writing, deploy, undeploy
-from scripts.foundry.runtime import Runtime
-from tests.foundry.conftest import MODEL_ID
+from scripts.runtime.foundry import Runtime
 from tests.foundry.test_deploy import inside, listed, snapshot
+from tests.served import MODEL_ID
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ import pytest
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import deploy
 from tests import tiny
-from tests.foundry.conftest import MODEL_ID, write_package
+from tests.served import MODEL_ID, write_package
 
 
 @pytest.fixture

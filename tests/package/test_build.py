@@ -13,7 +13,7 @@ import onnxruntime_genai as og
 import pytest
 from transformers import AutoTokenizer
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.package.build import build
 from scripts.package.card import Wish
 from tests import tiny
@@ -77,7 +77,7 @@ def test_transformers_reads_the_same_template_from_the_package(made: Path) -> No
 
 
 def test_weights_are_linked_and_small_files_are_not(made: Path, exported: Path, tmp_path: Path) -> None:
-    from scripts.engine import files
+    from scripts.common import files
 
     assert (made / "model.onnx.data").stat().st_size >= 1 << 20
     how = files.link(exported / "model.onnx.data", tmp_path / "probe")

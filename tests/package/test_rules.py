@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.package import rules
 
 

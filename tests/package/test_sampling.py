@@ -1,6 +1,6 @@
 import pytest
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.package import sampling
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.package import tokens
 from scripts.package.conversations import conversations
 

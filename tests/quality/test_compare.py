@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tomli
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.quality import compare, gates, reference
 from scripts.quality.logits import GenaiModel
-from scripts.settings import EXPORT_GATES
+from scripts.settings.models import EXPORT_GATES
 from tests import tiny
 from tests.quality import damage
 from tests.quality.conftest import convert

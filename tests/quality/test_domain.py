@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
-from scripts.quality import cases as parsing
+from scripts.cases import cases as parsing
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.quality import domain
 from tests import tiny
 from tests.quality import damage

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.quality import lm_eval
 from tests import tiny
 
@@ -152,7 +152,7 @@ def test_the_real_tool_scores_a_model_that_knows_the_answers(export: Path, tasks
 
 
 def test_a_folder_that_is_not_there_is_told_by_the_settings(tmp_path: Path) -> None:
-    from scripts.settings import read
+    from scripts.settings.models import read
 
     (tmp_path / "models.toml").write_text(
         '[[model]]\nname = "m"\nsource = { path = "x" }\nevaluation = { lm_eval = "tasks" }\n', encoding="utf-8"

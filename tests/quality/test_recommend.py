@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.quality.gates import VERDICTS
 from scripts.quality.recommend import GOOD, from_files, recommend
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import files
+from scripts.common import files
 
 MODELS = [{"name": "triage", "precisions": ["int4", "int8", "fp16"]}]
 TIMES = {"p50": 310.5, "p90": 402.0, "p99": 498.7}

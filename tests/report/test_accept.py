@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.engine import files
+from scripts.common import files
 from scripts.report import render
 from tests.report.results import MODELS
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.engine.errors import IngotError
+from scripts.common.errors import IngotError
 from scripts.report import collect, page, picture
 from tests.report import results
 from tests.report.browser import Browser

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.report import answers, changes, collect, page, render, series
 from tests.report import results
 

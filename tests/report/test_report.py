@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scripts.engine import files
-from scripts.engine.errors import IngotError
+from scripts.common import files
+from scripts.common.errors import IngotError
 from scripts.report import collect, text
 from tests.report import results
 from tests.report.results import MODELS

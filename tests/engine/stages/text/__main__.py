@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.engine import stage
-from scripts.engine.errors import IngotError
-from scripts.engine.files import link, write_json
+from scripts.common import program
+from scripts.common.errors import IngotError
+from scripts.common.files import link, write_json
 
 
 def parts(folder: Path) -> list[Path]:
@@ -142,4 +142,4 @@ def app(**_: object) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(app)
+    program.main(app)

@@ -1,0 +1,175 @@
+"""The commands that doit has not: why, check, gate, accept, gc. They look at the whole build and run nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fnmatch
+import re
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from doit.cmd_base import DoitCmdBase, subtasks_iter
+from doit.exceptions import InvalidCommand, InvalidDodoFile
+
+from scripts.common import files
+from scripts.common.errors import IngotError
+from scripts.engine.session import ENGINES, STEPS, Engine
+from scripts.engine.step import Step
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """For commands that only tell: `| head` ends them quietly, and what follows a stale step is stale."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    Engine.looks_ahead = True
+    try:
+        yield
+    except IngotError as error:
+        raise InvalidDodoFile(str(error)) from None
+
+
+class _Looks(DoitCmdBase):  # type: ignore[misc]
+    """A command of Ingot's own, that looks and changes nothing."""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Doit calls this with the parsed command line."""
+        with reading():
+            return super().execute(params, args) or 0
+
+    def _selected(self, names: Sequence[str] | None) -> list[Step]:
+        tasks = {task.name: task for task in self.task_list}
+        for name in names or ():
+            if "*" not in name and name not in tasks:
+                raise InvalidCommand(not_found=name)
+        chosen = [task for task in tasks if not names or any(fnmatch.fnmatch(task, name) for name in names)]
+        every = dict.fromkeys(name for task in chosen for name in (task, *_below(tasks, task)))
+        return [STEPS[name] for name in every if name in STEPS]
+
+
+def _below(tasks: Mapping[str, Any], task: str) -> list[str]:
+    return [sub.name for sub in subtasks_iter(tasks, tasks[task])]
+
+
+def _flag(name: str, kind: type, default: object, help_text: str) -> dict[str, Any]:
+    return {"name": name, "short": "", "long": name, "type": kind, "default": default, "help": help_text}
+
+
+class Why(_Looks):
+    """`doit why`: see `scripts.engine.explain`."""
+
+    doc_purpose = "say what would run, and why"
+    doc_usage = "[TASK ...]"
+    doc_description = "Without a task: for those that plain `doit` runs. Runs nothing."
+    cmd_options = (_flag("json", bool, False, "for programs"),)
+
+    def _execute(self, json: bool) -> int:
+        from scripts.engine import explain
+
+        made = explain.plan(self._selected(self.sel_tasks))
+        self.outstream.write((explain.as_json(made) if json else explain.as_text(made)) + "\n")
+        return 0
+
+
+class Check(_Looks):
+    """`doit check`: see `scripts.engine.check`."""
+
+    doc_purpose = "verify what was built and deployed against its manifests"
+    doc_usage = "[TASK ...]"
+    doc_description = "Exits 1 where something is damaged; `doit` makes it right."
+    cmd_options = (_flag("deep", bool, False, "read every byte again, whatever the stamps of the files say"),)
+
+    def _execute(self, deep: bool, pos_args: list[str]) -> int:
+        from scripts.engine import check
+
+        report = check.check(ENGINES, self._selected(pos_args), deep=deep)
+        self.outstream.write(check.as_text(report) + "\n")
+        return int(bool(report.damage))
+
+
+class Gate(_Looks):
+    """`doit gate`: a refusal lets a build go on and exit 0; this turns it into an exit code, for CI."""
+
+    doc_purpose = "exit 1 if anything was refused by a gate, failed, or was not built"
+    doc_usage = "[TASK ...]"
+    doc_description = "Without a task: for all that plain `doit` builds. Runs nothing."
+
+    def _execute(self) -> int:
+        pending, seen = self._selected(self.sel_tasks), dict[str, Step]()
+        while pending:
+            step = pending.pop()
+            if step.name not in seen:
+                seen[step.name] = step
+                pending += step.upstream
+        held = {name: step.verdict() or "not built" for name, step in sorted(seen.items())}
+        held = {name: verdict for name, verdict in held.items() if verdict in ("refused", "failed", "not built")}
+        self.outstream.writelines(f"{name}: {verdict}\n" for name, verdict in held.items())
+        return int(bool(held))
+
+
+class Accept(_Looks):
+    """`doit accept`: the report as it stands is what later ones are compared with."""
+
+    doc_purpose = "keep the report, so that the next says what changed since"
+    doc_usage = ""
+    doc_description = "Replaces the one that was accepted before. `doit clean` leaves it where it is."
+    cmd_options = (_flag("note", str, "", "a few words to keep with it: why this one is good"),)
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Doit calls this with the command line; it knows `doit help accept` alone."""
+        if "--help" in in_args:
+            with reading():
+                print(self.help(), flush=True)
+            return 0
+        return super().parse_execute(in_args) or 0
+
+    def _execute(self, note: str) -> int:
+        step = STEPS.get("report")
+        if step is None:
+            raise IngotError("doit accept", "there is no task called report", "Declare one in dodo.py")
+        file, kept = step.output / "report.json", step.engine.build / "accepted.json"
+        try:
+            report = files.read_json(file)
+            if not (isinstance(report, dict) and "version" in report and "models" in report):
+                raise ValueError(f"{file}: is no report")
+        except FileNotFoundError:
+            print(f"{file}: is not there. Make the report first: doit", file=sys.stderr)
+            return 1
+        except ValueError as error:
+            print(f"{error}. Make the report again: doit", file=sys.stderr)
+            return 1
+        if not step.is_settled():
+            self.outstream.write("the report is not up to date (doit why); it is accepted as it stands\n")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        files.write_json(kept, {"accepted_at": now, "note": note or None, "report": report})
+        self.outstream.write(f"accepted {file}; kept as {kept}\n")
+        return 0
+
+
+class Gc(_Looks):
+    """`doit gc`: remove from the store what was not used for longest."""
+
+    doc_purpose = "make the store of earlier outputs smaller"
+    doc_usage = ""
+    doc_description = "Keeps what present outputs share, and of the rest the most recently used."
+    cmd_options = (_flag("keep", str, "10GB", "how much of the rest to keep: 500MB, 10GB [default: %(default)s]"),)
+
+    def _execute(self, keep: str) -> int:
+        limit = _bytes(keep)
+        for engine in ENGINES:
+            in_use = {step.key_there() for step in STEPS.values() if step.engine is engine}
+            gone = engine.store.collect(limit, {key for key in in_use if key})
+            size = sum(item.size for item in gone) / 1e9
+            left = len(engine.store.objects())
+            self.outstream.write(f"{len(gone)} removed ({size:.2f} GB), {left} left in {engine.store.folder}\n")
+        return 0
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise InvalidCommand(f"--keep {text!r}: expected a size such as 500MB or 10GB")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))

@@ -1,0 +1,118 @@
+"""doit's own hooks: how it asks whether a file changed, and where it keeps what it knows.
+
+For steps, keys decide and manifests remember; doit is told that its own records agree. Tasks that a user adds to
+`dodo.py` in doit's plain way are served as doit serves them, but by content and with each task committed at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doit.dependency import FileChangedChecker
+from doit.exceptions import InvalidDodoFile
+
+from scripts.common.errors import IngotError
+from scripts.engine.digests import Digests
+from scripts.engine.session import ENGINES, STEPS
+from scripts.engine.state import State
+
+#: What doit finds as the recorded state of a step's dependency.
+_KEY_DECIDES = "key decides"
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """In `dodo.py`: a mistake in the configuration is one line and exit code 3, not a traceback."""
+    try:
+        yield
+    except IngotError as error:
+        raise InvalidDodoFile(str(error)) from None
+
+
+class Checker(FileChangedChecker):  # type: ignore[misc]
+    """Files are compared by content; a file that a step makes is that step's business."""
+
+    _of_steps: set[str] | None = None
+    _digests: Digests | None = None
+
+    def exists(self, file_path: str) -> bool:
+        """Asked for targets, after `uptodate`, by which a step has verified its own."""
+        return file_path in self._made_by_steps() or os.path.exists(file_path)
+
+    def info(self, file_path: str) -> os.stat_result | None:
+        """Status of a dependency; raises `OSError` where it is missing, unless a step answers for it."""
+        return None if file_path in self._made_by_steps() else os.stat(file_path)
+
+    def check_modified(self, file_path: str, file_stat: os.stat_result | None, state: str) -> bool:
+        """Whether the content differs from the recorded digest."""
+        return state != _KEY_DECIDES and state != self.get_state(file_path, None, file_stat)
+
+    def get_state(self, dep: str, current_state: object, status: os.stat_result | None = None) -> str:
+        """What to record of a dependency: its digest; "absent" where a step made nothing."""
+        del current_state
+        if self._digests is None:
+            self._digests = ENGINES[0].digests if ENGINES else Digests(State(Path(":memory:")))
+        try:
+            return self._digests.of(dep, status)
+        except FileNotFoundError:
+            return "absent"
+
+    def _made_by_steps(self) -> set[str]:
+        if self._of_steps is None:
+            self._of_steps = {str(path) for step in STEPS.values() for path in (step.target, step.output)}
+        return self._of_steps
+
+
+class Backend:
+    """doit's task records, in the state file, each written at once. doit makes it from `dep_file` in DOIT_CONFIG."""
+
+    desc = "Ingot's: durable after each task; steps are remembered by their own artifacts"
+
+    def __init__(self, name: str, codec: object, module_name: str | None = None) -> None:
+        del codec, module_name
+        self.name = name
+        self._state = ENGINES[0].state if ENGINES else State(Path(name))
+
+    @functools.cached_property
+    def _known(self) -> dict[str, dict[str, Any]]:
+        return {task: json.loads(text) for task, text in self._state.all("task").items()}
+
+    def get(self, task_id: str, dependency: str) -> Any:
+        """One record; for a step's own dependencies, that the key decides."""
+        if task_id in STEPS and not dependency.endswith(":"):
+            return _KEY_DECIDES
+        known = self._known.get(task_id)
+        return known.get(dependency) if known else None
+
+    def set(self, task_id: str, dependency: str, value: Any) -> None:
+        """Record, and commit."""
+        if task_id in STEPS and dependency != "ignore:":
+            return
+        self._known.setdefault(task_id, {})[dependency] = value
+        self._state.put("task", task_id, json.dumps(self._known[task_id]))
+
+    def in_(self, task_id: str) -> bool:
+        """Whether anything is recorded of a task."""
+        return task_id in STEPS or task_id in self._known
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task. Of a step only marks of the user's: doit also calls this for what failed.
+
+        `doit forget` has a step built again, see `scripts.doit_plugin.overrides`.
+        """
+        if self._known.pop(task_id, None) is not None:
+            self._state.drop("task", task_id)
+
+    def remove_all(self) -> None:
+        """Forget every task."""
+        for task_id in list(self._known):
+            self.remove(task_id)
+
+    def dump(self) -> None:
+        """Nothing to do: all is written."""

@@ -1,0 +1,1 @@
+"""Edge cases and invalid requests, sent to a deployed model: a program beside the pipeline."""

@@ -1,0 +1,75 @@
+"""The process that `edges` may lose: it opens the runtime and asks through our door, one JSON line each way.
+
+    {"do": "open", "cache": path, "id": id}                 -> {"url": base URL of the model's HTTP service}
+    {"do": "ask", "messages", "options", "leave": n | null} -> an answer: {"kind": "answer", "text", "prompt_tokens"}
+                                                               our door or the runtime refused: {"kind": "refused",
+                                                               "text", "by": "door" | "runtime"}
+                                                               anything else was raised: {"kind": "raised", "text"}
+    {"do": "count", "messages"}                             -> {"tokens": n}, or as `ask` where that fails
+
+With `leave`, the answer is streamed, and left after so many pieces. Each request has a `limit` in seconds: after it,
+every thread's stack goes to standard error and the process ends. A crash leaves its stack there as well.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from scripts.runtime.chat import Answer, RuntimeFault
+from scripts.runtime.foundry import Runtime
+
+
+def main(opener: Callable[[Path], Any] = Runtime) -> None:
+    """Serve the requests of standard input until it ends. `opener`: what stands in for the runtime."""
+    faulthandler.enable()
+    # What a native library prints must not be taken for a reply.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    with ExitStack() as stack:
+        chat: Any = None
+        for line in sys.stdin:
+            request = json.loads(line)
+            faulthandler.dump_traceback_later(request["limit"], exit=True)
+            if request["do"] == "open":
+                runtime = stack.enter_context(opener(Path(request["cache"])))
+                if request["id"] not in runtime.cached():
+                    raise RuntimeFault(request["id"], f"is not listed in {request['cache']}", "Deploy it again")
+                chat = runtime.load(request["id"])
+                reply = {"url": stack.enter_context(runtime.serve(request["id"]))}
+            else:
+                reply = _tried(lambda: _asked(chat, request))  # noqa: B023 - called at once
+            print(json.dumps(reply), file=replies, flush=True)
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _asked(chat: Any, request: dict[str, Any]) -> dict[str, Any]:
+    messages, options = request["messages"], request.get("options", {})
+    if request["do"] == "count":
+        return {"tokens": chat.prompt_tokens(messages)}
+    if request.get("leave") is None:
+        answer: Answer = chat.complete(messages, **options)
+        return {"kind": "answer", "text": answer.text, "prompt_tokens": answer.prompt_tokens}
+    pieces = list(itertools.islice(chat.stream(messages, **options), request["leave"]))
+    return {"kind": "answer", "text": "".join(pieces)}
+
+
+def _tried(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return ask()
+    except RuntimeFault as fault:
+        # What the door itself refuses has no cause; what the SDK raised is that fault's cause.
+        return {"kind": "refused", "text": fault.found, "by": "runtime" if fault.__cause__ else "door"}
+    except Exception as error:  # noqa: BLE001 - that there is one is what we are here to find
+        return {"kind": "raised", "text": f"{type(error).__name__}: {error}"}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""`doit why`: what would run, in which order, for which typed reasons, at what cost. Runs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scripts.common.errors import IngotError
+from scripts.engine.reasons import Reason
+from scripts.engine.step import Step
+
+
+@dataclass(frozen=True)
+class Due:
+    """A step that would run: its own reasons; the stale steps that it follows, unless those come out the same."""
+
+    task: str
+    reasons: tuple[Reason, ...]
+    follows: tuple[str, ...]
+    restorable: bool
+    seconds: float | None
+    peak_rss_bytes: int | None
+
+
+@dataclass
+class Plan:
+    """What a run would do."""
+
+    would_run: list[Due] = field(default_factory=list)
+    up_to_date: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def never_ran(self) -> int:
+        """How many of them have no cost yet."""
+        return sum(due.seconds is None and not due.restorable for due in self.would_run)
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds by the last runs, one after the other; what never ran, or would be restored, counts nothing."""
+        return sum(due.seconds or 0.0 for due in self.would_run if not due.restorable)
+
+
+def in_order(wanted: Iterable[Step]) -> list[Step]:
+    """The steps and all that they are made from, each after what it reads."""
+    found: dict[Step, None] = {}
+    pending: list[tuple[Step, bool]] = [(step, False) for step in reversed(list(wanted))]
+    while pending:
+        step, ready = pending.pop()
+        if ready:
+            found[step] = None
+        elif step not in found:
+            pending.append((step, True))
+            pending += [(upstream, False) for upstream in reversed(step.upstream)]
+    return list(found)
+
+
+def plan(wanted: Iterable[Step]) -> Plan:
+    """What a run for these steps would do."""
+    made, stale = Plan(), set[Step]()
+    for step in in_order(wanted):
+        look = step.look()
+        follows = [upstream for upstream in step.upstream if upstream in stale]
+        names = {upstream.name for upstream in follows}
+        # A stale input's own change is its reason; here it is a consequence.
+        reasons = tuple(r for r in look.reasons if not (r.kind == "input changed" and r.what in names))
+        if reasons or follows:
+            stale.add(step)
+            made.would_run.append(_due(step, reasons, tuple(upstream.name for upstream in follows)))
+        elif look.outcome.startswith("skipped:"):
+            made.skipped.append(step.name)
+        else:
+            made.up_to_date.append(step.name)
+    return made
+
+
+def _due(step: Step, reasons: tuple[Reason, ...], follows: tuple[str, ...]) -> Due:
+    seconds, peak_rss = step.engine.cost(step.name) or (None, None)
+    try:
+        restorable = not follows and step.storable and step.engine.store.has(step.key())
+    except (IngotError, OSError):  # an input is not there: that is the reason already
+        restorable = False
+    return Due(step.name, reasons, follows, restorable, seconds, peak_rss)
+
+
+def as_json(made: Plan) -> str:
+    """{"would_run": [{"task", "reasons": [{"kind", "what", "old", "new"}], "follows", "restorable", "seconds",
+    "peak_rss_bytes"}], "up_to_date": [], "skipped": [], "seconds"}
+    """
+    value: dict[str, Any] = {**asdict(made), "seconds": round(made.seconds, 3)}
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def as_text(made: Plan) -> str:
+    """For people: a line for each reason."""
+    lines = []
+    for due in made.would_run:
+        said = [str(reason) for reason in due.reasons]
+        if due.follows:
+            comes = "it comes" if len(due.follows) == 1 else "they come"
+            said.append(f"follows {_names(list(due.follows))}, unless {comes} out the same")
+        lines += [f"{due.task}  ({_cost(due)})", *(f"    {line}" for line in said)]
+    count = len(made.would_run)
+    if not count:
+        lines.append("nothing would run")
+    else:
+        lines.append(f"\n{count} would run{_total(made)}")
+    if made.up_to_date:
+        lines.append(f"up to date: {_names(made.up_to_date)}")
+    if made.skipped:
+        lines.append(f"skipped, as what they need stopped: {_names(made.skipped)}")
+    return "\n".join(lines)
+
+
+def _cost(due: Due) -> str:
+    if due.restorable:
+        return "restored from the store"
+    if due.seconds is None:
+        return "never ran here"
+    return f"{_seconds(due.seconds)}, {(due.peak_rss_bytes or 0) / 2**20:.0f} MiB the last time"
+
+
+def _total(made: Plan) -> str:
+    most = max((due.peak_rss_bytes or 0 for due in made.would_run if not due.restorable), default=0)
+    memory = f", {most / 2**20:.0f} MiB at most" if most else ""
+    known = f": {_seconds(made.seconds)} by their last runs{memory}" if made.never_ran < len(made.would_run) else ""
+    return known + (f"; {made.never_ran} never ran here" if made.never_ran else "")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:12])
+    return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"

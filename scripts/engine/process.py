@@ -1,0 +1,239 @@
+"""The one door to child processes: every stage of a build starts here, is logged, limited, measured and, always, ended.
+
+A child is the leader of its own process group. It dies with its parent, even if that is killed, and takes its group
+along: `scripts.common.lifeline` is the child's half of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from scripts.common.childenv import LIFELINE
+
+_POLL, _FIRST_POLL = 0.2, 0.02  # seconds; a short step's memory is worth knowing too
+#: After this many signals the build ends at once, tidy or not.
+_IMPATIENT = 4
+#: psutil would look at every process of the machine, five times a second, while another one is being measured.
+_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+_living: set[subprocess.Popen[bytes]] = set()
+_interrupted = threading.Event()
+_signals = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may use: wall time in seconds, resident memory of its whole tree in bytes; None is no limit."""
+
+    seconds: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: exit code, wall seconds, the tree's peak resident memory in bytes, which limit it broke."""
+
+    code: int
+    seconds: float
+    peak_rss: int
+    broke: str | None
+
+
+class StoppedBuildError(KeyboardInterrupt):
+    """The whole build ends now, for the reason that it carries. No step failed, so `except Exception` lets it pass."""
+
+
+class InterruptedBuildError(StoppedBuildError):
+    """The build is being stopped (Ctrl-C, SIGTERM); the child was ended and its work is void."""
+
+
+def run(
+    command: Sequence[str], *, log: Path, env: Mapping[str, str], limits: Limits, on_line: Callable[[str], None]
+) -> Ended:
+    """Run `command` to its end; its output goes to `log`, the newest line of it also to `on_line`.
+
+    Raises `InterruptedBuildError` where the build is being stopped; nothing of the child's tree is left either way.
+    """
+    check_interrupted()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with log.open("wb") as written, log.open("rb") as read:
+        child = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=written, stderr=subprocess.STDOUT,
+            env={**os.environ, **env, LIFELINE: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+            start_new_session=os.name != "nt",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )  # fmt: skip
+        _living.add(child)
+        peak, broke, pause = 0, None, _FIRST_POLL
+        try:
+            with _Exit(child) as exited:
+                while not _interrupted.is_set() and not exited.within(pause):
+                    pause = min(2 * pause, _POLL)
+                    peak = max(peak, tree_rss(child.pid))
+                    if line := _newest_line(read):
+                        on_line(line)
+                    if broke := _broken(limits, time.monotonic() - started, peak):
+                        break
+        finally:
+            end_tree(child)
+            _living.discard(child)
+    check_interrupted()
+    return Ended(child.returncode, time.monotonic() - started, peak, broke)
+
+
+def check_interrupted() -> None:
+    """Raise `InterruptedBuildError` where the build is being stopped: for threads, which no signal reaches."""
+    if _interrupted.is_set():
+        raise InterruptedBuildError
+
+
+def is_interrupted() -> bool:
+    """Whether the build is being stopped."""
+    return _interrupted.is_set()
+
+
+def take_signals() -> None:
+    """From now on Ctrl-C, SIGTERM and a closed terminal end the children and raise `KeyboardInterrupt`, once."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it ignored
+            signal.signal(number, _on_signal)
+
+
+def give_signals_back() -> None:
+    """The build is over: a signal now has its usual effect, and no traceback."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _on_signal(_number: int, _frame: FrameType | None) -> None:
+    global _signals
+    _signals += 1
+    first = not _interrupted.is_set()
+    end_all()
+    if first:
+        raise KeyboardInterrupt  # once: a second one would cut the tidying short
+    if _signals >= _IMPATIENT:
+        os._exit(130)
+
+
+def end_all() -> None:
+    """Stop the build: kill every child, and let every `run()` raise `InterruptedBuildError`."""
+    _interrupted.set()
+    for child in list(_living):
+        _kill(child)
+
+
+def tree_rss(pid: int) -> int:
+    """Resident memory, in bytes, of a process and all below it; 0 where it has ended."""
+    return sum(map(_rss_linux, _tree_linux(pid))) if _LISTS_CHILDREN else _tree_rss_anywhere(pid)
+
+
+def _tree_linux(pid: int) -> list[int]:
+    found, pending = [pid], [pid]
+    while pending:
+        top = pending.pop()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            for thread in os.listdir(f"/proc/{top}/task"):
+                with open(f"/proc/{top}/task/{thread}/children", encoding="ascii") as file:
+                    below = [int(word) for word in file.read().split()]
+                found += below
+                pending += below
+    return found
+
+
+def _rss_linux(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _tree_rss_anywhere(pid: int) -> int:
+    import psutil
+
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        total = top.memory_info().rss
+        for child in top.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                total += child.memory_info().rss
+    return total
+
+
+def end_tree(child: subprocess.Popen[bytes]) -> None:
+    """End a child and everything in its process group; safe to call twice, and when it has ended by itself."""
+    _kill(child)
+    if child.stdin:
+        with contextlib.suppress(OSError):
+            child.stdin.close()
+    child.wait()
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt":
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            for process in [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]:
+                process.kill()
+        return
+    # The group outlives its leader while a grandchild lives, and its number is not reused until then.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+class _Exit:
+    """Waits for a child's end without turning in circles, where the system has a way to."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child, self._handle = child, -1
+
+    def __enter__(self) -> _Exit:
+        with contextlib.suppress(AttributeError, OSError):
+            self._handle = os.pidfd_open(self._child.pid)
+        return self
+
+    def within(self, seconds: float) -> bool:
+        """Whether it has ended, at the latest in so many seconds."""
+        if self._handle < 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(seconds)
+            return self._child.returncode is not None
+        poll = select.poll()
+        poll.register(self._handle, select.POLLIN)
+        return bool(poll.poll(seconds * 1000)) and self._child.poll() is not None
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+
+
+def _broken(limits: Limits, seconds: float, rss: int) -> str | None:
+    if limits.seconds is not None and seconds > limits.seconds:
+        return f"it ran longer than its limit of {limits.seconds:.0f} s"
+    if limits.memory_bytes is not None and rss > limits.memory_bytes:
+        return f"it used {rss / 2**30:.1f} GiB of memory, its limit is {limits.memory_bytes / 2**30:.1f} GiB"
+    return None
+
+
+def _newest_line(log: BinaryIO) -> str:
+    """The last whole line written since the last call; progress bars that return the carriage count as lines."""
+    lines = log.read().decode("utf-8", "replace").replace("\r", "\n").rstrip("\n").rsplit("\n", 1)
+    return lines[-1].strip()

@@ -1,0 +1,1 @@
+"""The trainer of the example adapter: a program beside the pipeline."""

@@ -1,0 +1,1 @@
+"""The runtimes that serve: the adapters around foundry-local-sdk and onnxruntime-genai."""

@@ -1,0 +1,237 @@
+"""The one door to Foundry Local's runtime: register, list, load, chat, stream, serve, unload.
+
+`foundry-local-sdk` holds the native library that the Foundry Local app itself runs on, so what answers here
+answers there. It runs in this process, offline, and is a singleton: one `Runtime` at a time. With no cache
+given it opens a throw-away catalog, in which a package can be tried without touching anybody's models:
+registering copies nothing.
+
+`scripts.runtime.chat` is its other half, for talking to a loaded model. No third module imports the SDK, so that its
+next release changes these two files alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from scripts.runtime.chat import Answer, Chat, Message, RuntimeFault, Stream, conversation, faults
+
+__all__ = [
+    "MODEL_ID", "Answer", "Chat", "Message", "Runtime", "RuntimeFault", "Stream",
+    "conversation", "label", "sdk_version",
+]  # fmt: skip
+
+#: How long a session may take to end before its model counts as in use.
+_SESSION_SECONDS = 10.0
+#: What the runtime takes as the id of a registered model (SDK 2.2.1).
+MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(0|[1-9][0-9]*)")
+
+#: Bytes from which the process that serves maps a block of memory by itself, on Linux (glibc).
+LARGE_BLOCK = 1 << 20
+_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+_QUIET = {"ORT_TELEMETRY_DISABLED": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
+
+
+def sdk_version() -> str:
+    """Version of the installed SDK, without importing it; `RuntimeFault` if there is none."""
+    try:
+        return version("foundry-local-sdk")
+    except PackageNotFoundError:
+        raise RuntimeFault("foundry-local-sdk", "is not installed", "Run `make setup`") from None
+
+
+def label() -> str:
+    """How a report names what it was measured with: the SDK's runtime, which is not the `foundry` command."""
+    return f"Foundry Local runtime (SDK {sdk_version()})"
+
+
+class Runtime:
+    """Foundry Local in this process, as a context manager; at most one is open at a time.
+
+    `cache`: the model cache with its registrations; None: a private one, thrown away at the end.
+    `work`: folder for logs and app data; None: a temporary one. The user's home is never written.
+    """
+
+    def __init__(self, cache: Path | None = None, work: Path | None = None) -> None:
+        self._cache, self._work = cache, work
+        self._stack = ExitStack()
+        self._chats: dict[str, Chat] = {}
+        self._manager: Any = None
+        self._catalog: Any = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack, faults("Foundry Local runtime"):
+            # The native library may hold its log open for a moment after closing: leave the folder then.
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="foundry-", ignore_cleanup_errors=True))
+            work = (self._work or Path(scratch)).absolute()
+            self.cache = (self._cache or Path(scratch) / "models").absolute()
+            self.cache.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_environment(_homes(work / "home") | _QUIET))
+            sdk = _import_sdk()
+            self._manager = sdk.FoundryLocalManager(
+                sdk.Configuration(
+                    app_name="ingot",
+                    app_data_dir=str(work / "app"),
+                    model_cache_dir=str(self.cache),
+                    logs_dir=str(work / "logs"),
+                    log_level=sdk.LogLevel.ERROR,
+                    web=sdk.Configuration.WebService(urls="http://127.0.0.1:0"),  # no authentication: loopback
+                    disable_nonessential_telemetry=True,
+                )
+            )
+            stack.callback(self._manager.close)
+            # The PUBLIC catalog would cost seconds of network retries.
+            self._catalog = self._manager.get_catalog(sdk.CatalogType.LOCAL)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for model_id in list(self._chats):
+                self.unload(model_id)
+        finally:
+            self._manager = self._catalog = None
+            self._stack.close()
+
+    def register(self, path: Path, model_id: str, task: str = "chat-completion") -> None:
+        """Make the model folder `path` known as `model_id` ("name:INT"); nothing is copied.
+
+        Raises `RuntimeFault` for an id in use or of the wrong form, or a folder without a valid
+        genai_config.json.
+        """
+        import foundry_local_sdk as sdk
+
+        if not MODEL_ID.fullmatch(model_id):
+            raise RuntimeFault(
+                model_id, "is no id that Foundry Local takes", "Use NAME:NUMBER, such as m-generic-cpu:1"
+            )
+        with faults(model_id), sdk.ModelInfoBuilder() as info:
+            info.set_string_property("task", task)
+            self._catalog.register_model(model_path=str(path.absolute()), model_id=model_id, metadata=info)
+
+    def unregister(self, model_id: str) -> None:
+        """Forget a registration; its files stay. A model that is loaded is unloaded first."""
+        self.unload(model_id)
+        with faults(model_id):
+            self._catalog.unregister_model(model_id)
+
+    def registered(self) -> list[str]:
+        """Ids of every registration, also of those whose folder is gone."""
+        with faults(self.cache):
+            return sorted(variant.id for model in self._catalog.list_models() for variant in model.variants)
+
+    def cached(self) -> list[str]:
+        """Ids of the models that are registered and whose folder is there: what a user can run."""
+        with faults(self.cache):
+            return sorted(model.id for model in self._catalog.get_cached_models())
+
+    def loaded(self) -> list[str]:
+        """Ids of the models in memory."""
+        with faults(self.cache):
+            return sorted(model.id for model in self._catalog.get_loaded_models())
+
+    def load(self, model_id: str) -> Chat:
+        """Load a registered model into memory; the same handle if it is loaded already."""
+        if model_id not in self._chats:
+            with faults(model_id):
+                model = self._variant(model_id)
+                model.load()
+            self._chats[model_id] = Chat(model, model_id)
+        return self._chats[model_id]
+
+    def unload(self, model_id: str) -> None:
+        """Free a loaded model's memory; nothing happens if it is not loaded."""
+        if chat := self._chats.pop(model_id, None):
+            until = time.monotonic() + _SESSION_SECONDS
+            while True:
+                try:
+                    with faults(model_id):
+                        chat._model.unload()
+                    return
+                except RuntimeFault as error:
+                    # A session that was served over HTTP ends a moment after its request (SDK 2.2.1).
+                    if "still using it" not in error.found or time.monotonic() > until:
+                        raise
+                    time.sleep(0.05)
+
+    @contextmanager
+    def serve(self, model_id: str) -> Iterator[str]:
+        """Put the model behind the OpenAI-compatible HTTP service for the `with` block; yields its base_url.
+
+        Use it as `OpenAI(base_url=url, api_key="none")` with `model=model_id`. Loopback, on a free port.
+        """
+        # Loaded here, not through the service: that takes an alias, and gives the newest of its versions.
+        self.load(model_id)
+        with faults(model_id):
+            self._manager.start_web_service()
+        try:
+            yield f"{self._manager.urls[0].rstrip('/')}/catalogs/local/v1"
+        finally:
+            with faults(model_id):
+                self._manager.stop_web_service()
+
+    def _variant(self, model_id: str) -> Any:
+        model = self._catalog.get_model_variant(model_id)
+        if model is None:
+            raise RuntimeFault(model_id, f"is not registered in {self.cache}", "Run `doit deploy` for it")
+        return model
+
+
+def _import_sdk() -> Any:
+    _return_large_blocks()
+    try:
+        import foundry_local_sdk
+    except (ImportError, OSError) as error:
+        raise RuntimeFault("foundry-local-sdk", f"does not load: {error}", "Run `make setup`") from error
+    return foundry_local_sdk
+
+
+def _return_large_blocks() -> None:
+    """Have glibc map blocks of a megabyte or more by themselves, and give them back when they are freed.
+
+    Each request allocates keys and values for the whole context (onnxruntime-genai 0.18), on whichever thread: by
+    default each thread's arena keeps its own copy after the request. Measured on SmolLM2-135M, int4, 4,096 tokens:
+    between requests 320 MB are resident instead of 490 to 890; during one it is 510 MB. A service that another program
+    runs gets the same by MALLOC_MMAP_THRESHOLD_=1048576.
+    """
+    if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries of Linux have none
+        if mallopt:
+            mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+
+
+def _homes(home: Path) -> dict[str, str]:
+    """Variables through which the native library finds a place outside its own data folder."""
+    home.mkdir(parents=True, exist_ok=True)
+    names = (
+        ("USERPROFILE", "LOCALAPPDATA", "APPDATA", "TEMP", "TMP")
+        if sys.platform == "win32"
+        else ("HOME", "XDG_CACHE_HOME", "TMPDIR")
+    )
+    return dict.fromkeys(names, str(home))
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,1 @@
+"""models.toml and recipes.toml as frozen, typed settings."""
