@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.checkpoint import preflight
-from scripts.checkpoint.sources import COMPANIONS, LEGAL, Opened, Source, matching, opened
+from scripts.checkpoint.sources import Opened, Source, opened
 from scripts.common import files
 from scripts.common.errors import IngotError
+from scripts.common.model_files import INDEX, files_in, is_companion, is_legal_file, is_tokenizer_file
 
 
 def build(
@@ -55,9 +56,9 @@ def build(
 def _link(origin: Opened, output: Path) -> None:
     """Symlinks, never hard links: the user's inodes stay untouched by whatever Ingot does to its own files."""
     checkpoint = origin.checkpoint
-    index = [path for path in checkpoint.path.glob("model.safetensors.index.json") if len(checkpoint.weights) > 1]
+    index = [checkpoint.path / INDEX] if len(checkpoint.weights) > 1 else []
     copied = []
-    for path in (*matching(checkpoint.path, COMPANIONS), *index, *checkpoint.weights):
+    for path in (*files_in(checkpoint.path, is_companion), *index, *checkpoint.weights):
         if not symlink(path, output / path.name):
             copied.append(path.name)
     if copied:
@@ -91,7 +92,7 @@ def _write(origin: Opened, output: Path, adapters: Sequence[Path], factors: Sequ
     else:
         model = merge.load(checkpoint)
     for adapter in adapters:
-        if matching(adapter, ("tokenizer.json", "chat_template.jinja")):
+        if files_in(adapter, is_tokenizer_file):
             print(f"checkpoint: {adapter.name} has tokenizer files of its own; the base model's are used", flush=True)
     tied = merge.save(merge.merge(model, adapters, factors), output)
     if checkpoint.path.is_dir():
@@ -102,8 +103,8 @@ def _write(origin: Opened, output: Path, adapters: Sequence[Path], factors: Sequ
 
 def _copy_companions(folder: Path, output: Path, *, tied: bool) -> None:
     """The user's own files rather than what transformers rewrites them to; the config changes where it must."""
-    for path in matching(folder, COMPANIONS):
-        if not any(path.match(pattern) for pattern in (*LEGAL, "config.json")):
+    for path in files_in(folder, is_companion):
+        if not is_legal_file(path.name) and path.name != "config.json":
             shutil.copyfile(path, output / path.name)
     config = files.read_json(folder / "config.json")
     for key in ("dtype", "torch_dtype"):

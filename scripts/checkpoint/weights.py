@@ -10,6 +10,7 @@ from typing import Any
 
 from scripts.checkpoint.headers import Tensor, read_gguf, read_safetensors
 from scripts.common.errors import IngotError
+from scripts.common.model_files import INDEX, SERVED_TOKENIZER, holds_tokenizer
 
 #: What builder 0.18 converts for a CPU: the `architectures[0]` that its `create_model` compares with. Left out are
 #: Whisper and LFM2-Audio (no text generation), PhiMoE (CUDA only), Gemma3 (the builder stops at the nested
@@ -70,7 +71,6 @@ GGUF_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -130,16 +130,16 @@ def _check_config(path: Path, config: dict[str, Any]) -> str:
 
 
 def _check_tokenizer(folder: Path) -> None:
-    if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
+    if not holds_tokenizer(folder):
         raise IngotError(folder, "no tokenizer (tokenizer.json)", "Copy the tokenizer files of the base model there")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in SERVED_TOKENIZER:
         if (folder / name).exists():
             json_object(folder / name, "Copy it from the base model again")
 
 
 def _check_weights(folder: Path) -> tuple[tuple[Path, ...], dict[str, Tensor]]:
     """The safetensors files in use, and what all of them hold."""
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    index, single = folder / INDEX, folder / "model.safetensors"
     if single.exists() or not index.exists():
         if not single.exists():
             raise IngotError(folder, *_no_weights(folder))

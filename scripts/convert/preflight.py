@@ -11,8 +11,7 @@ from pathlib import Path
 from scripts.checkpoint.headers import read_safetensors
 from scripts.common.errors import IngotError
 from scripts.common.files import read_json
-
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 
 
 def checkpoint(folder: Path) -> None:
@@ -30,9 +29,9 @@ def checkpoint(folder: Path) -> None:
         near = difflib.get_close_matches(names[0], architectures(), n=3, cutoff=0.5)
         known = f"Known to it, for example: {', '.join(near)}" if near else "Convert another model"
         raise IngotError(path, f"architecture {names[0]} is unknown to the GenAI builder", known)
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise IngotError(folder, "has no tokenizer", f"One of {', '.join(_TOKENIZERS)} is needed")
-    weights = sorted(folder.glob("*.safetensors"))
+    if not holds_tokenizer(folder):
+        raise IngotError(folder, "has no tokenizer (tokenizer.json)", "Save the tokenizer beside the model")
+    weights = files_in(folder, is_weight_file)
     if not weights:
         raise IngotError(folder, "has no weights (*.safetensors)", "Save the model with save_pretrained")
     for file in weights:

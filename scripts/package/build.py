@@ -13,6 +13,7 @@ from typing import Any
 
 from scripts.common import files
 from scripts.common.errors import IngotError
+from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.package import card, head, rules, sampling, template, tokens
 from scripts.package.card import Wish
 
@@ -22,8 +23,6 @@ _LEFT_OUT = {
     *("manifest.json", "provenance.json", "model_config.json", "footprint.json", "olive_config.json"),
     *("genai_config.json", "tokenizer_config.json", "chat_template.jinja", "inference_model.json", "README.md"),
 }
-_LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
@@ -80,7 +79,7 @@ def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:
     for graph in rules.model_files(exported):
         if not (onnx / graph).is_file():
             raise IngotError(onnx / graph, "missing, but genai_config.json names it", "Run the conversion again")
-    for name in _TOKENIZER_FILES:
+    for name in SERVED_TOKENIZER:
         if not any((folder / name).is_file() for folder in (onnx, checkpoint)):
             raise IngotError(checkpoint / name, "missing", "The checkpoint must hold a fast tokenizer")
     wanted = sampling.parse({} if wish.sampling is None else wish.sampling)
@@ -158,7 +157,7 @@ def _write_tokenizer(onnx: Path, checkpoint: Path, chat: str, output: Path) -> N
 
 
 def _copy_licences(checkpoint: Path, output: Path) -> tuple[str, ...]:
-    found = sorted({path for pattern in _LICENCES for path in checkpoint.glob(pattern) if path.is_file()})
+    found = files_in(checkpoint, is_legal_file)
     for path in found:
         shutil.copyfile(path, output / path.name)
     return tuple(path.name for path in found)

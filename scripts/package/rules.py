@@ -13,6 +13,7 @@ from typing import Any
 
 from scripts.common import files
 from scripts.common.errors import IngotError
+from scripts.common.model_files import SERVED_TOKENIZER
 
 #: A registered id: a name and a whole number; `v:1.0` and `v:01` are refused by the runtime.
 _ID = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*):(?P<version>0|[1-9][0-9]*)")
@@ -74,7 +75,7 @@ def check_folder(folder: Path, model_id: str) -> None:
     for graph in model_files(config) or ["model.onnx"]:
         if not (folder / graph).is_file():
             raise IngotError(folder / graph, "missing, but genai_config.json names it", "Run the conversion again")
-    for required in ("tokenizer.json", "tokenizer_config.json"):
+    for required in SERVED_TOKENIZER:
         if not (folder / required).is_file():
             raise IngotError(folder / required, "missing", "The checkpoint must hold a fast tokenizer")
     if "cuda-gpu" in name and not any(provider.lower() == "cuda" for provider in providers(config)):

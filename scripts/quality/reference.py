@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from scripts.common import files
 from scripts.common.errors import IngotError
+from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 from scripts.quality.logits import SPARE, rows_for
 
 FORMAT = 1
@@ -159,9 +160,9 @@ def _read(path: Path) -> str:
 def _check_folder(checkpoint: Path) -> None:
     if not (checkpoint / "config.json").is_file():
         raise IngotError(checkpoint, "there is no config.json in it", "Give a Hugging Face checkpoint folder")
-    if not any(checkpoint.glob("*.safetensors")):
+    if not files_in(checkpoint, is_weight_file):
         raise IngotError(checkpoint, "there are no safetensors weights in it", "Give a checkpoint with its weights")
-    if not any((checkpoint / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not holds_tokenizer(checkpoint):
         raise IngotError(checkpoint, "there is no tokenizer in it", "Add the tokenizer files that belong to the model")
 
 

@@ -1,0 +1,84 @@
+"""Which files of a folder make up a model, told by their names alone: the one list that every stage goes by.
+
+The names are those that transformers' `save_pretrained` writes, and those that it reads. All of them stand directly in
+the folder: what a trainer leaves beside them (optimizer.pt, scheduler.pt, rng_state_0.pth, training_args.bin,
+trainer_state.json, checkpoint-500/, global_step500/, runs/, a link to the latest) is not part of a model, and neither
+are pickled weights (which can run code) nor Python files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+INDEX = "model.safetensors.index.json"
+CONFIGS = ("config.json", "generation_config.json", "*processor_config.json")
+TOKENIZER = (
+    "tokenizer*.json",
+    "tokenizer.model",
+    "spiece.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
+#: What goes with the weights wherever they go.
+COMPANIONS = (*CONFIGS, *TOKENIZER, *LEGAL)
+WEIGHTS = ("*.safetensors",)
+#: What the runtime that serves reads of a tokenizer: a fast one.
+SERVED_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+#: Weights of something else: an adapter in its base's folder, an optimizer's state.
+_OTHER_WEIGHTS = ("adapter_*", "optimizer*", "scheduler*", "rng_state*", "random_states*", "training_*")
+#: Any one of these sets is a tokenizer's vocabulary.
+_VOCABULARIES = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",), ("vocab.json", "merges.txt"))
+
+
+def is_weight_file(name: str) -> bool:
+    """Whether a file of this name holds a model's tensors; an index decides which of several are in use."""
+    return _fits(name, WEIGHTS) and not _fits(name, _OTHER_WEIGHTS)
+
+
+def is_tokenizer_file(name: str) -> bool:
+    """Whether a file of this name belongs to a tokenizer, its chat template included."""
+    return _fits(name, TOKENIZER)
+
+
+def is_legal_file(name: str) -> bool:
+    """Whether a file of this name states a licence or terms of use."""
+    return _fits(name, LEGAL)
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file of this name goes with the weights: configuration, tokenizer, licence."""
+    return _fits(name, COMPANIONS)
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file of this name, relative to its folder, is part of a model: weights, their index, companions."""
+    return name == INDEX or is_weight_file(name) or is_companion(name)
+
+
+def is_adapter_file(name: str) -> bool:
+    """Whether a file of this name is part of a LoRA adapter; of its tokenizer only the presence is remarked on."""
+    return _fits(name, ADAPTER) or is_tokenizer_file(name)
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer's vocabulary, in any form that transformers reads."""
+    return any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES)
+
+
+def files_in(folder: Path, belongs: Callable[[str], bool] = is_model_file) -> list[Path]:
+    """The files directly in `folder` whose names say that they belong, by name; a dangling link is not a file."""
+    return sorted(path for path in folder.iterdir() if belongs(path.name) and path.is_file())
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return "/" not in name and "\\" not in name and any(fnmatchcase(name, pattern) for pattern in patterns)
