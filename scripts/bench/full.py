@@ -21,7 +21,7 @@ from typing import Any
 from scripts.bench import conditions, judge, peer, stats
 from scripts.bench.child import Child, verb
 from scripts.bench.quick import DECODE, PREFILL, prompt
-from scripts.common import files
+from scripts.common import json_files, links
 
 BLOCKS = 4
 NEW_TOKENS = 32
@@ -123,7 +123,7 @@ def lengthened(package: Path, context: int) -> Iterator[Path]:
         for path in package.iterdir():
             if path.name != "genai_config.json":
                 _link(path.absolute(), copy / path.name)
-        genai = files.read_json(package / "genai_config.json")
+        genai = json_files.read(package / "genai_config.json")
         genai["search"] = {**genai.get("search", {}), "min_length": context}
         (copy / "genai_config.json").write_text(json.dumps(genai), encoding="utf-8")
         yield copy
@@ -289,4 +289,4 @@ def _link(source: Path, target: Path) -> None:
     try:
         target.symlink_to(source)
     except OSError:
-        files.link(source, target)
+        links.link(source, target)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.checkpoint import preflight
 from scripts.checkpoint.sources import Opened, Source, opened
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import INDEX, files_in, is_companion, is_legal_file, is_tokenizer_file
 
@@ -106,7 +106,7 @@ def _copy_companions(folder: Path, output: Path, *, tied: bool) -> None:
     for path in files_in(folder, is_companion):
         if not is_legal_file(path.name) and path.name != "config.json":
             shutil.copyfile(path, output / path.name)
-    config = files.read_json(folder / "config.json")
+    config = json_files.read(folder / "config.json")
     for key in ("dtype", "torch_dtype"):
         if key in config:
             config[key] = "float32"
@@ -114,4 +114,4 @@ def _copy_companions(folder: Path, output: Path, *, tied: bool) -> None:
         config["dtype"] = "float32"
     if not tied and config.get("tie_word_embeddings") is not False:
         config["tie_word_embeddings"] = False  # said aloud, because many families tie by default
-    files.write_json(output / "config.json", config)
+    json_files.write(output / "config.json", config)

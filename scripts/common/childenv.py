@@ -6,7 +6,7 @@ from __future__ import annotations
 LIFELINE = "INGOT_PARENT"
 #: The file in which a verb that fails leaves its reason, so that nobody has to parse a log.
 REASON_FILE = "INGOT_REASON_FILE"
-#: The file in which `files.link` notes whose ctime it changed.
+#: The file in which `links.link` notes whose ctime it changed.
 LINK_JOURNAL = "INGOT_LINK_JOURNAL"
 #: The lock, named after the work folder, that a child holds for as long as it lives.
 CHILD_LOCK = "INGOT_CHILD_LOCK"

@@ -20,8 +20,8 @@ from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
+from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.common.files import read_json, write_json
 from scripts.convert import options
 from scripts.convert.imports import uncollected
 from scripts.convert.options import BUILDER_018, QUANTIZATION, check_known
@@ -55,9 +55,9 @@ class ModelBuilder(Pass):  # type: ignore[misc]
         folder = Path(resolve_onnx_path(output_model_path)).parent
         build(Path(model.model_name_or_path), folder, precision, target, translate(given, precision))
         if search:
-            settings = read_json(folder / "genai_config.json")
+            settings = json_files.read(folder / "genai_config.json")
             settings["search"] |= search
-            write_json(folder / "genai_config.json", settings)
+            json_files.write(folder / "genai_config.json", settings)
         found_files = sorted(folder.glob("*.onnx"))
         if len(found_files) != 1:
             found = f"built {len(found_files)} models: {', '.join(path.name for path in found_files)}"

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.common.files import read_json
 
 TOKENS = 8
 _PROMPT = "The capital of France is"
@@ -39,7 +39,7 @@ def check(folder: Path, target: str = "cpu") -> None:
 def _settings(folder: Path) -> Any:
     path = folder / "genai_config.json"
     try:
-        settings = read_json(path)
+        settings = json_files.read(path)
         settings["model"]["decoder"]["filename"]
     except FileNotFoundError:
         found = "is missing: the workflow made ONNX, but no GenAI model"

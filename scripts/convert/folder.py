@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from scripts.common.files import read_json, write_json
+from scripts.common import json_files
 from scripts.convert.check import check
 
 
@@ -49,9 +49,9 @@ def collect(made: Path, output: Path) -> None:
             shutil.move(path, output / path.name)
     settings_file = output / "genai_config.json"
     if source.name != MODEL and settings_file.exists():
-        settings = read_json(settings_file)
+        settings = json_files.read(settings_file)
         settings["model"]["decoder"]["filename"] = MODEL
-        write_json(settings_file, settings)
+        json_files.write(settings_file, settings)
 
 
 def use_every_core(folder: Path) -> None:
@@ -62,11 +62,11 @@ def use_every_core(folder: Path) -> None:
     machine; beside other work, in one run, they cost 45 % of the decode rate (SmolLM2-135M, int4, 2 cores).
     """
     file = folder / "genai_config.json"
-    settings = read_json(file)
+    settings = json_files.read(file)
     session = settings["model"]["decoder"].setdefault("session_options", {})
     session.setdefault("intra_op_num_threads", 0)
     session.setdefault("session.intra_op.allow_spinning", "0")
-    write_json(file, settings)
+    json_files.write(file, settings)
 
 
 def add_generation_settings(checkpoint: Path, output: Path) -> None:

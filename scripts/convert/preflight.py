@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from scripts.checkpoint.headers import read_safetensors
+from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.common.files import read_json
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 
 
@@ -20,7 +20,7 @@ def checkpoint(folder: Path) -> None:
         raise IngotError(folder, "there is no such folder", "Give a Hugging Face checkpoint folder")
     path = folder / "config.json"
     try:
-        names = read_json(path).get("architectures") or ["none"]
+        names = json_files.read(path).get("architectures") or ["none"]
     except FileNotFoundError:
         raise IngotError(path, "is missing", "Give a Hugging Face checkpoint folder") from None
     except (ValueError, AttributeError):

@@ -14,7 +14,7 @@ from typing import Any
 from doit.cmd_base import DoitCmdBase, subtasks_iter
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.engine.session import ENGINES, STEPS, Engine
 from scripts.engine.step import Step
@@ -132,7 +132,7 @@ class Accept(_Looks):
             raise IngotError("doit accept", "there is no task called report", "Declare one in dodo.py")
         file, kept = step.output / "report.json", step.engine.build / "accepted.json"
         try:
-            report = files.read_json(file)
+            report = json_files.read(file)
             if not (isinstance(report, dict) and "version" in report and "models" in report):
                 raise ValueError(f"{file}: is no report")
         except FileNotFoundError:
@@ -144,7 +144,7 @@ class Accept(_Looks):
         if not step.is_settled():
             self.outstream.write("the report is not up to date (doit why); it is accepted as it stands\n")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        files.write_json(kept, {"accepted_at": now, "note": note or None, "report": report})
+        json_files.write(kept, {"accepted_at": now, "note": note or None, "report": report})
         self.outstream.write(f"accepted {file}; kept as {kept}\n")
         return 0
 

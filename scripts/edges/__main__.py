@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import files, program
+from scripts.common import json_files, program
 
 app = program.program("Send edge cases and invalid input to a deployed model.")
 
@@ -21,9 +21,9 @@ def run(
     """Send edge cases and invalid input to the deployed model, and see that it still serves after each."""
     from scripts.edges import edges
 
-    result = edges.edges(package, files.read_json(deployed))
+    result = edges.edges(package, json_files.read(deployed))
     print(f"edges: {result['verdict']}, {len(result['cases'])} cases", *result["reasons"], sep="\n  ", flush=True)
-    files.write_json(output, result)
+    json_files.write(output, result)
 
 
 if __name__ == "__main__":

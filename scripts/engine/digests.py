@@ -20,7 +20,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from scripts.common.files import WINDOWS
+from scripts.common.moving import WINDOWS
 from scripts.engine.state import Stamp, State
 
 #: On Windows ctime is the time of creation, which an edit leaves alone: there, files are hashed once a run.
@@ -103,7 +103,7 @@ class Digests:
                 del self._journals[str(path)]
 
     def read_journal(self, path: str) -> None:
-        """`carry` for every new line that `files.link` wrote."""
+        """`carry` for every new line that `links.link` wrote."""
         with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             file.seek(self._journals[path])
             for line in file:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import moving
 from scripts.engine import tree
 from scripts.engine.digests import Digests
 
@@ -53,12 +53,12 @@ def publish(folder: Path, final: Path, build: Path) -> None:
     """Put a finished `folder`, flushed, below a work folder, in place of `final`; the old one, if any, goes away."""
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(final):
-        files.move(folder, final)
+        moving.move(folder, final)
     elif not exchange(folder, final):
         aside = folder.parent / _ASIDE
         (folder.parent / _NOTE).write_text(json.dumps({"final": final.relative_to(build).as_posix()}), encoding="utf-8")
-        files.move(final, aside)
-        files.move(folder, final)
+        moving.move(final, aside)
+        moving.move(folder, final)
     flush_folder(final.parent)
 
 
@@ -67,8 +67,8 @@ def publish_file(file: Path, final: Path) -> None:
     _flush_file(str(file))
     final.parent.mkdir(parents=True, exist_ok=True)
     if final.is_dir() and not final.is_symlink():  # somebody's, where our file belongs
-        files.move(final, file.with_name(f"{file.name}.{_ASIDE}"))
-    files.move(file, final)
+        moving.move(final, file.with_name(f"{file.name}.{_ASIDE}"))
+    moving.move(file, final)
     flush_folder(final.parent)
 
 
@@ -124,7 +124,7 @@ def _drop_lock(entry: os.DirEntry[str]) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    if files.WINDOWS:  # a signal 0 would end it there
+    if moving.WINDOWS:  # a signal 0 would end it there
         return True
     try:
         os.kill(process, 0)
@@ -147,15 +147,15 @@ def flush(folder: Path) -> None:
 
 def _flush_file(file: str) -> None:
     # Windows flushes only through a handle that may write. What is sealed was flushed when it was made: this is a link.
-    if files.WINDOWS and not os.stat(file).st_mode & stat.S_IWRITE:
+    if moving.WINDOWS and not os.stat(file).st_mode & stat.S_IWRITE:
         return
-    with open(file, "r+b" if files.WINDOWS else "rb") as opened:
+    with open(file, "r+b" if moving.WINDOWS else "rb") as opened:
         os.fsync(opened.fileno())
 
 
 def flush_folder(folder: Path) -> None:
     """Have a folder's own entries on disk (where the system can)."""
-    if files.WINDOWS:
+    if moving.WINDOWS:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -171,7 +171,7 @@ def _recover(folder: Path, build: Path) -> None:
     with contextlib.suppress(ValueError, KeyError):
         final = build / json.loads(note.read_text(encoding="utf-8"))["final"]
         if not os.path.lexists(final):
-            files.move(aside, final)
+            moving.move(aside, final)
 
 
 def exchange(one: Path, other: Path) -> bool:

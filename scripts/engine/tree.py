@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.common import files
+from scripts.common import links, moving
 from scripts.engine.digests import Digests, stamp
 
 #: Smaller files are copied into the store: an edit in place of the one is then none of the other.
@@ -42,7 +42,7 @@ def twin(source: str, target: str, digests: Digests) -> None:
             shutil.copyfile(entry.path, other)
         else:
             with _carried(entry.path, digests):
-                files.link(Path(entry.path), Path(other))
+                links.link(Path(entry.path), Path(other))
 
 
 def seal(folder: str, digests: Digests) -> None:
@@ -72,8 +72,8 @@ def remove(path: str, digests: Digests) -> None:
 
 def _unlink(path: str, digests: Digests) -> None:
     status = os.lstat(path)
-    if status.st_nlink > 1 and stat.S_ISREG(status.st_mode) and not files.WINDOWS:
+    if status.st_nlink > 1 and stat.S_ISREG(status.st_mode) and not moving.WINDOWS:
         with _carried(path, digests):
             os.unlink(path)
     else:
-        files.unlink(path)
+        moving.unlink(path)

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.finetune.data import Example, read_cases, read_examples, read_schema, refuse_leaks
 from scripts.finetune.measure import measure
@@ -98,7 +98,7 @@ def finetune(
         "compute": "bfloat16 autocast (AMX)" if _fast_bfloat16() else "float32",
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    files.write_json(output / "figures.json", figures)
+    json_files.write(output / "figures.json", figures)
     for name in ("schema_valid", "expectations"):
         print(f"finetune: {name} {before[name]} % → {after[name]} %", flush=True)
     return figures
@@ -243,4 +243,4 @@ def _save(model: Any, base_name: str, output: Path) -> None:
     save_file(tensors, output / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_name, "inference_mode": True}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    files.write_json(output / "adapter_config.json", dict(sorted(plain.items())))
+    json_files.write(output / "adapter_config.json", dict(sorted(plain.items())))

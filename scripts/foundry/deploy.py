@@ -25,7 +25,7 @@ from typing import Any
 
 import filelock
 
-from scripts.common import files as disk
+from scripts.common import json_files, links, moving
 from scripts.common.errors import IngotError
 from scripts.engine import publish
 from scripts.foundry import cache as caches
@@ -120,7 +120,7 @@ def undeploy(model_id: str, cache: Path) -> str:
             with Runtime(cache) as runtime:
                 _unregister(runtime, ids)
         if present:
-            disk.move(folder, _beside(folder, "old"))
+            moving.move(folder, _beside(folder, "old"))
         sweep(cache)
     return "removed" if present or ids else "nothing there"
 
@@ -139,7 +139,7 @@ def _stage(package: Path, files: Files, model_id: str, folder: Path, reasons: li
     size = sum(int(file["size"]) for file in files.values())
     stage.mkdir(parents=True)
     try:
-        disk.write_json(stage / MANIFEST, {"ingot": {"id": model_id}, "files": files})
+        json_files.write(stage / MANIFEST, {"ingot": {"id": model_id}, "files": files})
         free = shutil.disk_usage(stage).free
         if stage.stat().st_dev != package.stat().st_dev and free < size:
             raise OSError(errno.ENOSPC, f"{size} bytes needed, {free} free", str(folder))
@@ -160,7 +160,7 @@ def _place(source: Path, target: Path) -> str:
     """Give `target` the content of `source`: big files by link, small ones copied, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.stat().st_size >= _BIG:
-        return disk.link(source, target)
+        return links.link(source, target)
     work = target.with_name(f".{target.name}.tmp")
     shutil.copyfile(source, work)
     with work.open("rb+") as file:
@@ -173,17 +173,17 @@ def _swap(stage: Path, folder: Path) -> None:
     """Put the staged folder in place of what stands there, which ends up under a hidden name without its marker."""
     publish.flush(stage)
     if not folder.exists():
-        disk.move(stage, folder)
+        moving.move(stage, folder)
     elif publish.exchange(stage, folder):
         (stage / MARKER).unlink(missing_ok=True)
     else:
         # Windows lets no folder be moved in which a file is open: then everything stays as it was.
         old = _beside(folder, "old")
-        disk.move(folder, old)
+        moving.move(folder, old)
         try:
-            disk.move(stage, folder)
+            moving.move(stage, folder)
         except OSError:
-            disk.move(old, folder)
+            moving.move(old, folder)
             raise
         (old / MARKER).unlink(missing_ok=True)
     publish.flush_folder(folder.parent)
@@ -196,7 +196,7 @@ def _discard(folder: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         elif path != folder / MANIFEST:
-            disk.unlink(str(path))
+            moving.unlink(str(path))
     (folder / MANIFEST).unlink(missing_ok=True)
     folder.rmdir()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cases import cases as asking
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.runtime.foundry import Chat, Message, Runtime, conversation, label
@@ -119,7 +119,7 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
 
     Raises `IngotError` if an answer that passed does not meet what its case expects: it was asked otherwise.
     """
-    result = files.read_json(domain)
+    result = json_files.read(domain)
     recorded = result["cases"]
     won = set((result.get("baseline") or {}).get("won", ()))
     passed = [row for row in recorded if row["passed"]]

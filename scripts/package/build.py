@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files, links
 from scripts.common.errors import IngotError
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.package import card, head, rules, sampling, template, tokens
@@ -41,7 +41,7 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
     _place_files(onnx, checkpoint, output)
     _prune_head(onnx, output, genai)
     _write_tokenizer(onnx, checkpoint, chat, output)
-    files.write_json(output / "genai_config.json", genai)
+    json_files.write(output / "genai_config.json", genai)
     agreement = tokens.compare(output, tokenizer, label=onnx)
     _say(f"{agreement.compared} conversations have the same token ids in transformers and in the runtime")
     for name, reason in agreement.skipped.items():
@@ -64,7 +64,7 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
         agreement=agreement,
     )
     (output / "README.md").write_text(card.render(facts), encoding="utf-8", newline="\n")
-    files.write_json(output / "inference_model.json", _inference_model(wish, prompt.parts, genai["search"]))
+    json_files.write(output / "inference_model.json", _inference_model(wish, prompt.parts, genai["search"]))
     rules.check_folder(output, wish.model_id)
 
 
@@ -122,7 +122,7 @@ def _place_files(onnx: Path, checkpoint: Path, output: Path) -> None:
         if source.stat().st_size < _BIG and ".onnx" not in source.name:
             (output / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, output / name)
-        elif files.link(source, output / name) == "copy":
+        elif links.link(source, output / name) == "copy":
             _say(f"copied {name}: it can't be linked on this file system")
     if not (output / "tokenizer.json").exists():
         _say("the export has no tokenizer.json: taken from the checkpoint")
@@ -146,13 +146,13 @@ def _write_tokenizer(onnx: Path, checkpoint: Path, chat: str, output: Path) -> N
     """
     source = next(path for folder in (onnx, checkpoint) if (path := folder / "tokenizer_config.json").is_file())
     try:
-        config = files.read_json(source)
+        config = json_files.read(source)
     except ValueError as error:
         raise IngotError(source, f"not JSON ({error.__cause__})", "Run the conversion again") from None
     exported = config.get("chat_template")
     if exported is None and not (onnx / "chat_template.jinja").is_file():
         _say("the export lost the chat template: restored from the checkpoint")
-    files.write_json(output / "tokenizer_config.json", {**config, "chat_template": chat})
+    json_files.write(output / "tokenizer_config.json", {**config, "chat_template": chat})
     (output / "chat_template.jinja").write_text(chat, encoding="utf-8", newline="\n")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import SERVED_TOKENIZER
 
@@ -48,7 +48,7 @@ def read_genai_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise IngotError(path, "missing", "An ONNX Runtime GenAI folder has one: run the conversion again")
     try:
-        config = files.read_json(path)
+        config = json_files.read(path)
     except ValueError as error:
         raise IngotError(path, f"not JSON ({error.__cause__})", "Run the conversion again") from None
     if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("model", "search")):
@@ -87,6 +87,6 @@ def check_folder(folder: Path, model_id: str) -> None:
         )
     for stray in (*folder.rglob("download.tmp"), *folder.glob("*/**/genai_config.json")):
         raise IngotError(stray, "makes Foundry's scanner skip the model or what is nested in it", "Remove it")
-    written = files.read_json(folder / "inference_model.json")
+    written = json_files.read(folder / "inference_model.json")
     if written.get("Name") != model_id:
         raise IngotError(folder / "inference_model.json", f"Name is {written.get('Name')!r}, not {model_id!r}")

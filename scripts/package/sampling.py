@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 
 #: Output tokens that the runtime reserves for a request without `max_output_tokens`.
@@ -53,7 +53,7 @@ def parse(values: Any) -> dict[str, float]:
 
 def model_limit(checkpoint: Path, genai: Mapping[str, Any]) -> int:
     """Most tokens that the model was made for: the smaller of the checkpoint's positions and the export's context."""
-    config = files.read_json(checkpoint / "config.json")
+    config = json_files.read(checkpoint / "config.json")
     tables = (config, config.get("text_config") or {})
     limits = [table[key] for table in tables for key in _LIMIT_KEYS if isinstance(table.get(key), int)]
     exported = genai["model"].get("context_length")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.common import files, program
+from scripts.common import json_files, program
 
 app = program.program(__doc__)
 
@@ -85,12 +85,12 @@ def recommend(
     from scripts.quality import recommend as recommending
 
     result = recommending.from_files(export_quality, quality or [], domain or [], precisions)
-    files.write_json(output, result)
+    json_files.write(output, result)
     print(f"recommended: {result['recommended'] or 'none'}: {'; '.join(result['reasons'])}", flush=True)
 
 
 def _finish(output: Path, result: dict[str, Any]) -> None:
-    files.write_json(output, result)
+    json_files.write(output, result)
     print(f"quality: {result['verdict']}" + "".join(f"; {reason}" for reason in result["reasons"]), flush=True)
 
 

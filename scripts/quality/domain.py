@@ -17,7 +17,7 @@ import jsonschema
 
 from scripts.cases import cases as parsing
 from scripts.cases import checks
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import gates as gating
 from scripts.runtime import foundry as foundry
@@ -153,7 +153,7 @@ def _baseline(path: Path | None, digest: str, count: int) -> dict[str, Any] | No
     if path is None:
         return None
     try:
-        value = files.read_json(path)
+        value = json_files.read(path)
         known = {"score": value["score"], "digest": value["digest"], "cases": value["cases"]}
     except FileNotFoundError:
         raise IngotError(path, "there is no such file", "Run the float export's domain cases first") from None

@@ -17,7 +17,7 @@ from typing import Any
 
 import blake3
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import gates as gating
 
@@ -137,7 +137,7 @@ def _task(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def _baseline(path: Path) -> dict[str, Any]:
     try:
-        value = files.read_json(path)
+        value = json_files.read(path)
         return {name: {"digest": task["digest"], "metrics": task["metrics"]} for name, task in value["tasks"].items()}
     except FileNotFoundError:
         raise IngotError(path, "there is no such file", "Run the tasks on the float export first") from None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality.gates import VERDICTS, because, worst
 
@@ -67,7 +67,7 @@ def read(path: Path) -> dict[str, Any]:
     if not found.is_file():
         return {"verdict": "skipped", "reasons": [f"{path.stem} was not measured"]}
     try:
-        value = files.read_json(found)
+        value = json_files.read(found)
         result = {"verdict": value["verdict"], "reasons": list(value["reasons"])}
     except (ValueError, KeyError, TypeError):
         result = {"verdict": None}

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 from scripts.quality.logits import SPARE, rows_for
@@ -125,7 +125,7 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
             "text_tokens": len(all_ids),
             "chunks": chunks,
         }
-    files.write_json(output / "index.json", index)
+    json_files.write(output / "index.json", index)
 
 
 def load(folder: Path) -> Reference:
@@ -133,7 +133,7 @@ def load(folder: Path) -> Reference:
     path = folder / "index.json"
     if not path.is_file():
         raise IngotError(folder, "is no reference: there is no index.json in it", "Make it with `reference`")
-    index = files.read_json(path)
+    index = json_files.read(path)
     if index.get("format") != FORMAT:
         raise IngotError(path, f"format {index.get('format')!r} is not {FORMAT}", "Make the reference again")
     texts = []

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.common import files, program
+from scripts.common import json_files, program
 
 app = program.program(__doc__)
 
@@ -48,7 +48,7 @@ def show(report: Annotated[Path, typer.Option(help="a report.json")]) -> None:
     """Print the table of a report again."""
     from scripts.report import text
 
-    text.show(files.read_json(report))
+    text.show(json_files.read(report))
 
 
 if __name__ == "__main__":

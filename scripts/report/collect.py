@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.engine import manifest
 from scripts.quality.gates import because, worst
@@ -53,7 +53,7 @@ def size_bytes(folder: Path) -> int | None:
 def accepted(path: Path) -> dict[str, Any]:
     """What `doit accept` kept: {"accepted_at", "note", "report"}. Raises `IngotError` where that can't be read."""
     try:
-        value = files.read_json(path)
+        value = json_files.read(path)
         kept = {"accepted_at": value["accepted_at"], "note": value["note"], "report": value["report"]}
         version = kept["report"]["version"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -220,7 +220,7 @@ def _environment(models: list[dict[str, Any]], given: dict[str, Any] | None) -> 
 def _json(path: Path) -> dict[str, Any] | None:
     """The build's own note, if it can be read; one that can't be tells nothing."""
     try:
-        value = files.read_json(path)
+        value = json_files.read(path)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
@@ -230,7 +230,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        value = files.read_json(path)
+        value = json_files.read(path)
     except ValueError as error:
         raise IngotError(path, str(error).partition(": ")[2], "Remove it, and build again") from None
     if not isinstance(value, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.report import changes, collect, page, text
 
 
@@ -23,7 +23,7 @@ def render(
         entries = changes.compare(kept["report"], report)
         report["changes"] = {"accepted_at": kept["accepted_at"], "note": kept["note"], "entries": entries}
     output.mkdir(parents=True)
-    files.write_json(output / "report.json", report)
+    json_files.write(output / "report.json", report)
     for name, content in (
         ("report.md", text.markdown(report)),
         ("table.txt", text.text(report)),

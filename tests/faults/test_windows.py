@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from scripts.common import files
+from scripts.common import moving
 from scripts.engine import digests, publish
 from tests.engine.projects import CHEAP, Project, ran
 from tests.faults import forked
@@ -50,7 +50,7 @@ def _refuse_read_only(path: Any) -> None:
 
 def rules() -> None:
     """In a fork: from now on this process lives by them."""
-    files.WINDOWS, digests.CTIME_TELLS = True, False
+    moving.WINDOWS, digests.CTIME_TELLS = True, False
     publish.exchange = lambda *_: False  # type: ignore[assignment]
     real_open, real_rename = builtins.open, os.rename
 
@@ -147,9 +147,9 @@ def test_a_scanner_that_holds_a_new_file_for_a_moment_is_waited_for(tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", held)
         with pytest.raises(PermissionError):
-            files.move(source, target)
-        patch.setattr(files, "WINDOWS", True)
-        files.move(source, target)
+            moving.move(source, target)
+        patch.setattr(moving, "WINDOWS", True)
+        moving.move(source, target)
     assert target.read_text() == "text" and len(tries) == 3
 
 
@@ -159,14 +159,14 @@ def test_a_death_between_the_two_moves_is_made_good(project: Project) -> None:
 
     def die_between() -> None:
         rules()
-        real = files.move
+        real = moving.move
 
         def move(source: Path, target: Path) -> None:
             if target.name == "join":
                 os.kill(os.getpid(), signal.SIGKILL)
             real(source, target)
 
-        files.move = move
+        moving.move = move
 
     project.set("join", parameters={})
     (project.build / "join/all.txt").write_text("harmed")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common import files
+from scripts.common import moving
 from scripts.common.errors import IngotError
 from scripts.engine import publish
 from scripts.foundry import cache as caches
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_moved_keeps_its_model(
     cache = tmp_path / "models"
     folder = Path(deploy(package, MODEL_ID, cache)["path"])
     before = snapshot(cache)
-    move = files.move
+    move = moving.move
 
     def held(path: Path, target: Path) -> None:
         if path == folder:
@@ -164,10 +164,10 @@ def test_a_folder_that_cannot_be_moved_keeps_its_model(
         move(path, target)
 
     monkeypatch.setattr(publish, "exchange", lambda *_: False)
-    monkeypatch.setattr(files, "move", held)
+    monkeypatch.setattr(moving, "move", held)
     with pytest.raises(IngotError, match="Close what uses the model"):
         deploy(newer, MODEL_ID, cache)
-    monkeypatch.setattr(files, "move", move)
+    monkeypatch.setattr(moving, "move", move)
     assert {name: data for name, data in snapshot(cache).items() if ".new/" not in name} == before
     assert deploy(newer, MODEL_ID, cache)["action"] == "replaced"  # without an exchange it goes through too
     assert inside(cache / "ingot") == [".lock", folder.name]
@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_come_in_lets_the_old_one_back(
 ) -> None:
     cache = tmp_path / "models"
     folder = Path(deploy(package, MODEL_ID, cache)["path"])
-    move = files.move
+    move = moving.move
 
     def held(path: Path, target: Path) -> None:
         if path.name.endswith(".new"):
@@ -187,7 +187,7 @@ def test_a_folder_that_cannot_come_in_lets_the_old_one_back(
         move(path, target)
 
     monkeypatch.setattr(publish, "exchange", lambda *_: False)
-    monkeypatch.setattr(files, "move", held)
+    monkeypatch.setattr(moving, "move", held)
     with pytest.raises(IngotError):
         deploy(newer, MODEL_ID, cache)
     assert caches.differences(folder, caches.manifest_of(package)) == []

@@ -77,10 +77,10 @@ def test_transformers_reads_the_same_template_from_the_package(made: Path) -> No
 
 
 def test_weights_are_linked_and_small_files_are_not(made: Path, exported: Path, tmp_path: Path) -> None:
-    from scripts.common import files
+    from scripts.common import links
 
     assert (made / "model.onnx.data").stat().st_size >= 1 << 20
-    how = files.link(exported / "model.onnx.data", tmp_path / "probe")
+    how = links.link(exported / "model.onnx.data", tmp_path / "probe")
     if how == "hardlink":  # on a file system with reflinks the inodes differ and the blocks are shared
         assert (made / "model.onnx.data").samefile(exported / "model.onnx.data")
     assert (made / "tokenizer_config.json").stat().st_ino != (exported / "tokenizer_config.json").stat().st_ino

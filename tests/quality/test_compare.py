@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tomli
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import compare, gates, reference
 from scripts.quality.logits import GenaiModel
@@ -167,7 +167,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         given = ["--onnx", onnx, "--reference", truth, "--output", result]
         peaks["checkpoint"].append(peak("compare", *given))
         peaks["export"].append(peak("compare", *given, "--export", onnx))
-        assert files.read_json(result)["texts"]["long"]["positions"] == tokens - 1
+        assert json_files.read(result)["texts"]["long"]["positions"] == tokens - 1
     grown = {name: (many - few) / 2**20 for name, (few, many) in peaks.items()}
     assert grown["reference"] < 130, grown  # malloc keeps some of the scratch that attention needs
     assert grown["checkpoint"] < 70, grown
@@ -255,11 +255,11 @@ def _softmax(values: np.ndarray) -> np.ndarray:
 def _widen(truth: Path, folder: Path, *, real: bool = False) -> Path:
     """The same truth from a checkpoint whose head has 64 entries more: padding, or (`real`) tokens of its own."""
     shutil.copytree(truth, folder)
-    index = files.read_json(folder / "index.json")
+    index = json_files.read(folder / "index.json")
     index["vocab_size"] += 64
     if real:
         index["tokenizer_size"] = index["vocab_size"]
-    files.write_json(folder / "index.json", index)
+    json_files.write(folder / "index.json", index)
     for chunk in (folder / "facts").glob("0*.npy"):
         values = np.load(chunk)
         np.save(chunk, np.concatenate([values, np.full((len(values), 64), -30, np.float16)], axis=1))
@@ -278,7 +278,7 @@ def judged(folder: Path, *arguments: object) -> Any:
     """What `compare` writes. A refusal is a result: it exits 0."""
     output = folder / "quality.json"
     assert "quality: " in verb(0, "quality", "compare", *arguments, "--output", output)
-    return files.read_json(output)
+    return json_files.read(output)
 
 
 def peak(*arguments: object) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scripts.cases import cases as parsing
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import domain
 from tests import tiny
@@ -37,7 +37,7 @@ def test_a_trained_model_passes_its_cases_and_a_damaged_one_is_refused(
     assert before["verdict"] == "passed"
     assert before["score"] == 100.0
     assert before["runtime"].startswith("Foundry Local runtime (SDK ")
-    files.write_json(tmp_path / "domain.json", before)
+    json_files.write(tmp_path / "domain.json", before)
     broken = damage.copy(export, tmp_path / "broken", damage.swap_layers)
     after = domain.run(broken, cases, None, tmp_path / "domain.json", {"domain_points": 5})
     assert after["verdict"] == "refused"
@@ -52,7 +52,7 @@ def test_a_baseline_of_other_cases_is_an_error(export: Path, cases: Path, tmp_pa
     few = domain.run(export, cases, None, None, {}, limit=2)
     assert len(few["cases"]) == 2
     assert few["cases_total"] == len(tiny.FACTS)
-    files.write_json(tmp_path / "domain.json", few)
+    json_files.write(tmp_path / "domain.json", few)
     with pytest.raises(IngotError, match=r"answers to 2 cases.*--limit"):
         domain.run(export, cases, None, tmp_path / "domain.json", {"domain_points": 5}, limit=3)
 

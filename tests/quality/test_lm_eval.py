@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import lm_eval
 from tests import tiny
@@ -137,7 +137,7 @@ def test_the_real_tool_scores_a_model_that_knows_the_answers(export: Path, tasks
         before = ["--baseline", tmp_path / "float.json", "--gates", '{"domain_points": 0}'] * (name == "again.json")
         ran = score(export, tmp_path / name, *before)
         assert ran.returncode == 0, ran.stderr
-    found = files.read_json(tmp_path / "again.json")
+    found = json_files.read(tmp_path / "again.json")
     assert found["verdict"] == "passed"
     assert found["tasks"]["colours"]["metrics"]["acc"]["value"] == 1.0
     assert found["tasks"]["answers"]["metrics"]["exact_match"]["value"] == 1.0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality.gates import VERDICTS
 from scripts.quality.recommend import GOOD, from_files, recommend
@@ -70,13 +70,13 @@ def test_a_domain_refusal_is_enough() -> None:
 
 
 def test_files_are_matched_to_precisions_and_markers_count(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "quality.json", PASSED)
-    files.write_json(tmp_path / "int4" / "quality.json", PASSED)
-    files.write_json(tmp_path / "int4" / ".ingot" / "quality.failed.json", {"verdict": "failed", "reasons": ["broke"]})
-    files.write_json(tmp_path / "int8" / "quality.json", PASSED)
+    json_files.write(tmp_path / "quality.json", PASSED)
+    json_files.write(tmp_path / "int4" / "quality.json", PASSED)
+    json_files.write(tmp_path / "int4" / ".ingot" / "quality.failed.json", {"verdict": "failed", "reasons": ["broke"]})
+    json_files.write(tmp_path / "int8" / "quality.json", PASSED)
     marker = tmp_path / "fp16" / ".ingot" / "quality.failed.json"
-    files.write_json(marker, {"verdict": "skipped", "reasons": ["quantize failed"]})
-    files.write_json(tmp_path / "elsewhere.json", _refused("domain"))
+    json_files.write(marker, {"verdict": "skipped", "reasons": ["quantize failed"]})
+    json_files.write(tmp_path / "elsewhere.json", _refused("domain"))
     quality = [str(tmp_path / "int4" / "quality.json"), str(tmp_path / "int8" / "quality.json"), str(marker)]
     order = ["int8", "int4", "fp16", "lost"]
     result = from_files(tmp_path / "quality.json", quality, [f"int8={tmp_path / 'elsewhere.json'}"], order)
@@ -89,6 +89,6 @@ def test_files_are_matched_to_precisions_and_markers_count(tmp_path: Path) -> No
 
 
 def test_a_file_of_no_precision_is_an_error(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "quality.json", PASSED)
+    json_files.write(tmp_path / "quality.json", PASSED)
     with pytest.raises(IngotError, match="belongs to no precision"):
         from_files(tmp_path / "quality.json", [str(tmp_path / "int3" / "quality.json")], [], ["int4"])

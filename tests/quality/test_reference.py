@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import reference
 from scripts.quality.logits import GenaiModel
@@ -51,12 +51,12 @@ def test_a_reference_that_lost_a_piece_is_refused_by_name(truth: Path, tmp_path:
 
 def test_a_text_longer_than_the_context_is_cut_to_it(tiny_trained: Path, text: Path, tmp_path: Path) -> None:
     short = shutil.copytree(tiny_trained, tmp_path / "checkpoint")
-    config = files.read_json(short / "config.json")
+    config = json_files.read(short / "config.json")
     for context, tokens in ((64, 56), (40, 32)):
-        files.write_json(short / "config.json", config | {"max_position_embeddings": context})
+        json_files.write(short / "config.json", config | {"max_position_embeddings": context})
         reference.build(short, {"facts": text}, tmp_path / str(context))
         assert len(reference.load(tmp_path / str(context)).texts[0].tokens) == tokens
-    files.write_json(short / "config.json", config | {"max_position_embeddings": 39})
+    json_files.write(short / "config.json", config | {"max_position_embeddings": 39})
     with pytest.raises(IngotError, match=r"config\.json: its context of 39 tokens is too short"):
         reference.build(short, {"facts": text}, tmp_path / "39")
 

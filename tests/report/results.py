@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.common import files
+from scripts.common import json_files
 
 MODELS = [{"name": "triage", "precisions": ["int4", "int8", "fp16"]}]
 TIMES = {"p50": 310.5, "p90": 402.0, "p99": 498.7}
@@ -44,7 +44,7 @@ def make_build(root: Path) -> Path:
 
 
 def write(path: Path, value: Any) -> None:
-    files.write_json(path, value)
+    json_files.write(path, value)
 
 
 def marker(folder: Path, output: str, verdict: str, reason: str, step: str = "", log: str | None = None) -> None:

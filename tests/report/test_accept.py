@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.report import render
 from tests.report.results import MODELS
 
@@ -37,8 +37,8 @@ def reported(build: Path, tmp_path: Path) -> Path:
 def test_the_report_is_kept_with_its_time_and_note(reported: Path) -> None:
     code, said = doit("accept", "--note", "good enough", build=reported)
     assert code == 0
-    kept = files.read_json(reported / "accepted.json")
-    assert kept["report"] == files.read_json(reported / "report" / "report.json")
+    kept = json_files.read(reported / "accepted.json")
+    assert kept["report"] == json_files.read(reported / "report" / "report.json")
     assert kept["note"] == "good enough"
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(kept["accepted_at"])
     assert 0 <= age.total_seconds() + 1 < 300
@@ -49,9 +49,9 @@ def test_the_report_is_kept_with_its_time_and_note(reported: Path) -> None:
 def test_the_next_report_is_compared_with_it(build: Path, reported: Path, tmp_path: Path) -> None:
     doit("accept", build=reported)
     bench = build / "triage" / "int8" / "bench.json"
-    slow = files.read_json(bench)
+    slow = json_files.read(bench)
     slow["tg128"] /= 2
-    files.write_json(bench, slow)
+    json_files.write(bench, slow)
     report = render.render(build, MODELS, reported / "accepted.json", None, tmp_path / "next")
     [entry] = report["changes"]["entries"]
     assert (entry["precision"], entry["metric"], entry["kind"]) == ("int8", "tg128", "regression")
@@ -60,7 +60,7 @@ def test_the_next_report_is_compared_with_it(build: Path, reported: Path, tmp_pa
 def test_a_later_one_takes_its_place(reported: Path) -> None:
     doit("accept", "--note", "first", build=reported)
     doit("accept", build=reported)
-    assert files.read_json(reported / "accepted.json")["note"] is None
+    assert json_files.read(reported / "accepted.json")["note"] is None
 
 
 def test_cleaning_leaves_it(reported: Path) -> None:

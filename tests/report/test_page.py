@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.report import answers, changes, collect, page, render, series
 from tests.report import results
@@ -188,7 +188,7 @@ def test_regressions_are_named_first_on_page_and_in_markdown(full: Path, tmp_pat
     speed = before["models"][0]["precisions"][1]["performance"]
     speed["tg128"], speed["time_to_first_token_ms"] = 2 * speed["tg128"], results.percentiles(900.0)
     accepted = tmp_path / "accepted.json"
-    files.write_json(accepted, {"accepted_at": "2026-11-20T10:00:00+00:00", "note": "good", "report": before})
+    json_files.write(accepted, {"accepted_at": "2026-11-20T10:00:00+00:00", "note": "good", "report": before})
     report = render.render(full, MODELS, accepted, {"threads": 2}, tmp_path / "out")
     assert [entry["kind"] for entry in report["changes"]["entries"]] == ["regression", "improvement"]
     html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -204,7 +204,7 @@ def test_regressions_are_named_first_on_page_and_in_markdown(full: Path, tmp_pat
 
 def test_a_report_like_the_accepted_one_says_so(full: Path, tmp_path: Path) -> None:
     accepted = tmp_path / "accepted.json"
-    files.write_json(accepted, {"accepted_at": None, "note": None, "report": _report(full)})
+    json_files.write(accepted, {"accepted_at": None, "note": None, "report": _report(full)})
     render.render(full, MODELS, accepted, {"threads": 2}, tmp_path / "out")
     assert "Nothing changed beyond noise" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "Nothing changed beyond noise since the accepted report" in (tmp_path / "out" / "report.md").read_text(
@@ -367,5 +367,5 @@ def _page(build: Path) -> tuple[dict[str, Any], _Page]:
 
 
 def test_the_kinds_of_changes_are_those_of_the_schema() -> None:
-    schema = files.read_json(Path(collect.__file__).with_name("report.schema.json"))
+    schema = json_files.read(Path(collect.__file__).with_name("report.schema.json"))
     assert tuple(schema["$defs"]["change"]["properties"]["kind"]["enum"]) == changes.KINDS

@@ -9,14 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scripts.common import files
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.report import collect, text
 from tests.report import results
 from tests.report.results import MODELS
 
 PROJECT = Path(__file__).parents[2]
-SCHEMA = files.read_json(PROJECT / "scripts" / "report" / "report.schema.json")
+SCHEMA = json_files.read(PROJECT / "scripts" / "report" / "report.schema.json")
 
 
 def test_the_report_keeps_its_published_format(build: Path) -> None:

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.common import program
+from scripts.common import json_files, links, program
 from scripts.common.errors import IngotError
-from scripts.common.files import link, write_json
 
 
 def parts(folder: Path) -> list[Path]:
@@ -55,7 +54,7 @@ def first(source: list[Path], output: Path) -> None:
 def relink(source: list[Path], output: Path) -> None:
     """The files themselves, a second time."""
     for file in parts(source[0]):
-        link(file, output / file.name)
+        links.link(file, output / file.name)
 
 
 def refer(source: list[Path], output: Path) -> None:
@@ -78,20 +77,22 @@ def count(source: list[Path], output: Path, at_most: int = 1000000, delay: float
     time.sleep(delay)
     refused = size > at_most
     reasons = [f"{size} letters, at most {at_most}"] if refused else []
-    write_json(output, {"verdict": "refused" if refused else "passed", "reasons": reasons, "size": size})
+    json_files.write(output, {"verdict": "refused" if refused else "passed", "reasons": reasons, "size": size})
 
 
 def place(source: list[Path], output: Path, where: str) -> None:
     """A result that claims that something stands elsewhere."""
     Path(where).write_text("".join(f.read_text() for folder in source for f in parts(folder)))
-    write_json(output, {"verdict": "passed", "reasons": [], "place": where})
+    json_files.write(output, {"verdict": "passed", "reasons": [], "place": where})
 
 
 def clock(source: list[Path], output: Path) -> None:
     """A result that is never the same: when it ran, and the span in which nothing else should have."""
     started = time.time()
     time.sleep(0.2)
-    write_json(output, {"verdict": "passed", "reasons": [], "from": started, "to": time.time(), "read": len(source)})
+    json_files.write(
+        output, {"verdict": "passed", "reasons": [], "from": started, "to": time.time(), "read": len(source)}
+    )
 
 
 def fail(source: list[Path], output: Path, how: str = "reason") -> None:
