@@ -1,0 +1,1 @@
+"""What crosses a file between stages: typed results, each defined once."""
