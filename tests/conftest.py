@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,27 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingf
 # Threads that wait must not spin: tests share their cores with the processes that they start.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tests import tiny
+from tests import needs, tiny
 from tests.served import newer, onnx_folder, package, spoil
 
 __all__ = ["newer", "onnx_folder", "package", "spoil"]
+
+# `nohup make test`, or `make test &` in a script, hands down signals that are ignored, and whoever is started would
+# ignore them too. A handler that does nothing ignores them just so, here; a program that is started loses it.
+for _name in ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM"):
+    if (_number := getattr(signal, _name, None)) is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose machine lacks what it needs is skipped; in a continuous integration it may be a failure."""
+    for mark in item.iter_markers("needs"):
+        for what in mark.args:
+            if why := needs.missing(what):
+                if what in needs.IN_CI_TOO and os.environ.get("CI", "").lower() in ("1", "true"):
+                    pytest.fail(f"{why} (CI={os.environ['CI']}: may not be skipped)", pytrace=False)
+                pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,8 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
     code = 70
     try:
         os.setsid()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until doit takes it, as if there were no Python around it
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # until doit takes it, as if there were no Python around it
         os.chdir(project.folder)
         said = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)

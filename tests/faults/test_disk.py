@@ -13,6 +13,7 @@ import pytest
 
 from tests.engine.projects import CHEAP, Project, ran
 from tests.faults import forked
+from tests.needs import in_a_namespace
 
 EVERYTHING = {str(row["name"]) for row in CHEAP}
 
@@ -80,9 +81,7 @@ def test_a_build_that_is_a_file_is_one_clear_line(project: Project, words: tuple
 
 def inside(project: Project, script: str) -> str:
     """Run a shell script as root of a mount namespace of its own, in the project's folder."""
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", script]
-    done = subprocess.run(command, cwd=project.folder, env=project.environment(), capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = in_a_namespace(script, cwd=project.folder, env=project.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -91,6 +90,7 @@ def inside(project: Project, script: str) -> str:
 DOIT = f"{sys.executable} -m doit"
 
 
+@pytest.mark.needs("namespaces")
 def test_a_read_only_build_can_be_up_to_date_and_else_says_so_in_one_line(project: Project) -> None:
     said = inside(
         project,
@@ -129,6 +129,7 @@ def fill(project: Project, sizes: list[int]) -> str:
     )
 
 
+@pytest.mark.needs("namespaces")
 @pytest.mark.parametrize("points", [pytest.param(4, id="some"), pytest.param(24, id="many", marks=pytest.mark.long)])
 def test_a_full_disk_fails_the_step_and_loses_nothing(project: Project, points: int) -> None:
     project.set("copy:b", verb="blow", parameters={"size": 60_000})

@@ -20,6 +20,7 @@ from scripts.foundry import cache as caches
 from scripts.foundry.deploy import _writing, deploy, undeploy
 from scripts.runtime.foundry import Runtime
 from tests.foundry.test_deploy import inside, listed, snapshot
+from tests.needs import in_a_namespace
 from tests.served import MODEL_ID
 
 ROOT = Path(__file__).parents[2]
@@ -30,43 +31,37 @@ def command(package: Path, cache: Path, output: Path) -> list[str]:
     return [str(word) for word in (*words, "--cache", cache, "--output", output)]
 
 
-def in_a_namespace(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell script as root of a private mount namespace; what it mounts is gone afterwards."""
-    wrapped = ["unshare", "-rm", "sh", "-euc", script, "sh", *map(str, words)]
-    return subprocess.run(wrapped, capture_output=True, text=True, cwd=ROOT, timeout=120)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+@pytest.mark.needs("namespaces")
 def test_another_file_system_gets_copies_and_says_so(package: Path, tmp_path: Path) -> None:
     cache, output = tmp_path / "models", tmp_path / "deploy.json"
     cache.mkdir()
     script = 'mount -t tmpfs none "$1"; out=$2; shift 2; "$@"; cp -r "$CACHE" "$out"'
     copied = tmp_path / "copied"
-    done = in_a_namespace(f"CACHE=$1; {script}", cache, copied, *command(package, cache, output))
+    done = in_a_namespace(f"CACHE=$1; {script}", cache, copied, *command(package, cache, output), cwd=ROOT)
     assert done.returncode == 0, done.stderr
     result = json.loads(output.read_text())
     assert result["reasons"] == ["model.onnx.data was copied: the cache is on another file system"]
     assert caches.differences(caches.home_of(copied, MODEL_ID), caches.manifest_of(package)) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+@pytest.mark.needs("namespaces")
 def test_another_file_system_that_is_too_small_is_told_before_anything_is_copied(package: Path, tmp_path: Path) -> None:
     cache, output = tmp_path / "models", tmp_path / "deploy.json"
     cache.mkdir()
     script = 'mount -t tmpfs -o size=1m none "$1"; cache=$1; shift; "$@" || { ls -A "$cache/ingot"; exit 1; }'
-    done = in_a_namespace(script, cache, *command(package, cache, output))
+    done = in_a_namespace(script, cache, *command(package, cache, output), cwd=ROOT)
     assert done.returncode == 1
     assert "Free some space, or set foundry.cache to a folder on another disk" in done.stderr
     assert done.stdout.split() == [".lock"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+@pytest.mark.needs("namespaces")
 def test_a_read_only_cache_is_explained_and_a_model_in_it_still_found_right(package: Path, tmp_path: Path) -> None:
     cache, output = tmp_path / "models", tmp_path / "deploy.json"
     deploy(package, MODEL_ID, cache)
     before = snapshot(cache)
     script = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; "$@"'
-    done = in_a_namespace(script, cache, *command(package, cache, output))
+    done = in_a_namespace(script, cache, *command(package, cache, output), cwd=ROOT)
     assert done.returncode == 1
     assert "the Foundry cache cannot be written: Read-only file system. Make it writable" in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import IngotError
 from scripts.report import collect, page, picture
 from tests.report import results
 from tests.report.browser import Browser
 from tests.report.results import MODELS
+
+pytestmark = pytest.mark.needs("browser")
 
 #: Contrast of every text that is seen with what lies behind it, by WCAG 2.2: (L1 + 0.05) / (L2 + 0.05).
 CONTRAST = """
@@ -155,12 +156,6 @@ def test_a_picture_can_be_taken(report: Path, tmp_path: Path) -> None:
     assert taken.startswith(b"\x89PNG")
     assert (int.from_bytes(taken[16:20]), int.from_bytes(taken[20:24])) == (900, 700)
     assert [path.name for path in (tmp_path / "docs").iterdir()] == ["report.png"]
-
-
-def test_without_chromium_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(IngotError, match="apt-get install chromium"):
-        picture.find()
 
 
 def _show(browser: Browser, report: Path, width: int, scheme: str = "light", medium: str = "screen") -> None:

@@ -33,12 +33,19 @@ class Project:
         for path in (self.config / "eval", self.home):
             path.mkdir(parents=True)
 
+    def command(self, *words: str) -> list[str]:
+        """doit with this configuration and build folder; more words may follow."""
+        return [sys.executable, "-m", "doit", f"config={self.config}", f"build={self.build}", *words]
+
+    def environment(self) -> dict[str, str]:
+        """A home of its own."""
+        return {**os.environ, "HOME": str(self.home), "COLUMNS": "200"}
+
     def doit(self, *words: str) -> Ran:
         """Run doit in the project's folder, as the README says, with this configuration and build folder."""
         started = time.time()
         done = subprocess.run(
-            [sys.executable, "-m", "doit", *words, f"config={self.config}", f"build={self.build}"],
-            cwd=ROOT, env={**os.environ, "HOME": str(self.home), "COLUMNS": "200"}, stdin=subprocess.DEVNULL,
+            self.command(*words), cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False, timeout=500,
         )  # fmt: skip
         logs = (self.build / "logs").glob("*.log")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,10 +19,9 @@ PACKAGES = ("facts/package", "facts/int4/package", "facts/int8/package")
 
 def kill(project: Project, how: signal.Signals, after: float) -> None:
     """Start a build and end it `after` seconds later."""
-    words = ["doit", "package", f"config={project.config}", f"build={project.build}"]
     doit = subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=ROOT, env={**os.environ, "HOME": str(project.home)},
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        project.command("package"), cwd=ROOT, env=project.environment(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         doit.wait(after)

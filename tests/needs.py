@@ -1,0 +1,68 @@
+"""What a test may need of the machine beyond Python and the lock: where it is not there, the test is skipped with one
+line that says what to install, by `@pytest.mark.needs("browser")` or `@pytest.mark.needs("namespaces")`.
+
+A continuous integration (`CI=true`) has a browser, so there the lack of one is a failure.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from scripts.common.errors import IngotError
+from scripts.report import picture
+
+#: Root of namespaces of its own, as any user may be: what it mounts is seen by nobody else, and goes when it ends.
+_AS_ROOT = ("unshare", "--user", "--map-root-user", "--mount")
+IN_CI_TOO = frozenset({"browser"})
+
+
+def in_a_namespace(
+    script: str, *words: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 500
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount; `words` are its $1, $2, …"""
+    command = [*_AS_ROOT, "sh", "-euc", script, "sh", *map(str, words)]
+    return subprocess.run(
+        command, cwd=cwd, env=None if env is None else dict(env), capture_output=True, text=True, check=False,
+        timeout=timeout,
+    )  # fmt: skip
+
+
+@functools.cache
+def missing(what: str) -> str | None:
+    """Why it is not there, and what to do about it; None where it is there and works."""
+    return {"browser": _no_browser, "namespaces": _no_namespaces}[what]()
+
+
+def _no_browser() -> str | None:
+    try:
+        chromium = picture.find()
+    except IngotError as error:
+        return str(error)
+    # What is called so may be a stub that only says how to install it, or may lack the right to its sandbox.
+    with tempfile.TemporaryDirectory() as home:
+        words = [chromium, *picture.flags(), f"--user-data-dir={home}/profile", "--dump-dom", "about:blank"]
+        why = _why_not(words, {**os.environ, "HOME": home})
+    return why and f"{chromium}: does not start ({why}). Install one that does: apt-get install chromium"
+
+
+def _no_namespaces() -> str | None:
+    why = _why_not([*_AS_ROOT, "mount", "-t", "tmpfs", "none", "/mnt"], None)
+    return why and (
+        f"nothing can be mounted in a namespace of one's own ({why}). On Linux: apt-get install util-linux, and "
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    )
+
+
+def _why_not(words: list[str], env: Mapping[str, str] | None) -> str | None:
+    """Why a command fails; None where it does not."""
+    try:
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    said = done.stderr.strip().splitlines()
+    return (said[0] if said else f"exit code {done.returncode}") if done.returncode else None
