@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from scripts.common.errors import IngotError
+from scripts.runtime import genai
 from scripts.runtime.foundry import Chat, Runtime
 
 MODEL_ID = "bench-generic-cpu:1"
@@ -87,26 +88,20 @@ def _rates(package: Path, prefill: int, decode: int, times: int) -> dict[str, An
 
     With onnxruntime-genai itself: the runtime gives no way to force a length, and the model would stop earlier.
     """
-    import onnxruntime_genai as genai
-
-    model = genai.Model(str(package))
+    model = genai.Model(package)
     vocabulary = json.loads((package / "genai_config.json").read_text(encoding="utf-8"))["model"]["vocab_size"]
     draw = random.Random(0)
     found: dict[str, list[float]] = {"prefill_seconds": [], "decode_seconds": []}
     for name, prompt, new in (("prefill_seconds", prefill, 0), ("decode_seconds", 1, decode)):
         for _ in range(times):
-            options = genai.GeneratorParams(model)
-            # min_length keeps the end-of-text token away, so that every model decodes as many.
-            length = prompt + new + 1
-            options.set_search_options(max_length=length, min_length=length, do_sample=False)
-            generator = genai.Generator(model, options)
+            generation = model.generation(prompt + new + 1, fixed=True)  # so every model decodes as many
             tokens = [draw.randrange(vocabulary) for _ in range(prompt)]
             begin = time.perf_counter()
-            generator.append_tokens(tokens)
+            generation.append(tokens)
             if new:
                 begin = time.perf_counter()
             for _ in range(new):
-                generator.generate_next_token()
+                generation.step()
             found[name].append(time.perf_counter() - begin)
-            del generator
+            del generation
     return found

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.runtime import genai
 
 TOKENS = 8
 _PROMPT = "The capital of France is"
 _REMEDY = "The model was built but must not be used; try another recipe, and see the log"
+
+
+class _WrongAnswerError(Exception):
+    """It loads and runs, and what comes out is wrong."""
 
 
 def check(folder: Path, target: str = "cpu") -> None:
@@ -30,8 +34,8 @@ def check(folder: Path, target: str = "cpu") -> None:
         return
     try:
         tokens = _generate(folder, name)
-    except (RuntimeError, ValueError) as error:  # what onnxruntime-genai raises
-        reason = " ".join(str(error).split())[:600]
+    except (genai.GenaiFault, _WrongAnswerError) as error:
+        reason = error.found if isinstance(error, genai.GenaiFault) else error
         raise IngotError("the converted model", f"does not load and generate: {reason}", _REMEDY) from error
     print(f"check: generated {tokens} tokens", flush=True)
 
@@ -51,29 +55,22 @@ def _settings(folder: Path) -> Any:
 
 def _generate(folder: Path, name: str) -> int:
     import numpy as np
-    import onnxruntime_genai as og
 
     from scripts.convert.graph import summary
 
-    config = og.Config(str(folder))
-    if not summary(folder / name)["blocks"]:
-        # A float graph is computed with from the mapped file; packed for speed it would stand in memory a second time.
-        # Quantised weights have kernels for the packed form only, and are small.
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": {"session.disable_prepacking": "1"}}}}))
-    model = og.Model(config)
-    prompt = og.Tokenizer(model).encode(_PROMPT)
-    params = og.GeneratorParams(model)
-    # min_length keeps an end-of-text token from ending it early; a short max_length keeps the cache small.
-    length = len(prompt) + TOKENS
-    params.set_search_options(max_length=length, min_length=length, do_sample=False)
-    generator = og.Generator(model, params)
-    generator.append_tokens(prompt)
+    # A float graph is computed with from the mapped file; packed for speed it would stand in memory a second time.
+    # Quantised weights have kernels for the packed form only, and are small.
+    is_float = not summary(folder / name)["blocks"]
+    model = genai.Model(folder, {"session.disable_prepacking": "1"} if is_float else None)
+    prompt = model.tokenizer.encode(_PROMPT)
+    generation = model.generation(len(prompt) + TOKENS, fixed=True)  # no longer: a short one keeps the cache small
+    generation.append(prompt)
     count = 0
-    while count < TOKENS and not generator.is_done():
-        generator.generate_next_token()
+    while count < TOKENS and not generation.is_done():
+        generation.step()
         count += 1
-        if not np.isfinite(np.asarray(generator.get_output("logits"), np.float32)).all():
-            raise ValueError(f"the logits of token {count} are not finite")
+        if not np.isfinite(generation.logits()).all():
+            raise _WrongAnswerError(f"the logits of token {count} are not finite")
     if count < TOKENS:
-        raise ValueError(f"it stopped after {count} tokens")
+        raise _WrongAnswerError(f"it stopped after {count} tokens")
     return count

@@ -6,7 +6,6 @@ nearly right. So both are checked, in a fresh process, on the cache that users w
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from scripts.cases import cases as asking
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
+from scripts.runtime import genai
 from scripts.runtime.foundry import Chat, Message, Runtime, conversation, label
 
 #: Asked of a model that has no cases of its own.
@@ -138,23 +138,9 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
 
 def _greedy(package: Path) -> Expectation:
     """What onnxruntime-genai, without Foundry, answers to `QUESTION` when it takes the best token each time."""
-    import onnxruntime_genai as genai
-
     print("verify: reference answer by onnxruntime-genai", flush=True)
     messages = conversation(QUESTION)
-    model = genai.Model(str(package))
-    tokenizer = genai.Tokenizer(model)
-    prompt = tokenizer.encode(tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True))
-    options = genai.GeneratorParams(model)
-    options.set_search_options(max_length=len(prompt) + QUESTION_TOKENS, do_sample=False)
-    generator = genai.Generator(model, options)
-    generator.append_tokens(prompt)
-    # Token by token, as the runtime does: `decode` of a whole sequence ends at the first byte that is no UTF-8.
-    stream, text = tokenizer.create_stream(), ""
-    while not generator.is_done():
-        generator.generate_next_token()
-        text += stream.decode(generator.get_next_tokens()[0])
-    return Expectation(messages, QUESTION_TOKENS, text)
+    return Expectation(messages, QUESTION_TOKENS, genai.Model(package).greedy(messages, QUESTION_TOKENS))
 
 
 def _short(text: str) -> str:

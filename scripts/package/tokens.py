@@ -3,12 +3,11 @@
 A model answers well only to the ids that it was trained on, and a wrong template or tokenizer raises no error anywhere:
 the answers are just worse. The truth is the checkpoint's tokenizer in transformers. The other side is what Foundry
 Local's library calls to build a request: `OgaTokenizerApplyChatTemplate`, then `OgaTokenizerEncode` (special tokens in
-the text become special ids, none are added), the same functions that `onnxruntime_genai.Tokenizer` wraps.
+the text become special ids, none are added), the same functions that `scripts.runtime.genai.Tokenizer` calls.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from scripts.common.errors import IngotError
 from scripts.package.conversations import Conversation, conversations, rare
 from scripts.package.template import REFUSALS
+from scripts.runtime import genai
 
 #: Conversations that both sides must have rendered for the comparison to mean anything.
 MINIMUM = 12
@@ -48,7 +48,7 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
         try:
             text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except REFUSALS as error:
-            skipped[name] = _line(error)
+            skipped[name] = _line(str(error) or type(error).__name__)
             continue
         truth = list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
         _same(name, messages, (text, truth), runtime, tokenizer, label)
@@ -63,32 +63,35 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
     return Agreement(compared, skipped, _rare_differences(runtime, tokenizer))
 
 
-def _open(package: Path, label: Path) -> Any:
-    import onnxruntime_genai as og
-
+def _open(package: Path, label: Path) -> genai.Tokenizer:
     try:
-        return og.Tokenizer(str(package))
-    except RuntimeError as error:
+        return genai.Tokenizer(package)
+    except genai.GenaiFault as fault:
         raise IngotError(
             label / "tokenizer.json",
-            f"the runtime can't load this tokenizer ({_line(error)})",
+            f"the runtime can't load this tokenizer ({_line(fault.found)})",
             "It reads fast tokenizers (tokenizer.json) of the families that onnxruntime-genai supports",
-        ) from error
+        ) from fault
 
 
 def _same(
-    name: str, messages: Conversation, truth: tuple[str, list[int]], runtime: Any, tokenizer: Any, label: Path
+    name: str,
+    messages: Conversation,
+    truth: tuple[str, list[int]],
+    runtime: genai.Tokenizer,
+    tokenizer: Any,
+    label: Path,
 ) -> None:
     """Raise unless the runtime renders and tokenises `messages` to `truth`, a text and its ids."""
     try:
-        text = runtime.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
-    except RuntimeError as error:
+        text = runtime.render(messages)
+    except genai.GenaiFault as fault:
         raise IngotError(
             f"{label}: chat template",
-            f"the runtime can't render conversation {name!r}, which transformers can ({_line(error)})",
+            f"the runtime can't render conversation {name!r}, which transformers can ({_line(fault.found)})",
             "Its Jinja is a subset (no .replace(), no |upper, …): rewrite that line of the checkpoint's chat template",
-        ) from error
-    ids = [int(token) for token in runtime.encode(text)]
+        ) from fault
+    ids = runtime.encode(text)
     if ids == truth[1]:
         return
     if text != truth[0]:
@@ -106,13 +109,13 @@ def _same(
     )
 
 
-def _rare_differences(runtime: Any, tokenizer: Any) -> dict[str, str]:
+def _rare_differences(runtime: genai.Tokenizer, tokenizer: Any) -> dict[str, str]:
     """First differences of what is reported and not refused; the templates have passed by now, so only ids are seen."""
     found = {}
     for name, messages in rare().items():
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         truth = tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        ids = [int(token) for token in runtime.encode(text)]
+        ids = runtime.encode(text)
         if ids != truth:
             found[name] = _difference(truth, ids, tokenizer)
     return found
@@ -141,7 +144,7 @@ def _markers(tokenizer: Any) -> list[str]:
     return sorted(tokens, key=lambda token: token not in template)[:6]
 
 
-def _line(error: BaseException) -> str:
+def _line(words: str) -> str:
     """An error's message on one line, short enough to be read."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(words.split())
     return text if len(text) <= 160 else text[:159] + "…"
