@@ -21,6 +21,7 @@ import blake3
 import jsonschema
 
 from scripts.cases import checks
+from scripts.common import json_values
 from scripts.common.errors import IngotError
 from scripts.common.toml_table import Table
 
@@ -55,32 +56,17 @@ class Case:
 
 def load(path: Path) -> list[Case]:
     """Parse a cases file. Raises `IngotError` naming `file:line: key`; an empty file is one too."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise IngotError(path, "there is no such file", "Give a file of cases, one JSON object a line") from None
-    except UnicodeDecodeError as error:
-        raise IngotError(path, f"is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8") from None
-    cases: list[Case] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise IngotError(place, f"not JSON: {error}", "Write one JSON object on each line") from None
+    cases: dict[str, Case] = {}
+    lines: dict[str, str] = {}
+    for place, value in json_values.lines(path, "Write one case, a JSON object, on each line"):
         case = _case(Table(value, Path(place), ""), place)
-        if case.id in seen:
-            raise IngotError(
-                f"{place}: id", f"{case.id!r} is the id of line {seen[case.id]} already", "Give each its own"
-            )
-        seen[case.id] = number
-        cases.append(case)
+        if case.id in cases:
+            found = f"{case.id!r} is the id of line {lines[case.id]} already"
+            raise IngotError(f"{place}: id", found, "Give each its own")
+        cases[case.id], lines[case.id] = case, place.rpartition(":")[2]
     if not cases:
-        raise IngotError(path, "there is no case in it", "Write one JSON object on each line")
-    return cases
+        raise IngotError(path, "there is no case in it", "Write one case, a JSON object, on each line")
+    return list(cases.values())
 
 
 def load_schema(path: Path) -> jsonschema.protocols.Validator:
@@ -94,9 +80,9 @@ def load_schema(path: Path) -> jsonschema.protocols.Validator:
     except FileNotFoundError:
         raise IngotError(path, "there is no such file", "Give the JSON schema of an answer") from None
     except ValueError as error:
-        raise IngotError(path, f"not JSON: {error}", "Mend the schema") from None
+        raise IngotError(path, f"not JSON: {error}", "Correct the schema") from None
     except jsonschema.exceptions.SchemaError as error:
-        raise IngotError(path, f"is no JSON schema: {error.message}", "Mend the schema") from None
+        raise IngotError(path, f"is not a JSON schema: {error.message}", "Correct the schema") from None
     return kind(value, registry=Registry())  # type: ignore[call-arg,unused-ignore]
 
 
@@ -143,7 +129,7 @@ def _case(table: Table, place: str) -> Case:
     labels = table.table("labels").raw()
     expect = _expect(table.table("expect"))
     for key, value in (expect.fields or {}).items():
-        if key in labels and not checks.same(labels[key], value):
+        if key in labels and not json_values.same(labels[key], value):
             raise IngotError(f"{place}: labels.{key}", f"{labels[key]!r} contradicts expect.fields, {value!r}")
     table.done()
     return Case(name, messages, max_tokens, expect, {**labels, **(expect.fields or {})})
@@ -176,7 +162,7 @@ def _expect(table: Table) -> Expect:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise table.error("regex", f"is no regular expression: {error}") from None
+            raise table.error("regex", f"is not a regular expression: {error}") from None
     most = table.maybe("max_chars", int)
     if most is not None and most < 1:
         raise table.error("max_chars", f"expected at least 1, found {most}")

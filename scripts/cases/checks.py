@@ -9,6 +9,8 @@ from typing import Any
 
 import jsonschema
 
+from scripts.common.json_values import parse, same
+
 #: A loop is a stretch that comes this often in a row at the end, over at least so many characters in all.
 LOOP_TIMES, LOOP_LENGTH = 4, 40
 
@@ -59,18 +61,10 @@ def no_loop(text: str) -> str | None:
     least; the last repetition may be cut off. Found with the Z function of the reversed text, in linear time.
     """
     end = text.rstrip()[::-1]
-    for period, same in enumerate(_z(end)):
-        if period and period + same >= max(LOOP_TIMES * period, LOOP_LENGTH):
+    for period, common in enumerate(_z(end)):
+        if period and period + common >= max(LOOP_TIMES * period, LOOP_LENGTH):
             return f"ends in a loop of {_short(end[:period][::-1])}"
     return None
-
-
-def parse(text: str) -> Any:
-    """The answer as a JSON value; nothing may stand around it. Raises `ValueError` where it is none."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def schema(text: str, validator: jsonschema.protocols.Validator) -> str | None:
@@ -93,7 +87,7 @@ def fields(text: str, wanted: Mapping[str, Any]) -> dict[str, str | None]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        return dict.fromkeys(wanted, "is not there: the answer is no JSON object")
+        return dict.fromkeys(wanted, "is not there: the answer is not a JSON object")
     return {
         name: f"is not there, expected {_short(right)}"
         if name not in value
@@ -102,17 +96,6 @@ def fields(text: str, wanted: Mapping[str, Any]) -> dict[str, str | None]:
         else f"is {_short(value[name])}, expected {_short(right)}"
         for name, right in wanted.items()
     }
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two JSON values are equal as JSON sees it: 1 is 1.0, but neither is true."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return isinstance(a, bool) and isinstance(b, bool) and a == b
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 def _z(text: str) -> list[int]:
@@ -126,10 +109,6 @@ def _z(text: str) -> list[int]:
         if i + z[i] > right:
             left, right = i, i + z[i]
     return z
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _short(value: Any, most: int = 100) -> str:

@@ -10,13 +10,14 @@ many of these are gathered at once as fit into a budget, in the order of the gra
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
+from scripts.common import json_values
 from scripts.common.errors import IngotError
 from scripts.convert import gptq
 from scripts.convert.blockwise import Array
@@ -57,30 +58,24 @@ def tokens(folder: Path, texts: Sequence[Path]) -> Array:
     return np.stack(windows)
 
 
-def _pieces(text: Path, tokenizer: Any) -> list[str]:
+def _pieces(text: Path, tokenizer: Any) -> Iterator[str]:
     """A plain text whole; of JSON lines each one's "text", or its "messages" as the chat template writes them."""
     from jinja2 import TemplateError
 
-    try:
-        content = text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise IngotError(text, f"cannot be read: {error}", "Give a UTF-8 text, or JSON lines") from None
     if text.suffix != ".jsonl":
-        return [content]
-    found = []
-    for number, line in enumerate(content.splitlines(), 1):
-        if not line.strip():
-            continue
         try:
-            row = json.loads(line)
-            found.append(
-                row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
-            )
+            yield text.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise IngotError(text, f"cannot be read: {error}", "Give a UTF-8 text, or JSON lines") from None
+        return
+    remedy = 'Give {"messages": [{"role", "content"}, …]} or {"text": "…"}'
+    for place, row in json_values.lines(text, remedy):
+        try:
+            piece = row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
         except (ValueError, KeyError, TypeError, TemplateError) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise IngotError(f"{text}:{number}", f"is no text to calibrate on ({reason})",
-                             'Give {"messages": [{"role", "content"}, …]} or {"text": "…"}') from None  # fmt: skip
-    return found
+            raise IngotError(place, f"is not a text to calibrate on ({reason})", remedy) from None
+        yield piece
 
 
 class Calibration:

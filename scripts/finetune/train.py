@@ -16,9 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from scripts.cases.cases import load, load_schema
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.finetune.data import Example, read_cases, read_examples, read_schema, refuse_leaks
+from scripts.finetune.data import Example, read_examples, refuse_leaks
 from scripts.finetune.measure import measure
 
 #: The linear layers of a Llama block; small ranks everywhere survive quantisation better than a big one somewhere.
@@ -60,12 +61,12 @@ def finetune(
     """Train an adapter for `base` (a Hugging Face checkpoint folder) and write it, with its figures, to `output`.
 
     `base_name` is what `adapter_config.json` calls the base: a name that means the same on every machine. Returns what
-    `figures.json` holds. Raises IngotError on bad data, before anything heavy is imported.
+    `figures.json` holds. Raises `IngotError` on bad data, before anything heavy is imported.
     """
     parameters = parameters or Hyperparameters()
-    rules = read_schema(schema)
-    examples = read_examples(train, rules)
-    cases = read_cases(evaluation)
+    validator = load_schema(schema)
+    examples = read_examples(train, validator)
+    cases = load(evaluation)
     refuse_leaks(train, examples, evaluation, cases)
 
     import torch
@@ -83,10 +84,10 @@ def finetune(
     _save(model, base_name, output)
     del model
     print("finetune: the base answers the held-out cases", flush=True)
-    before = measure(_load(base), tokenizer, cases, rules)
+    before = measure(_load(base), tokenizer, cases, validator)
     print("finetune: the tuned model answers the held-out cases", flush=True)
     merged = PeftModel.from_pretrained(_load(base), str(output)).merge_and_unload()
-    after = measure(merged, tokenizer, cases, rules)
+    after = measure(merged, tokenizer, cases, validator)
     figures = {
         "base": before,
         "finetuned": after,

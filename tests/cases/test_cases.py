@@ -48,7 +48,7 @@ def test_a_prompt_is_one_message_of_the_user_and_the_answer_has_48_tokens(tmp_pa
         (GOOD | {"ID": "x"}, "ID", "unknown key"),
         (GOOD | {"expect": {}}, "expect", "expects nothing"),
         (GOOD | {"expect": {"exakt": "x"}}, "expect.exakt", "Did you mean 'exact'"),
-        (GOOD | {"expect": {"regex": "("}}, "expect.regex", "no regular expression"),
+        (GOOD | {"expect": {"regex": "("}}, "expect.regex", "not a regular expression"),
         (GOOD | {"expect": {"contains": "x"}}, "expect.contains", "expected a list"),
         (GOOD | {"expect": {"max_chars": 0}}, "expect.max_chars", "at least 1"),
         (GOOD | {"expect": {"refusal": "no"}}, "expect.refusal", "expected true or false"),
@@ -97,5 +97,5 @@ def test_all_expectations_must_hold_and_each_failure_is_told(tmp_path: Path) -> 
 def test_a_schema_that_is_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "answer.schema.json"
     path.write_text('{"type": "objekt"}', encoding="utf-8")
-    with pytest.raises(IngotError, match=r"answer\.schema\.json: is no JSON schema"):
+    with pytest.raises(IngotError, match=r"answer\.schema\.json: is not a JSON schema"):
         cases.load_schema(path)

@@ -37,21 +37,6 @@ def test_the_length_is_counted_in_characters(text: str, most: int) -> None:
     assert (checks.max_chars(text, most) is None) == (len(text) <= most)
 
 
-@given(VALUES)
-def test_every_json_value_is_the_same_as_itself_read_back(value: object) -> None:
-    assert checks.same(value, json.loads(json.dumps(value)))
-
-
-@given(VALUES, VALUES)
-def test_being_the_same_is_mutual(a: object, b: object) -> None:
-    assert checks.same(a, b) == checks.same(b, a)
-
-
-@pytest.mark.parametrize(("a", "b"), [(1, True), (0, False), ("1", 1), (None, False), ([1], [True]), ({"a": 1}, {})])
-def test_values_of_other_kinds_are_not_the_same(a: object, b: object) -> None:
-    assert not checks.same(a, b)
-
-
 @given(st.dictionaries(st.text(), VALUES))
 def test_an_object_has_its_own_fields(value: dict[str, object]) -> None:
     assert set(checks.fields(json.dumps(value), value).values()) <= {None}

@@ -60,8 +60,8 @@ def test_every_text_counts_alike(trained_export, conversations, tmp_path, monkey
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("a.jsonl", b'{"messages": [{"role": "user"}]}', r"a\.jsonl:1: is no text to calibrate on"),
-        ("a.jsonl", b'{"text": "fine"}\n{oops', r"a\.jsonl:2: is no text to calibrate on"),
+        ("a.jsonl", b'{"messages": [{"role": "user"}]}', r"a\.jsonl:1: is not a text to calibrate on"),
+        ("a.jsonl", b'{"text": "fine"}\n{oops', r"a\.jsonl:2: not JSON"),
         ("a.txt", b"\xff\xfe\x00", r"a\.txt: cannot be read"),
         ("a.txt", b"short", r"a\.txt: fill no window of 512 tokens"),
     ],
