@@ -14,11 +14,10 @@ from pathlib import Path
 import psutil
 
 from scripts.checkpoint.adapters import check_adapter
-from scripts.checkpoint.weights import ARCHITECTURES, Checkpoint, check_source
+from scripts.checkpoint.weights import Checkpoint, check_source
 from scripts.common.errors import IngotError
 
 __all__ = [
-    "ARCHITECTURES",
     "Checkpoint",
     "Estimate",
     "check_adapter",

@@ -11,41 +11,8 @@ from typing import Any
 from scripts.checkpoint.headers import Tensor, read_gguf, read_safetensors
 from scripts.common.errors import IngotError
 from scripts.common.model_files import INDEX, SERVED_TOKENIZER, holds_tokenizer
+from scripts.families import supported
 
-#: What builder 0.18 converts for a CPU: the `architectures[0]` that its `create_model` compares with. Left out are
-#: Whisper and LFM2-Audio (no text generation), PhiMoE (CUDA only), Gemma3 (the builder stops at the nested
-#: `rope_parameters` of transformers 5) and ChatGLM, InternLM2, Phi3Small, Phi3V, Phi4MM and VideoChatFlash, whose
-#: checkpoints need code of their own to be read.
-ARCHITECTURES = frozenset(
-    {
-        "Ernie4_5ForCausalLM",
-        "GemmaForCausalLM",
-        "Gemma2ForCausalLM",
-        "Gemma4ForConditionalGeneration",
-        "Gemma4UnifiedForConditionalGeneration",
-        "GptOssForCausalLM",
-        "GraniteForCausalLM",
-        "GraniteMoeHybridForCausalLM",
-        "HunYuanDenseV1ForCausalLM",
-        "Lfm2ForCausalLM",
-        "Lfm2MoeForCausalLM",
-        "Lfm2VlForConditionalGeneration",
-        "LlamaForCausalLM",
-        "MistralForCausalLM",
-        "Mistral3ForConditionalGeneration",
-        "NemotronForCausalLM",
-        "OlmoForCausalLM",
-        "PhiForCausalLM",
-        "Phi3ForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen2_5_VLForConditionalGeneration",
-        "Qwen3ForCausalLM",
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-        "SmolLM3ForCausalLM",
-    }
-)
 #: GGUF's `general.architecture` to the class that transformers reads it into, where the builder knows that class.
 GGUF_ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -120,13 +87,10 @@ def _check_config(path: Path, config: dict[str, Any]) -> str:
         key = "auto_map" if config.get("auto_map") else "trust_remote_code"
         remedy = "Ingot never runs code out of a checkpoint; use one whose architecture transformers itself knows"
         raise IngotError(path, f"wants remote code ({key})", remedy)
-    if config.get("quantization_config"):
+    if config.get("quantization_config") and not supported.reads_quantised(config):
         method = config["quantization_config"].get("quant_method", "some method")
         raise IngotError(path, f"weights are already quantised ({method})", "Name the float checkpoint it was made of")
-    architecture = str((config.get("architectures") or ["none named"])[0])
-    if architecture not in ARCHITECTURES:
-        raise IngotError(path, f"unsupported architecture {architecture}", _supported(ARCHITECTURES))
-    return architecture
+    return supported.check(path, config)
 
 
 def _check_tokenizer(folder: Path) -> None:
@@ -178,7 +142,7 @@ def _floats(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_widths(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Builder 0.18 takes every linear layer with as many outputs as there are tokens for the output head."""
-    vocabulary = config.get("vocab_size")
+    vocabulary = supported.text_config(config).get("vocab_size")
     for name, tensor in tensors.items():
         head = "embed" in name or "lm_head" in name
         if not head and len(tensor.shape) == 2 and tensor.shape[0] == vocabulary:

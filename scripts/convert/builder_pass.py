@@ -22,7 +22,7 @@ from olive.passes.olive_pass import PassConfigParam
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.convert import options
+from scripts.convert import bridges, options
 from scripts.convert.imports import uncollected
 from scripts.convert.options import BUILDER_018, QUANTIZATION, check_known
 from scripts.convert.passes import parameters
@@ -113,7 +113,9 @@ def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: di
     words = [f"{key}={_word(key, value)}" for key, value in sorted({**extra, "hf_token": False}.items())]
     with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
         prepared = builder.parse_extra_options(None, str(checkpoint), str(folder), precision, target, cache, words)
-        builder.create_model(None, str(checkpoint), str(folder), precision, target, cache, **prepared)
+        with bridges.applied(builder, prepared["hf_details"]["hf_config"], folder) as names:
+            print(f"builder: bridges for {', '.join(names)}", flush=True)
+            builder.create_model(None, str(checkpoint), str(folder), precision, target, cache, **prepared)
     del prepared
     gc.collect()  # the builder's model refers to itself: the checkpoint would stay mapped until some later collection
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-import re
-from functools import cache
 from pathlib import Path
 
 from scripts.checkpoint.headers import read_safetensors
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
+from scripts.families import supported
 
 
 def checkpoint(folder: Path) -> None:
@@ -20,15 +17,14 @@ def checkpoint(folder: Path) -> None:
         raise IngotError(folder, "there is no such folder", "Give a Hugging Face checkpoint folder")
     path = folder / "config.json"
     try:
-        names = json_files.read(path).get("architectures") or ["none"]
+        config = json_files.read(path)
     except FileNotFoundError:
         raise IngotError(path, "is missing", "Give a Hugging Face checkpoint folder") from None
-    except (ValueError, AttributeError):
+    except ValueError:
         raise IngotError(path, "is not a JSON object", "Save the checkpoint again") from None
-    if names[0] not in architectures():
-        near = difflib.get_close_matches(names[0], architectures(), n=3, cutoff=0.5)
-        known = f"Known to it, for example: {', '.join(near)}" if near else "Convert another model"
-        raise IngotError(path, f"architecture {names[0]} is unknown to the GenAI builder", known)
+    if not isinstance(config, dict):
+        raise IngotError(path, "is not a JSON object", "Save the checkpoint again")
+    supported.check(path, config)
     if not holds_tokenizer(folder):
         raise IngotError(folder, "has no tokenizer (tokenizer.json)", "Save the tokenizer beside the model")
     weights = files_in(folder, is_weight_file)
@@ -43,13 +39,3 @@ def onnx(folder: Path) -> None:
     for name in ("model.onnx", "model.onnx.data", "genai_config.json"):
         if not (folder / name).is_file():
             raise IngotError(folder / name, "is missing", "Give the folder that `export` made")
-
-
-@cache
-def architectures() -> tuple[str, ...]:
-    """The architectures that the installed builder knows, read from its source without the seconds of importing it."""
-    spec = importlib.util.find_spec("onnxruntime_genai")
-    if spec is None or spec.origin is None:
-        raise IngotError("onnxruntime-genai", "is not installed", "Run `make setup`")
-    source = (Path(spec.origin).parent / "models" / "builder.py").read_text(encoding="utf-8")
-    return tuple(sorted(set(re.findall(r'architectures\[0\] == "(\w+)"', source))))

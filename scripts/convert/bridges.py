@@ -1,0 +1,246 @@
+"""Bridges around ONNX Runtime GenAI's builder 0.18: where it stops at a family, or writes a wrong model of it.
+
+A bridge changes the config that the builder is given (`prepare`), the attributes of its model after the weights are
+read and before the graph is made (`adjust`), or the folder that it wrote (`finish`). Each says what it mends, for whom,
+what is wrong upstream, and when it can go; a test fails where one of them no longer changes what is built. What comes
+out is judged against transformers like all else.
+
+The builder is imported by who calls this; importing this module imports neither it nor torch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scripts.common import json_files
+from scripts.convert import rotary
+from scripts.families.supported import RELATED
+
+
+def _nothing(_: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """One bridge; `fits` says for which config of transformers."""
+
+    name: str
+    mends: str
+    fault: str
+    until: str
+    fits: Callable[[Any], bool]
+    prepare: Callable[[Any], None] = _nothing
+    adjust: Callable[[Any], None] = _nothing
+    finish: Callable[[Path], None] = _nothing
+
+
+def needed(config: Any, without: frozenset[str] = frozenset()) -> list[Bridge]:
+    """The bridges for a transformers config; `without` leaves some out, which only tests want."""
+    return [bridge for bridge in BRIDGES if bridge.name not in without and bridge.fits(config)]
+
+
+@contextmanager
+def applied(builder: Any, config: Any, folder: Path, without: frozenset[str] = frozenset()) -> Iterator[list[str]]:
+    """Prepare `config`, adjust what `builder` (the module) makes of it meanwhile, and finish the `folder` afterwards.
+
+    Yields the bridges' names.
+    """
+    truth = copy.deepcopy(config.get_text_config())
+    bridges = needed(config, without)
+    for bridge in bridges:
+        bridge.prepare(config)
+
+    def preprocess(original: Callable[[Any], None], model: Any) -> None:
+        for bridge in bridges:
+            bridge.adjust(model)
+        original(model)
+
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(builder.Model, "make_preprocessing_nodes", preprocess))
+        if any(bridge is ROTARY for bridge in bridges):
+            tables = partial(rotary.tables, truth)
+            stack.enter_context(_replaced(builder.Model, "make_rotary_embedding_caches_from_scratch", tables))
+        yield [bridge.name for bridge in bridges]
+    for bridge in bridges:
+        bridge.finish(folder)
+
+
+@contextmanager
+def _replaced(owner: type, name: str, new: Callable[..., Any]) -> Iterator[None]:
+    """Have `new(original, self)` called as the method `name` of `owner`."""
+    original = getattr(owner, name)
+    setattr(owner, name, lambda self: new(original, self))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def _window(config: Any) -> int:
+    """The sliding window of the text model, 0 where it has none."""
+    text = config.get_text_config()
+    if getattr(text, "use_sliding_window", True) is False:
+        return 0
+    return int(getattr(text, "sliding_window", None) or 0)
+
+
+def _window_everywhere(config: Any) -> None:
+    text = config.get_text_config()
+    text.layer_types = ["sliding_attention"] * text.num_hidden_layers
+
+
+def _window_of_context(config: Any) -> None:
+    text = config.get_text_config()
+    text.sliding_window = text.max_position_embeddings
+
+
+def _relative(config: Any) -> None:
+    config.architectures = [RELATED[rotary.architecture(config)]]
+
+
+def _no_rope(model: Any) -> None:
+    original = model.make_attention_qk_rope
+
+    def rope(layer_id: int, **names: Any) -> Any:
+        return original(layer_id, **names) if model.no_rope_layers[layer_id] else ("", "")
+
+    model.make_attention_qk_rope = rope
+
+
+def _whole_layernorm(model: Any) -> None:
+    model.layernorm_attrs["simple"] = False
+
+
+def _exact_scale(model: Any) -> None:
+    model.embed_attrs["scale"] = float(model.hidden_size) ** 0.5
+
+
+def _float_vectors(model: Any) -> None:
+    """Take norms, biases and the like as float32: there are few, and the builder computes with them."""
+    for parameter in model.weights.parameters():
+        if parameter.ndim < 2 and parameter.is_floating_point():
+            parameter.data = parameter.data.float()
+
+
+def _known_tokenizer(folder: Path) -> None:
+    file = folder / "tokenizer_config.json"
+    settings = json_files.read(file)
+    if settings.get("tokenizer_class") == "Qwen3_5Tokenizer":
+        json_files.write(file, {**settings, "tokenizer_class": "Qwen2Tokenizer"})
+
+
+def _is(*names: str) -> Callable[[Any], bool]:
+    return lambda config: rotary.architecture(config) in names
+
+
+ROTARY = Bridge(
+    "rotary tables",
+    "linear, dynamic and YaRN scaling, and Gemma 3's two tables",
+    "make_rope_init of most classes ignores the kind, wants betas that cards leave out, or stops at a nested table",
+    "make_rope_init takes every kind of transformers' ROPE_INIT_FUNCTIONS",
+    fits=rotary.wants_tables,
+    prepare=rotary.show_plain,
+)
+
+BRIDGES: tuple[Bridge, ...] = (
+    Bridge(
+        "scaled queries",
+        "Ministral 3 beyond its original context",
+        "transformers scales queries by the position's logarithm (llama_4_scaling_beta), the builder does not: the "
+        "context ends where that begins",
+        "the builder knows llama_4_scaling_beta",
+        fits=lambda config: bool(rotary.parameters(config).get("llama_4_scaling_beta")),
+        prepare=rotary.keep_to_original_context,
+    ),
+    ROTARY,
+    Bridge(
+        "longrope's spelling",
+        "Phi 3 and 4 whose rope_parameters hold rope_type and no type",
+        "phi.py reads rope_parameters['type'], which transformers 5 no longer writes",
+        "Phi3MiniLongRoPEModel reads rope_type",
+        fits=lambda config: _is("Phi3ForCausalLM")(config) and "longrope" in rotary.kinds(config),
+        prepare=rotary.name_longrope,
+    ),
+    Bridge(
+        "no longrope",
+        "Phi 3 whose context differs from original_max_position_embeddings without LongRoPE",
+        "create_model tells LongRoPE by two lengths alone",
+        "create_model asks for the kind of rotary embedding",
+        fits=lambda config: (
+            _is("Phi3ForCausalLM")(config)
+            and "longrope" not in rotary.kinds(config)
+            and config.original_max_position_embeddings != config.max_position_embeddings
+        ),
+        prepare=rotary.forget_original_context,
+    ),
+    Bridge(
+        "window on every layer",
+        "Phi-3-mini-4k, Mistral 0.1: a sliding_window and no layer_types",
+        "base.py takes layers without a type for full attention, and gives the runtime caches of the window's size",
+        "the builder applies sliding_window where there are no layer_types",
+        fits=lambda config: bool(_window(config)) and not getattr(config.get_text_config(), "layer_types", None),
+        prepare=_window_everywhere,
+    ),
+    Bridge(
+        "window beyond the context",
+        "models whose window is longer than their context",
+        "the runtime wants a cache of the window's size, which a context below it never has",
+        "GroupQueryAttention takes a cache below its window",
+        fits=lambda config: _window(config) > config.get_text_config().max_position_embeddings,
+        prepare=_window_of_context,
+    ),
+    Bridge(
+        "relative's name",
+        ", ".join(f"{name} as {relative}" for name, relative in RELATED.items()),
+        "create_model does not know the name",
+        "create_model knows it",
+        fits=_is(*RELATED),
+        prepare=_relative,
+    ),
+    Bridge(
+        "layers without position",
+        "SmolLM3",
+        "smollm.py turns the fused rotary embedding off where it means none, and position_ids are gone by then",
+        "SmolLM3Model sets attention_attrs['rope']",
+        fits=_is("SmolLM3ForCausalLM"),
+        adjust=_no_rope,
+    ),
+    Bridge(
+        "tokenizer's class",
+        "Qwen 3.5",
+        "transformers saves a class that the runtime does not know; it reads the same files as Qwen 2's",
+        "onnxruntime-extensions knows the class",
+        fits=_is("Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration", "Qwen3_5ForCausalLM"),
+        finish=_known_tokenizer,
+    ),
+    Bridge(
+        "layer norm",
+        "OLMo",
+        "olmo.py leaves layernorm_attrs['simple'] as it is, so that LayerNorm becomes RMSNorm",
+        "OLMoModel sets it to False",
+        fits=_is("OlmoForCausalLM"),
+        adjust=_whole_layernorm,
+    ),
+    Bridge(
+        "scale of embeddings",
+        "Gemma, Gemma 2, Gemma 3",
+        "gemma.py rounds the square root of the hidden size to two decimals",
+        "GemmaModel leaves it unrounded",
+        fits=_is("GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+        adjust=_exact_scale,
+    ),
+    Bridge(
+        "float32 vectors",
+        "Nemotron, Qwen 3.5 and others in bfloat16 or float16",
+        "the builder adds its offset to norms, and takes exponentials, in the checkpoint's type",
+        "the builder converts them before it computes",
+        fits=lambda config: True,  # noqa: ARG005
+        adjust=_float_vectors,
+    ),
+)

@@ -1,0 +1,158 @@
+"""What can be converted: what the installed builder dispatches on, and what our bridges add to it or take away.
+
+Everything here is read from a config.json, in milliseconds: torch, transformers and the builder are not imported. The
+bridges themselves are in `scripts/convert/bridges.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import IngotError
+
+Config = Mapping[str, Any]
+
+#: Architectures that the builder lacks and builds rightly under the name of a relative.
+RELATED = {
+    "Ministral3ForCausalLM": "MistralForCausalLM",
+    "MinistralForCausalLM": "MistralForCausalLM",
+    "Qwen3_5ForCausalLM": "Qwen3_5ForConditionalGeneration",
+    "SeedOssForCausalLM": "LlamaForCausalLM",
+}
+_OWN_CODE = "its checkpoints are read by code of their own"
+#: Architectures that the builder names and that make no text model for a CPU here, and why.
+LEFT_OUT = {
+    "ChatGLMForConditionalGeneration": _OWN_CODE,
+    "ChatGLMModel": _OWN_CODE,
+    "Gemma4ForConditionalGeneration": "its experts need an activation that ONNX Runtime's CPU operator lacks",
+    "Gemma4UnifiedForConditionalGeneration": "the builder reads sizes that transformers 5 keeps for each layer",
+    "InternLM2ForCausalLM": _OWN_CODE,
+    "Lfm2AudioForConditionalGeneration": "it is no text model",
+    "Phi3SmallForCausalLM": _OWN_CODE,
+    "Phi3VForCausalLM": _OWN_CODE,
+    "Phi4MMForCausalLM": _OWN_CODE,
+    "PhiMoEForCausalLM": "its experts run on CUDA only",
+    "VideoChatFlashQwenForCausalLM": _OWN_CODE,
+    "WhisperForConditionalGeneration": "it is no text model",
+}
+#: The kinds of rotary embedding that transformers has tables for (`ROPE_INIT_FUNCTIONS`), and the plain one.
+_ROPE = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
+#: Activations that the builder has nodes for.
+_ACTIVATIONS = ("silu", "swish", "swiglu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu", "relu2")
+#: Layers that the builder writes. Whatever else stands in `layer_types` (mamba, …) it takes for attention or dies of.
+_LAYERS = ("full_attention", "sliding_attention", "attention", "conv", "linear_attention")
+
+
+@cache
+def builders_own() -> frozenset[str]:
+    """The architectures that the installed builder dispatches on, from its source: importing it takes seconds.
+
+    Raises `IngotError` where onnxruntime-genai is not installed.
+    """
+    spec = importlib.util.find_spec("onnxruntime_genai")
+    if spec is None or spec.origin is None:
+        raise IngotError("onnxruntime-genai", "is not installed", "Run `make setup`")
+    source = (Path(spec.origin).parent / "models" / "builder.py").read_text(encoding="utf-8")
+    return frozenset(re.findall(r'architectures\[0\] == "(\w+)"', source))
+
+
+@cache
+def architectures() -> tuple[str, ...]:
+    """Every architecture that can be converted, in alphabetical order."""
+    own = builders_own()
+    related = {name for name, relative in RELATED.items() if relative in own}
+    return tuple(sorted((own - set(LEFT_OUT)) | related, key=str.lower))
+
+
+def text_config(config: Config) -> Config:
+    """The part of a config that describes the text model: `text_config` where it is nested, else all of it."""
+    nested = config.get("text_config")
+    return {**config, **nested} if isinstance(nested, Mapping) else config
+
+
+def reads_quantised(config: Config) -> bool:
+    """Whether the builder and transformers both read these quantised weights: gpt-oss as it is published."""
+    quantised = config.get("quantization_config")
+    method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+    return method == "mxfp4" and config.get("architectures") == ["GptOssForCausalLM"]
+
+
+def check(path: Path, config: Config) -> str:
+    """The architecture of a config.json. Raises `IngotError` for one that cannot be converted, or for the trait of it
+    that cannot; `path` is named.
+    """
+    names = config.get("architectures")
+    name = str(names[0]) if isinstance(names, list) and names else "none named"
+    if name in LEFT_OUT and name in builders_own():
+        raise IngotError(path, f"unsupported architecture {name}: {LEFT_OUT[name]}", _another(name))
+    if name not in architectures():
+        raise IngotError(path, f"unsupported architecture {name}", _another(name))
+    for found, remedy in _traits(name, text_config(config)):
+        raise IngotError(path, f"unsupported {name}: {found}", remedy)
+    return name
+
+
+def _another(name: str) -> str:
+    near = difflib.get_close_matches(name, architectures(), n=1, cutoff=0.5)
+    nearest = f"The nearest that can be converted is {near[0]}" if near else "Take a model of another family"
+    return f"{nearest}; `doit families` lists all"
+
+
+def _traits(name: str, config: Config) -> list[tuple[str, str]]:
+    """What in this config the builder cannot make, each with a remedy."""
+    another = "Take a model of the family without it"
+    found: list[tuple[str, str]] = []
+    if strange := sorted({str(kind) for kind in config.get("layer_types") or ()} - set(_LAYERS)):
+        found.append((f"layer_types names {', '.join(strange)} layers, which the builder cannot write", another))
+    if config.get("clip_qkv"):
+        found.append((f"clip_qkv = {config['clip_qkv']}, which the builder leaves out", another))
+    if name.startswith("GraniteMoe") and config.get("num_local_experts"):
+        found.append((f"num_local_experts = {config['num_local_experts']}, which the builder leaves out", another))
+    activation = config.get("hidden_activation") or config.get("hidden_act")
+    if activation is not None and activation not in _ACTIVATIONS:
+        found.append((f"the activation {activation}, which the builder does not know", another))
+    if (size := head_size(config)) and size % 16:
+        found.append((f"heads of {size} numbers; the kernels take multiples of 16", "Take a model with such heads"))
+    found += [(problem, another) for problem in _rope(name, config)]
+    return found
+
+
+def head_size(config: Config) -> int:
+    """How many numbers a head has; 0 where the config does not say."""
+    if config.get("head_dim"):
+        return int(config["head_dim"])
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    return int(hidden) // int(heads) if hidden and heads else 0
+
+
+def _rope(name: str, config: Config) -> list[str]:
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        return [f"rope_parameters is not a table but {rope!r}"]
+    tables = [table for table in rope.values() if isinstance(table, Mapping)] or [rope]
+    found = []
+    for table in tables:
+        kind = str(table.get("rope_type", table.get("type", "default")))
+        kind = {"su": "longrope", "mrope": "default"}.get(kind, kind)
+        if kind not in _ROPE:
+            found.append(f"the rotary embedding {kind}, which transformers has no table for")
+        elif kind == "longrope" and name != "Phi3ForCausalLM":
+            found.append("the rotary embedding longrope, which the builder switches for Phi3 alone")
+    if len(tables) > 1 and not name.startswith("Gemma3") and any(table != tables[0] for table in tables):
+        found.append("a rotary embedding for each kind of layer, which the builder has for Gemma 3 alone")
+    return found
+
+
+def windows(config: Config) -> int | None:
+    """How many tokens a sliding-window layer sees; None where no layer has a window."""
+    text = text_config(config)
+    window, kinds = text.get("sliding_window"), text.get("layer_types")
+    if not isinstance(window, int) or window <= 0 or text.get("use_sliding_window") is False:
+        return None
+    return window if not kinds or "sliding_attention" in kinds else None

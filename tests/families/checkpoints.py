@@ -1,0 +1,368 @@
+"""Tiny checkpoints of every family, with random weights that have an opinion.
+
+A freshly made model gives nearly the same probability to every token, whatever its attention does: a fault in a window
+or a rotary table hides. Here every matrix is scaled so that each layer changes its input, and norms and biases are away
+from one and zero, so that a norm that is taken for another kind shows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests import tiny
+
+#: Long enough for windows and original contexts well inside it.
+CONTEXT = 1024
+WINDOW = 64
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of checkpoint: its transformers model type, what its config says beside the common sizes.
+
+    `kind` is None where only `architecture` names the class. `nested` puts the sizes into `text_config`. `reason`:
+    why it is refused, where it is. `kl`: what the export may differ from transformers at most, in nats.
+    """
+
+    architecture: str
+    kind: str
+    traits: dict[str, Any] = field(default_factory=dict)
+    nested: dict[str, Any] | None = None
+    dtype: str = "bfloat16"
+    tied: bool = False
+    sizes: dict[str, Any] = field(default_factory=dict)
+    kl: float = 1e-3
+    refused: str = ""
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": CONTEXT // 4, "rope_theta": 10000.0}
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": [1.0 + 0.01 * i for i in range(16)],
+    "long_factor": [1.0 + 0.3 * i for i in range(16)],
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": CONTEXT // 4,
+}
+LAYERS = ["sliding_attention", "full_attention"]
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+GEMMA_ROPE = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+}
+GEMMA3 = {"sliding_window": WINDOW, "layer_types": LAYERS, "query_pre_attn_scalar": 32, "rope_parameters": GEMMA_ROPE}
+EXPERTS = {"moe_intermediate_size": 128, "num_experts": 4, "num_experts_per_tok": 2}
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [3, 3, 2],
+        "mrope_interleaved": True,
+        "partial_rotary_factor": 0.5,
+    },
+}
+MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 4, 4]}
+VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family("LlamaForCausalLM", "llama", tied=True),
+    "llama 3": Family(
+        "LlamaForCausalLM",
+        "llama",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": CONTEXT // 4,
+                "rope_theta": 10000.0,
+            }
+        },
+    ),
+    "llama, linear": Family("LlamaForCausalLM", "llama", {"rope_parameters": LINEAR}),
+    "llama, dynamic": Family(
+        "LlamaForCausalLM", "llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}}
+    ),
+    "llama, yarn": Family(
+        "LlamaForCausalLM", "llama", {"rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0}}
+    ),
+    "llama, longrope": Family("LlamaForCausalLM", "llama", {"rope_parameters": LONG}),
+    "qwen2": Family("Qwen2ForCausalLM", "qwen2", tied=True),
+    "qwen2, yarn": Family("Qwen2ForCausalLM", "qwen2", {"rope_parameters": YARN}),
+    "qwen2, window": Family(
+        "Qwen2ForCausalLM", "qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}
+    ),
+    "qwen3": Family("Qwen3ForCausalLM", "qwen3", tied=True),
+    "qwen3, yarn": Family("Qwen3ForCausalLM", "qwen3", {"rope_parameters": YARN}),
+    "phi": Family("PhiForCausalLM", "phi", {"partial_rotary_factor": 0.5}),
+    "phi3": Family("Phi3ForCausalLM", "phi3", {"sliding_window": WINDOW, "original_max_position_embeddings": CONTEXT}),
+    "phi3, longrope": Family(
+        "Phi3ForCausalLM",
+        "phi3",
+        {"rope_parameters": LONG, "sliding_window": None, "original_max_position_embeddings": CONTEXT // 4},
+    ),
+    "phi3, longrope as published": Family(
+        "Phi3ForCausalLM",
+        "phi3",
+        {
+            "rope_parameters": LONG | {"type": "longrope"},
+            "sliding_window": None,
+            "original_max_position_embeddings": CONTEXT // 4,
+        },
+    ),
+    "mistral": Family("MistralForCausalLM", "mistral", {"sliding_window": None}),
+    "mistral, window": Family("MistralForCausalLM", "mistral", {"sliding_window": WINDOW}),
+    "ministral": Family("MinistralForCausalLM", "ministral", {"sliding_window": WINDOW, "layer_types": LAYERS}),
+    "ministral 3": Family(
+        "Ministral3ForCausalLM",
+        "ministral3",
+        {"rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.1}},
+    ),
+    "seed-oss": Family("SeedOssForCausalLM", "seed_oss"),
+    "granite": Family(
+        "GraniteForCausalLM",
+        "granite",
+        {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2},
+    ),
+    "granite 4": Family(
+        "GraniteMoeHybridForCausalLM",
+        "granitemoehybrid",
+        {
+            "layer_types": ["attention"] * 2,
+            "num_local_experts": 0,
+            "shared_intermediate_size": 384,
+            "position_embedding_type": "rope",
+            "attention_multiplier": 0.2,
+        },
+    ),
+    "granite 4, mamba": Family(
+        "GraniteMoeHybridForCausalLM",
+        "granitemoehybrid",
+        {
+            "layer_types": ["mamba", "attention"],
+            "num_local_experts": 0,
+            "shared_intermediate_size": 384,
+            "mamba_n_heads": 8,
+            "mamba_d_head": 64,
+        },
+        refused="mamba",
+    ),
+    "hunyuan": Family("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"),
+    "lfm2": Family(
+        "Lfm2ForCausalLM", "lfm2", {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}
+    ),
+    "lfm2, experts": Family(
+        "Lfm2MoeForCausalLM", "lfm2_moe", EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1}
+    ),
+    "gemma": Family("GemmaForCausalLM", "gemma", {"hidden_activation": "gelu_pytorch_tanh"}, tied=True),
+    "gemma 2": Family(
+        "Gemma2ForCausalLM",
+        "gemma2",
+        {"sliding_window": WINDOW, "layer_types": LAYERS, "query_pre_attn_scalar": 32},
+        tied=True,
+    ),
+    "gemma 3": Family("Gemma3ForCausalLM", "gemma3_text", GEMMA3, tied=True),
+    "gemma 3, nested": Family(
+        "Gemma3ForConditionalGeneration",
+        "gemma3",
+        GEMMA3,
+        nested={"vision_config": VISION | {"image_size": 28, "patch_size": 14}},
+        tied=True,
+    ),
+    "gpt-oss": Family(
+        "GptOssForCausalLM",
+        "gpt_oss",
+        {
+            "sliding_window": WINDOW,
+            "layer_types": LAYERS,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
+        },
+    ),
+    "smollm3": Family("SmolLM3ForCausalLM", "smollm3", {"no_rope_layers": [1, 0]}),
+    "olmo": Family("OlmoForCausalLM", "olmo"),
+    "olmo, clipped": Family("OlmoForCausalLM", "olmo", {"clip_qkv": 0.5}, refused="clip_qkv"),
+    "nemotron": Family("NemotronForCausalLM", "nemotron", {"partial_rotary_factor": 0.5}),
+    "ernie": Family("Ernie4_5ForCausalLM", "ernie4_5"),
+    "qwen3.5": Family(
+        "Qwen3_5ForConditionalGeneration",
+        "qwen3_5",
+        DELTA,
+        nested={
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_heads": 2,
+                "out_hidden_size": 256,
+            }
+        },
+    ),
+    "qwen3.5, text": Family("Qwen3_5ForCausalLM", "qwen3_5_text", DELTA),
+    "qwen3.5, experts": Family(
+        "Qwen3_5MoeForConditionalGeneration",
+        "qwen3_5_moe",
+        DELTA | EXPERTS | {"shared_expert_intermediate_size": 128},
+        nested={
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_heads": 2,
+                "out_hidden_size": 256,
+            }
+        },
+    ),
+    "qwen2.5-vl": Family(
+        "Qwen2_5_VLForConditionalGeneration",
+        "qwen2_5_vl",
+        {"rope_parameters": MROPE},
+        nested={
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_heads": 2,
+                "out_hidden_size": 256,
+                "fullatt_block_indexes": [0],
+            }
+        },
+    ),
+    "qwen3-vl": Family(
+        "Qwen3VLForConditionalGeneration",
+        "qwen3_vl",
+        {"rope_parameters": MROPE | {"mrope_section": [6, 5, 5], "mrope_interleaved": True}},
+        nested={
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_heads": 2,
+                "out_hidden_size": 256,
+                "deepstack_visual_indexes": [0],
+            }
+        },
+    ),
+    "mistral 3": Family(
+        "Mistral3ForConditionalGeneration",
+        "mistral3",
+        {"model_type": "mistral", "sliding_window": None},
+        nested={
+            "vision_config": {
+                "model_type": "pixtral",
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "head_dim": 32,
+                "image_size": 28,
+                "patch_size": 14,
+            }
+        },
+    ),
+    "mistral 3, ministral 3": Family(
+        "Mistral3ForConditionalGeneration",
+        "mistral3",
+        {
+            "model_type": "ministral3",
+            "rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.1},
+        },
+        nested={
+            "vision_config": {
+                "model_type": "pixtral",
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "head_dim": 32,
+                "image_size": 28,
+                "patch_size": 14,
+            }
+        },
+    ),
+    "lfm2-vl": Family(
+        "Lfm2VlForConditionalGeneration",
+        "lfm2_vl",
+        {"model_type": "lfm2", "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+        nested={"vision_config": VISION | {"model_type": "siglip2_vision_model", "num_patches": 16, "patch_size": 14}},
+    ),
+}
+
+
+def sizes(family: Family) -> dict[str, Any]:
+    """What every checkpoint here shares."""
+    return {
+        "vocab_size": tiny.VOCAB,
+        "hidden_size": 256,
+        "intermediate_size": 384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "tie_word_embeddings": family.tied,
+        **family.sizes,
+    }
+
+
+def make(name: str, folder: Path, **changes: Any) -> Path:
+    """Write the checkpoint of the family `name`; `changes` are for its config, or its text part's."""
+    import torch
+    import transformers
+
+    family = FAMILIES[name]
+    text = {**sizes(family), **json.loads(json.dumps(family.traits)), **changes}
+    if family.nested is None:
+        config = transformers.AutoConfig.for_model(family.kind, **text)
+    else:
+        ids = {key: text[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")}
+        config = transformers.AutoConfig.for_model(
+            family.kind, text_config=text, **json.loads(json.dumps(family.nested)), **ids
+        )
+    config.architectures = [family.architecture]
+    loader = transformers.AutoModelForCausalLM if family.nested is None else transformers.AutoModelForImageTextToText
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = loader.from_config(config, dtype=torch.float32)
+        sharpen(model)
+    model.to(getattr(torch, family.dtype))
+    tiny._save(model, tiny.make_tokenizer(), folder)
+    return folder
+
+
+def sharpen(model: Any) -> None:
+    """Scale random weights so that every layer matters and the logits differ."""
+    import torch
+
+    text = model.config.get_text_config()
+    tied, gemma = text.tie_word_embeddings, text.model_type.startswith("gemma")
+    # Gemma multiplies embeddings by the root of the hidden size: its layers must weigh as much, or nothing shows.
+    louder = float(text.hidden_size) ** 0.5 * 0.35 if gemma else 1.0
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim < 2:
+                if name.rsplit(".", 1)[-1] not in ("A_log", "dt_bias"):
+                    weight.add_(torch.randn_like(weight) * (0.3 if "norm" in name else 0.1))
+                if gemma and ("post_feedforward" in name or ("post_attention" in name and text.model_type != "gemma")):
+                    weight.add_(louder)
+            elif "embed_tokens" in name:
+                weight.normal_(std=0.35 if tied else 1.0)
+            elif "lm_head" in name:
+                weight.normal_(std=5.0 / weight.shape[1] ** 0.5)
+            elif weight.ndim == 2:
+                loud = louder if text.model_type == "gemma" and ("o_proj" in name or "down_proj" in name) else 1.0
+                weight.normal_(std=1.5 * loud / weight.shape[1] ** 0.5)
+            else:
+                weight.normal_(std=1.0 / (weight[0].numel() / weight.shape[-2 if weight.ndim > 2 else -1]) ** 0.5)
