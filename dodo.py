@@ -22,21 +22,20 @@ from typing import Any
 from doit import get_var
 
 from scripts.common.machine import fingerprint
-from scripts.doit_plugin.dependency import Checker, user_errors
-from scripts.engine.session import Engine
-from scripts.engine.step import Step
-from scripts.foundry.external_state import DEPLOYED, undeploy
+from scripts.doit_plugin.dependency import user_errors
+from scripts.doit_plugin.tasks import Tasks
+from scripts.engine.session import Session
+from scripts.engine.step import ExternalState, Step
+from scripts.foundry import external_state as deployed
 from scripts.report.asked import asked
 from scripts.settings.models import Model, Variant, read
 
 BUILD, CONFIG = Path(get_var("build", "build")).absolute(), Path(get_var("config", "config")).absolute()
 with user_errors():
     SETTINGS = read(CONFIG)
-INGOT = Engine(BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"])
-DOIT_CONFIG = {
-    "default_tasks": ["report"], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
-    "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2, "sort": "definition",
-}  # fmt: skip
+INGOT = Session(BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"])
+TASKS = Tasks(INGOT)
+DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition")
 
 MODELS = SETTINGS.models
 ACCEPTED = BUILD / "accepted.json"  # what the next report is compared with: `doit accept`
@@ -62,7 +61,7 @@ def task_doctor() -> dict[str, Any]:
     return {"actions": [[sys.executable, "-m", "scripts.doctor", *places]], "uptodate": [False]}
 
 
-@INGOT.each(MODELS)
+@TASKS.each(MODELS)
 def checkpoint(model: Model) -> Step:
     """Merge weights and adapters into one checkpoint"""
     source = model.source
@@ -75,7 +74,7 @@ def checkpoint(model: Model) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each([model for model in MODELS if model.tickets and model.cases and model.schema])
+@TASKS.each([model for model in MODELS if model.tickets and model.cases and model.schema])
 def finetune(model: Model) -> Step:
     """Train a new adapter (40 minutes or so); adopting it into config/adapters is up to you"""
     source = model.source
@@ -87,7 +86,7 @@ def finetune(model: Model) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(MODELS)
+@TASKS.each(MODELS)
 def reference(model: Model) -> Step:
     """Record the checkpoint's log-probabilities on the evaluation texts: the truth"""
     return INGOT.step(
@@ -97,7 +96,7 @@ def reference(model: Model) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(MODELS)
+@TASKS.each(MODELS)
 def export(model: Model) -> Step:
     """Export the checkpoint to float ONNX through Olive"""
     return INGOT.step(
@@ -106,7 +105,7 @@ def export(model: Model) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(PRECISIONS)
+@TASKS.each(PRECISIONS)
 def quantize(variant: Variant) -> Step:
     """Make the ONNX folder of one precision, by the Olive passes of its recipe"""
     assert variant.recipe
@@ -124,7 +123,7 @@ def onnx(variant: Variant) -> Step:
     return quantize(variant) if variant.recipe else export(variant.model)
 
 
-@INGOT.each(VARIANTS)
+@TASKS.each(VARIANTS)
 def quality(variant: Variant) -> Step:
     """Compare: the export with the checkpoint, a precision with the export (KL, top-1, perplexity)"""
     return INGOT.step(
@@ -135,7 +134,7 @@ def quality(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(VARIANTS)
+@TASKS.each(VARIANTS)
 def package(variant: Variant) -> Step:
     """Put together what Foundry gets: weights, settings, chat template"""
     model = variant.model
@@ -149,7 +148,7 @@ def package(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each([variant for variant in VARIANTS if variant.model.cases])
+@TASKS.each([variant for variant in VARIANTS if variant.model.cases])
 def domain(variant: Variant) -> Step:
     """Score the model's own job in the Foundry runtime, against the float export"""
     baseline = domain(variant.model.float) if variant.recipe else None
@@ -161,7 +160,7 @@ def domain(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each([variant for variant in VARIANTS if variant.model.lm_eval])
+@TASKS.each([variant for variant in VARIANTS if variant.model.lm_eval])
 def lm_eval(variant: Variant) -> Step:
     """Run the user's own lm-eval tasks; outside the default build"""
     return INGOT.step(
@@ -172,7 +171,7 @@ def lm_eval(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(PRECISIONS)
+@TASKS.each(PRECISIONS)
 def bench(variant: Variant) -> Step:
     """Measure response time, throughput, memory and CPU of the serving process"""
     return INGOT.step(
@@ -181,7 +180,7 @@ def bench(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(PRECISIONS)
+@TASKS.each(PRECISIONS)
 def bench_full(variant: Variant) -> Step:
     """Measure prompt lengths, clients at once, and llama.cpp beside it (minutes; not part of the default build)"""
     source = variant.model.source
@@ -193,7 +192,7 @@ def bench_full(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(PRECISIONS)
+@TASKS.each(PRECISIONS)
 def soak(variant: Variant) -> Step:
     """See whether memory grows over hundreds of requests (minutes; not part of the default build)"""
     return INGOT.step(
@@ -202,7 +201,7 @@ def soak(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(MODELS)
+@TASKS.each(MODELS)
 def recommend(model: Model) -> Step:
     """Choose the first precision, in the order of models.toml, that passes its gates"""
     return INGOT.step(
@@ -213,7 +212,7 @@ def recommend(model: Model) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(PRECISIONS)
+@TASKS.each(PRECISIONS)
 def deploy(variant: Variant) -> Step:
     """Bring the package into the Foundry cache and register it, or record why not"""
     return INGOT.step(
@@ -221,11 +220,11 @@ def deploy(variant: Variant) -> Step:
         inputs={"package": package(variant), "recommendation": recommend(variant.model)},
         parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy,
                     "cache": CACHE},
-        tools=FOUNDRY, world=DEPLOYED, undo=undeploy(BUILD),
+        tools=FOUNDRY, external_state=ExternalState(deployed.files, deployed.holds), undo=deployed.undeploy(BUILD),
     )  # fmt: skip
 
 
-@INGOT.each(PRECISIONS)
+@TASKS.each(PRECISIONS)
 def verify(variant: Variant) -> Step:
     """Ask the deployed model, in a fresh process of the real runtime"""
     model = variant.model
@@ -237,7 +236,7 @@ def verify(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.each(PRECISIONS)
+@TASKS.each(PRECISIONS)
 def edges(variant: Variant) -> Step:
     """Send edge cases and invalid input to the deployed model (minutes; not part of the default build)"""
     return INGOT.step(
@@ -246,7 +245,7 @@ def edges(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@INGOT.once
+@TASKS.once
 def report() -> Step:
     """Render every result as a page, report.json, report.md and a table"""
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]

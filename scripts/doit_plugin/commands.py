@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fnmatch
+import gc
 import re
 import signal
 import sys
@@ -16,29 +17,52 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.engine.session import ENGINES, STEPS, Engine
+from scripts.engine import outputs
+from scripts.engine.session import Session
 from scripts.engine.step import Step
+
+
+class SessionCommand(DoitCmdBase):  # type: ignore[misc]
+    """A command in a project whose `dodo.py` hands over a session."""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Doit calls this with the parsed command line."""
+        # Thousands of tasks are made and none goes away: to look for garbage among them takes a tenth of a no-op.
+        gc.disable()
+        try:
+            return super().execute(params, args) or 0
+        finally:
+            gc.freeze()  # nor when Python ends
+            gc.enable()
+
+    @property
+    def session(self) -> Session:
+        """The session of the `dodo.py` that doit has loaded."""
+        found = self.loader.load_doit_config().get("session")
+        if not isinstance(found, Session):
+            remedy = "Write DOIT_CONFIG = Tasks(session).config(…), see scripts/doit_plugin/tasks.py"
+            raise InvalidDodoFile(str(IngotError("DOIT_CONFIG", "names no session", remedy)))
+        return found
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """For commands that only tell: `| head` ends them quietly, and what follows a stale step is stale."""
+    """For commands that only tell: `| head` ends them quietly, and a user's mistake is no traceback."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    Engine.looks_ahead = True
     try:
         yield
     except IngotError as error:
         raise InvalidDodoFile(str(error)) from None
 
 
-class _Looks(DoitCmdBase):  # type: ignore[misc]
-    """A command of Ingot's own, that looks and changes nothing."""
+class _Reading(SessionCommand):
+    """A command of Ingot's own, that changes nothing."""
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
         with reading():
-            return super().execute(params, args) or 0
+            return super().execute(params, args)
 
     def _selected(self, names: Sequence[str] | None) -> list[Step]:
         tasks = {task.name: task for task in self.task_list}
@@ -47,7 +71,8 @@ class _Looks(DoitCmdBase):  # type: ignore[misc]
                 raise InvalidCommand(not_found=name)
         chosen = [task for task in tasks if not names or any(fnmatch.fnmatch(task, name) for name in names)]
         every = dict.fromkeys(name for task in chosen for name in (task, *_below(tasks, task)))
-        return [STEPS[name] for name in every if name in STEPS]
+        steps = self.session.steps
+        return [steps[name] for name in every if name in steps]
 
 
 def _below(tasks: Mapping[str, Any], task: str) -> list[str]:
@@ -58,7 +83,7 @@ def _flag(name: str, kind: type, default: object, help_text: str) -> dict[str, A
     return {"name": name, "short": "", "long": name, "type": kind, "default": default, "help": help_text}
 
 
-class Why(_Looks):
+class Why(_Reading):
     """`doit why`: see `scripts.engine.explain`."""
 
     doc_purpose = "say what would run, and why"
@@ -69,12 +94,12 @@ class Why(_Looks):
     def _execute(self, json: bool) -> int:
         from scripts.engine import explain
 
-        made = explain.plan(self._selected(self.sel_tasks))
+        made = explain.plan(self.session, self._selected(self.sel_tasks))
         self.outstream.write((explain.as_json(made) if json else explain.as_text(made)) + "\n")
         return 0
 
 
-class Check(_Looks):
+class Check(_Reading):
     """`doit check`: see `scripts.engine.check`."""
 
     doc_purpose = "verify what was built and deployed against its manifests"
@@ -85,12 +110,12 @@ class Check(_Looks):
     def _execute(self, deep: bool, pos_args: list[str]) -> int:
         from scripts.engine import check
 
-        report = check.check(ENGINES, self._selected(pos_args), deep=deep)
+        report = check.check(self.session, self._selected(pos_args), deep=deep)
         self.outstream.write(check.as_text(report) + "\n")
         return int(bool(report.damage))
 
 
-class Gate(_Looks):
+class Gate(_Reading):
     """`doit gate`: a refusal lets a build go on and exit 0; this turns it into an exit code, for CI."""
 
     doc_purpose = "exit 1 if anything was refused by a gate, failed, or was not built"
@@ -104,13 +129,13 @@ class Gate(_Looks):
             if step.name not in seen:
                 seen[step.name] = step
                 pending += step.upstream
-        held = {name: step.verdict() or "not built" for name, step in sorted(seen.items())}
+        held = {name: self.session.status.verdict(step) or "not built" for name, step in sorted(seen.items())}
         held = {name: verdict for name, verdict in held.items() if verdict in ("refused", "failed", "not built")}
         self.outstream.writelines(f"{name}: {verdict}\n" for name, verdict in held.items())
         return int(bool(held))
 
 
-class Accept(_Looks):
+class Accept(_Reading):
     """`doit accept`: the report as it stands is what later ones are compared with."""
 
     doc_purpose = "keep the report, so that the next says what changed since"
@@ -127,21 +152,21 @@ class Accept(_Looks):
         return super().parse_execute(in_args) or 0
 
     def _execute(self, note: str) -> int:
-        step = STEPS.get("report")
+        step = self.session.steps.get("report")
         if step is None:
             raise IngotError("doit accept", "there is no task called report", "Declare one in dodo.py")
-        file, kept = step.output / "report.json", step.engine.build / "accepted.json"
+        file, kept = step.output / "report.json", self.session.build / "accepted.json"
         try:
             report = json_files.read(file)
             if not (isinstance(report, dict) and "version" in report and "models" in report):
-                raise ValueError(f"{file}: is no report")
+                raise ValueError(f"{file}: is not a report")
         except FileNotFoundError:
             print(f"{file}: is not there. Make the report first: doit", file=sys.stderr)
             return 1
         except ValueError as error:
             print(f"{error}. Make the report again: doit", file=sys.stderr)
             return 1
-        if not step.is_settled():
+        if not self.session.status.is_current(step):
             self.outstream.write("the report is not up to date (doit why); it is accepted as it stands\n")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         json_files.write(kept, {"accepted_at": now, "note": note or None, "report": report})
@@ -149,7 +174,7 @@ class Accept(_Looks):
         return 0
 
 
-class Gc(_Looks):
+class Gc(_Reading):
     """`doit gc`: remove from the store what was not used for longest."""
 
     doc_purpose = "make the store of earlier outputs smaller"
@@ -158,13 +183,11 @@ class Gc(_Looks):
     cmd_options = (_flag("keep", str, "10GB", "how much of the rest to keep: 500MB, 10GB [default: %(default)s]"),)
 
     def _execute(self, keep: str) -> int:
-        limit = _bytes(keep)
-        for engine in ENGINES:
-            in_use = {step.key_there() for step in STEPS.values() if step.engine is engine}
-            gone = engine.store.collect(limit, {key for key in in_use if key})
-            size = sum(item.size for item in gone) / 1e9
-            left = len(engine.store.objects())
-            self.outstream.write(f"{len(gone)} removed ({size:.2f} GB), {left} left in {engine.store.folder}\n")
+        limit, store = _bytes(keep), self.session.store
+        in_use = {outputs.recorded_key(step) for step in self.session.steps.values()}
+        gone = store.collect(limit, {key for key in in_use if key})
+        size = sum(item.size for item in gone) / 1e9
+        self.outstream.write(f"{len(gone)} removed ({size:.2f} GB), {len(store.objects())} left in {store.folder}\n")
         return 0
 
 

@@ -11,16 +11,13 @@ import functools
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from doit.dependency import FileChangedChecker
+from doit.dependency import FileChangedChecker, JSONCodec
 from doit.exceptions import InvalidDodoFile
 
 from scripts.common.errors import IngotError
-from scripts.engine.digests import Digests
-from scripts.engine.session import ENGINES, STEPS
-from scripts.engine.state import State
+from scripts.engine.session import Session
 
 #: What doit finds as the recorded state of a step's dependency.
 _KEY_DECIDES = "key decides"
@@ -38,16 +35,16 @@ def user_errors() -> Iterator[None]:
 class Checker(FileChangedChecker):  # type: ignore[misc]
     """Files are compared by content; a file that a step makes is that step's business."""
 
-    _of_steps: set[str] | None = None
-    _digests: Digests | None = None
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def exists(self, file_path: str) -> bool:
         """Asked for targets, after `uptodate`, by which a step has verified its own."""
-        return file_path in self._made_by_steps() or os.path.exists(file_path)
+        return file_path in self._made_by_steps or os.path.exists(file_path)
 
     def info(self, file_path: str) -> os.stat_result | None:
         """Status of a dependency; raises `OSError` where it is missing, unless a step answers for it."""
-        return None if file_path in self._made_by_steps() else os.stat(file_path)
+        return None if file_path in self._made_by_steps else os.stat(file_path)
 
     def check_modified(self, file_path: str, file_stat: os.stat_result | None, state: str) -> bool:
         """Whether the content differs from the recorded digest."""
@@ -56,28 +53,37 @@ class Checker(FileChangedChecker):  # type: ignore[misc]
     def get_state(self, dep: str, current_state: object, status: os.stat_result | None = None) -> str:
         """What to record of a dependency: its digest; "absent" where a step made nothing."""
         del current_state
-        if self._digests is None:
-            self._digests = ENGINES[0].digests if ENGINES else Digests(State(Path(":memory:")))
         try:
-            return self._digests.of(dep, status)
+            return self._session.digests.of(dep, status)
         except FileNotFoundError:
             return "absent"
 
+    @functools.cached_property
     def _made_by_steps(self) -> set[str]:
-        if self._of_steps is None:
-            self._of_steps = {str(path) for step in STEPS.values() for path in (step.target, step.output)}
-        return self._of_steps
+        return {str(path) for step in self._session.steps.values() for path in (step.target, step.output)}
+
+
+class Records(JSONCodec):  # type: ignore[misc]
+    """doit's codec of task records, with the session that they belong to."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
 
 
 class Backend:
-    """doit's task records, in the state file, each written at once. doit makes it from `dep_file` in DOIT_CONFIG."""
+    """doit's task records, in the state file, each written at once."""
 
     desc = "Ingot's: durable after each task; steps are remembered by their own artifacts"
 
     def __init__(self, name: str, codec: object, module_name: str | None = None) -> None:
-        del codec, module_name
+        """Doit calls this with the `dep_file` and `codec_cls` of DOIT_CONFIG."""
+        del module_name
+        if not isinstance(codec, Records):
+            remedy = "Write DOIT_CONFIG = Tasks(session).config(…), see scripts/doit_plugin/tasks.py"
+            raise InvalidDodoFile(str(IngotError("DOIT_CONFIG", 'names backend "ingot" without a session', remedy)))
         self.name = name
-        self._state = ENGINES[0].state if ENGINES else State(Path(name))
+        self._session, self._state = codec.session, codec.session.state
 
     @functools.cached_property
     def _known(self) -> dict[str, dict[str, Any]]:
@@ -85,21 +91,21 @@ class Backend:
 
     def get(self, task_id: str, dependency: str) -> Any:
         """One record; for a step's own dependencies, that the key decides."""
-        if task_id in STEPS and not dependency.endswith(":"):
+        if task_id in self._session.steps and not dependency.endswith(":"):
             return _KEY_DECIDES
         known = self._known.get(task_id)
         return known.get(dependency) if known else None
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
         """Record, and commit."""
-        if task_id in STEPS and dependency != "ignore:":
+        if task_id in self._session.steps and dependency != "ignore:":
             return
         self._known.setdefault(task_id, {})[dependency] = value
         self._state.put("task", task_id, json.dumps(self._known[task_id]))
 
     def in_(self, task_id: str) -> bool:
         """Whether anything is recorded of a task."""
-        return task_id in STEPS or task_id in self._known
+        return task_id in self._session.steps or task_id in self._known
 
     def remove(self, task_id: str) -> None:
         """Forget a task. Of a step only marks of the user's: doit also calls this for what failed.

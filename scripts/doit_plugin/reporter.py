@@ -6,21 +6,20 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
-from scripts.engine.process import is_interrupted
-from scripts.engine.progress import Progress
-from scripts.engine.session import ENGINES, STEPS
+from scripts.common.process import is_interrupted
+from scripts.engine.session import Session
+from scripts.engine.step import Step
 
 
 class Reporter:
-    """doit calls these methods, from several threads with `-n`."""
+    """doit calls these methods, from several threads with `-n`. It takes an instance, made in DOIT_CONFIG, as it is."""
 
     desc = "one line for each step that did something"
 
-    def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:
-        del outstream, options
-        self._progress = ENGINES[0].progress if ENGINES else Progress()
+    def __init__(self, session: Session) -> None:
+        self._session, self._progress = session, session.progress
         self._started = time.monotonic()
         self._counts = {"built": 0, "restored": 0, "kept": 0, "done": 0, "up to date": 0, "skipped": 0, "failed": 0}
         self._selected: list[str] = []
@@ -29,10 +28,10 @@ class Reporter:
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: Sequence[str]) -> None:
         """Before the run."""
         del tasks
+        self._started = time.monotonic()
         self._selected = list(selected_tasks)
-        for engine in ENGINES:
-            with contextlib.suppress(OSError):  # a build that can't be written can still be up to date
-                engine.sweep()
+        with contextlib.suppress(OSError):  # a build that can't be written can still be up to date
+            self._session.sweep()
 
     def get_status(self, task: Any) -> None:
         """Before a task is looked at."""
@@ -47,11 +46,11 @@ class Reporter:
         self._progress.end(task.name)
         if not task.actions:
             return
-        said = STEPS[task.name].last if task.name in STEPS else "done"
-        kind = said.split(":")[0].split(" ")[0]
+        ended = self._session.ended.get(task.name, "done")
+        kind = ended.split(":")[0].split(" ")[0]
         self._counts[kind] += 1
         mark, colour = {"failed": ("✗", "bad"), "skipped": ("–", "dim")}.get(kind, ("✓", "good"))
-        self._progress.note(f"{mark} {task.name:<28} {said}", colour)
+        self._progress.note(f"{mark} {task.name:<28} {ended}", colour)
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """A task of doit's plain kind failed, or Ingot itself has a bug."""
@@ -63,8 +62,8 @@ class Reporter:
     def skip_uptodate(self, task: Any) -> None:
         """A task need not run."""
         if task.actions:
-            step = STEPS.get(task.name)
-            skipped = step is not None and step.look().outcome.startswith("skipped:")
+            step = self._session.steps.get(task.name)
+            skipped = step is not None and self._session.status.of(step).outcome.startswith("skipped:")
             self._counts["skipped" if skipped else "up to date"] += 1
 
     def skip_ignore(self, task: Any) -> None:
@@ -87,8 +86,14 @@ class Reporter:
         if is_interrupted():
             return
         for name in self._selected:
-            if name in STEPS and STEPS[name].shows and (text := STEPS[name].shown()):
+            if text := _shown(self._session.steps.get(name)):
                 self._progress.note("\n" + text)
         counted = ", ".join(f"{count} {what}" for what, count in self._counts.items() if count) or "nothing to do"
         bad = "bad" if self._counts["failed"] else None
         self._progress.note(f"{counted}, in {time.monotonic() - self._started:.1f} s", bad)
+
+
+def _shown(step: Step | None) -> str | None:
+    """The text that a run prints at its end; None where there is none."""
+    file = step.output / step.shows if step and step.shows else None
+    return file.read_text(encoding="utf-8").rstrip() if file and file.is_file() else None

@@ -9,15 +9,49 @@ from typing import Any, Generic, TypeVar
 from doit.action import BaseAction
 from doit.exceptions import TaskError
 
+from scripts.doit_plugin.dependency import Checker, Records
+from scripts.doit_plugin.reporter import Reporter
+from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 S = TypeVar("S")
 
 
+class Tasks:
+    """How `dodo.py` hands the steps of a session to doit."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def config(self, **more: Any) -> dict[str, Any]:
+        """The DOIT_CONFIG with which doit's commands, checker, backend and reporter all serve this session."""
+        session = self._session
+        return {
+            "session": session,  # for the commands, see `scripts.doit_plugin.commands.session_of`
+            "check_file_uptodate": lambda: Checker(session), "reporter": Reporter(session),
+            # A backend can only be named; what doit hands it as it is, is the codec.
+            "backend": "ingot", "codec_cls": lambda: Records(session), "dep_file": str(session.build / "state.db"),
+            "par_type": "thread", "verbosity": 2, **more,
+        }  # fmt: skip
+
+    def each(self, subjects: Iterable[S]) -> Callable[[Callable[[S], Step]], StepsOf[S]]:
+        """Decorator: a function from one subject to its step becomes the task group of that function's name."""
+        return lambda function: StepsOf(self._session, function, subjects)
+
+    def once(self, function: Callable[[], Step]) -> Callable[[], Step]:
+        """Decorator: a function that makes one step becomes the task of its name."""
+        made = functools.cache(function)
+        doc = (function.__doc__ or "").strip()
+        create = functools.wraps(function)(lambda: task(self._session, made(), doc))
+        made.create_doit_tasks = create  # type: ignore[attr-defined]
+        return made
+
+
 class StepsOf(Generic[S]):
     """A task group of doit: one function, called once for each subject."""
 
-    def __init__(self, function: Callable[[S], Step], subjects: Iterable[S]) -> None:
+    def __init__(self, session: Session, function: Callable[[S], Step], subjects: Iterable[S]) -> None:
+        self._session = session
         self._make: Callable[[S], Step] = functools.cache(function)
         self._subjects = tuple(subjects)
         self._name, self._doc = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
@@ -35,40 +69,30 @@ class StepsOf(Generic[S]):
     def _tasks(self) -> Iterator[dict[str, Any]]:
         yield {"basename": self._name, "name": None, "doc": self._doc}
         for subject in self._subjects:
-            yield task(self(subject), self._doc)
+            yield task(self._session, self(subject), self._doc)
 
 
-def once(function: Callable[[], Step]) -> Callable[[], Step]:
-    """A function that makes one step, as the task of its name."""
-    made = functools.cache(function)
-    doc = (function.__doc__ or "").strip()
-    made.create_doit_tasks = functools.wraps(function)(lambda: task(made(), doc))  # type: ignore[attr-defined]
-    return made
+class UpToDate:
+    """Whether a step is up to date, as a value and not as a function: doit would look up its signature each time."""
 
+    __slots__ = ("_session", "_step")
 
-class Current:
-    """Whether a step is current, as a value and not as a function: doit would look up its signature each time."""
-
-    __slots__ = ("_step",)
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    def __init__(self, session: Session, step: Step) -> None:
+        self._session, self._step = session, step
 
     def __bool__(self) -> bool:
-        step = self._step
-        if step.engine.force_all:
-            return False
-        return step.is_settled() if step.engine.looks_ahead else not step.look().reasons
+        return self._session.is_up_to_date(self._step)
 
     def __repr__(self) -> str:
-        return "; ".join(map(str, self._step.look().reasons)) or "follows what is not up to date"
+        reasons = self._session.status.of(self._step).reasons
+        return "; ".join(map(str, reasons)) or "follows what is not up to date"
 
 
 class Action(BaseAction):  # type: ignore[misc]
     """What doit runs for a step."""
 
-    def __init__(self, step: Step) -> None:
-        self.step, self.task = step, None
+    def __init__(self, session: Session, step: Step) -> None:
+        self.session, self.step, self.task = session, step, None
         self.out = self.err = self.result = None
         self.values: dict[str, Any] = {}
 
@@ -78,7 +102,7 @@ class Action(BaseAction):  # type: ignore[misc]
 
         del out, err
         try:
-            execute.execute(self.step)
+            execute.execute(self.session, self.step)
         except Exception as error:  # noqa: BLE001  (shown with its traceback, and the build exits 2)
             return TaskError(f"{self.step.name}: Ingot itself failed", error)
         return None
@@ -87,14 +111,14 @@ class Action(BaseAction):  # type: ignore[misc]
         return f"<build {self.step.name}>"
 
 
-def task(step: Step, doc: str) -> dict[str, Any]:
+def task(session: Session, step: Step, doc: str) -> dict[str, Any]:
     """A step as doit knows tasks."""
     basename, _, name = step.name.partition(":")
     return {
         "basename": basename, **({"name": name} if name else {}), "doc": doc,
-        "actions": [Action(step)],
+        "actions": [Action(session, step)],
         "task_dep": [upstream.name for upstream in step.upstream],  # of files, the key knows
         "targets": [step.target] if step.is_result else [str(step.output), step.target],
-        "uptodate": [(Current(step),)],
+        "uptodate": [(UpToDate(session, step),)],
         "io": {"capture": False}, "verbosity": 2,
     }  # fmt: skip

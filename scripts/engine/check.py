@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scripts.common.errors import IngotError
-from scripts.engine import status
+from scripts.engine import outputs
 from scripts.engine.digests import Digests
-from scripts.engine.session import Engine
+from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 
@@ -24,48 +22,34 @@ class Report:
     hashed_bytes: int = 0
 
 
-def check(engines: Iterable[Engine], steps: Iterable[Step], *, deep: bool) -> Report:
+def check(session: Session, steps: Iterable[Step], *, deep: bool) -> Report:
     """Verify every output, by stamps where those are known, or with `deep` by reading every byte."""
     report = Report()
-    kept = [(engine, engine.digests) for engine in engines]
-    for engine, _ in kept:
-        engine.digests = Digests(engine.state, forgetful=deep)
-    try:
-        for step in steps:
-            damage = _damage(step, deep)
-            if damage is None:
-                report.not_built.append(step.name)
-            elif damage:
-                report.damage[step.name] = damage
-            else:
-                report.whole.append(step.name)
-    finally:
-        for engine, digests in kept:
-            report.hashed_bytes += engine.digests.hashed_bytes
-            engine.digests = digests
+    digests = Digests(session.state, forgetful=deep)
+    for step in steps:
+        damage = _damage(session, step, digests, deep)
+        if damage is None:
+            report.not_built.append(step.name)
+        elif damage:
+            report.damage[step.name] = damage
+        else:
+            report.whole.append(step.name)
+    report.hashed_bytes = digests.hashed_bytes
     return report
 
 
-def _damage(step: Step, deep: bool) -> list[str] | None:
-    found = status.read(step)
+def _damage(session: Session, step: Step, digests: Digests, deep: bool) -> list[str] | None:
+    found, receipt = outputs.read(step, digests), session.records.receipt(step.name)
     if found is None:
         if os.path.lexists(step.output):
             return ["has no manifest or provenance that can be read"]
-        return ["is missing"] if step.engine.receipt(step.name) else None
+        return ["is missing"] if receipt else None
     damage = list(found.damage)
-    if step.world and not damage and (deep or not _as_noted(step)):
-        try:
-            result = json.loads(step.output.read_text(encoding="utf-8"))
-            gone = step.world.holds(result, step.engine.digests.of)
-        except (OSError, ValueError, KeyError, TypeError, IngotError) as error:
-            gone = str(error)
+    untouched = not deep and receipt is not None and outputs.is_untouched(step, receipt[2])
+    if step.external_state and not damage and not untouched:
+        _, gone = outputs.external_state(step, digests)
         damage += [gone] if gone else []
     return damage
-
-
-def _as_noted(step: Step) -> bool:
-    receipt = step.engine.receipt(step.name)
-    return receipt is not None and status.as_noted(step, receipt[2])
 
 
 def as_text(report: Report) -> str:

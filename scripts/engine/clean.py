@@ -10,15 +10,16 @@ from pathlib import Path
 
 from scripts.common.errors import IngotError
 from scripts.engine import tree
+from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 
-def clean(step: Step, dryrun: bool) -> None:
+def clean(session: Session, step: Step, dryrun: bool) -> None:
     """Remove a step's output and notes, or with `dryrun` say what would go. Raises `IngotError` where that can't be."""
-    paths = [str(step.output), *([step.provenance] if step.is_result else []), step.marker, str(step.log)]
+    paths = [str(step.output), *([step.provenance] if step.is_result else []), step.marker, str(session.log_of(step))]
     gone = [path for path in paths if os.path.lexists(path)]
     for path in gone:
-        step.engine.progress.note(f"{step.name}: {'would remove' if dryrun else 'removed'} {path}")
+        session.progress.note(f"{step.name}: {'would remove' if dryrun else 'removed'} {path}")
     if dryrun:
         return
     if step.undo and step.output.exists():
@@ -26,13 +27,13 @@ def clean(step: Step, dryrun: bool) -> None:
         if words and subprocess.run([sys.executable, "-m", *words], check=False).returncode:
             raise IngotError(step.output, "what it records could not be taken back", "See above; nothing was removed")
     for path in gone:
-        tree.remove(path, step.engine.digests)
+        tree.remove(path, session.digests)
         if os.path.lexists(path):
-            raise IngotError(path, "could not be removed", "See whose it is, and whether its folder can be written")
-    step.engine.drop_receipt(step.name)
-    step.forget()
+            raise IngotError(path, "could not be removed", "See who owns it, and whether its folder can be written")
+    session.records.drop_receipt(step.name)
+    session.status.forget(step)
     for folder in (Path(step.marker).parent, *step.output.parents):
-        if folder == step.engine.build or (folder.is_dir() and any(folder.iterdir())):
+        if folder == session.build or (folder.is_dir() and any(folder.iterdir())):
             break
         if folder.is_dir():
             folder.rmdir()

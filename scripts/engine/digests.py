@@ -2,7 +2,7 @@
 
 The stamp is (inode, size, mtime, ctime). ctime is what makes it trustworthy: no program sets it, so an edit that keeps
 size and mtime is seen too. It has two weak spots, both closed here. It moves when Ingot itself links a file: `carry`
-notes the new one. And it has the resolution of a kernel tick: `settle` waits until a later edit must show.
+notes the new one. And it has the resolution of a kernel tick: `wait_until_edits_show` closes that.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Digests:
         # By inode and mtime: that stays one entry when Ingot moves the ctime, and another disk's inode is another.
         self._known: dict[tuple[int, int], tuple[Stamp, str]] = {}
         self._journals: dict[str, int] = {}
-        self._untold: dict[Stamp, Stamp] = {}
+        self._not_yet_known: dict[Stamp, Stamp] = {}
         self._hashing = threading.Lock()
         self.hashed_bytes = 0
 
@@ -85,10 +85,10 @@ class Digests:
         if before[:3] != after[:3]:
             return
         if not (digest := self._lookup(before)):
-            self._untold[before] = after  # two children linked it, and the second one's word comes first
+            self._not_yet_known[before] = after  # two children linked it, and the second one's word comes first
             return
-        while after in self._untold:
-            after = self._untold.pop(after)
+        while after in self._not_yet_known:
+            after = self._not_yet_known.pop(after)
         self._keep(after, digest)
 
     @contextlib.contextmanager
@@ -114,7 +114,7 @@ class Digests:
                 self.carry(tuple(before), tuple(after))
 
     @staticmethod
-    def settle(marks: Iterable[Stamp]) -> None:
+    def wait_until_edits_show(marks: Iterable[Stamp]) -> None:
         """Wait, a tick at most, until an edit of any of these files would show in its ctime."""
         newest = max((mark[3] for mark in marks), default=0)
         wait = newest / 1e9 + TICK - time.time()
@@ -124,7 +124,7 @@ class Digests:
     def _compute(self, path: str, mark: Stamp) -> str:
         if mark[1] >= _HUGE:  # seconds at best; on standard error, since standard output may be for programs
             print(f"reading {path} ({mark[1] / 1e9:.0f} GB), which is new or was touched", file=sys.stderr)
-        self.settle([mark])
+        self.wait_until_edits_show([mark])
         digest = _digest_file(path, mark[1])
         self.hashed_bytes += mark[1]
         if stamp(os.stat(path)) == mark:  # else it is being written: right for now, not worth keeping

@@ -1,4 +1,4 @@
-"""Bringing one step up to date: lock, look again, restore or run the child, check, publish; or a marker that says why
+"""Bringing one step up to date: lock, check again, restore or run the child, judge, publish; or a marker that says why
 not.
 """
 
@@ -7,112 +7,120 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from scripts.common import folders, manifest
 from scripts.common.childenv import CHILD_LOCK, LINK_JOURNAL, REASON_FILE
 from scripts.common.errors import IngotError
-from scripts.engine import locks, manifest, publish, status
-from scripts.engine.process import run
-from scripts.engine.step import STOPPING, Step, flat, key_of
+from scripts.common.process import run
+from scripts.engine import locks, publish
+from scripts.engine.keys import key_of
+from scripts.engine.session import Session
+from scripts.engine.step import STOPPING, Step, flat
 
 _NO_ROOM = 1 << 20
-_busy: set[int] = set()
 
 
-def execute(step: Step) -> None:
-    """doit's action. A failure is a marker, not an exception: other models go on, and the report can tell of it.
+def execute(session: Session, step: Step) -> None:
+    """Bring a step up to date. A failure is a marker, not an exception: other models go on, and the report tells of it.
 
     Raises `StoppedBuildError` where no step can be built, or the build is being stopped.
     """
-    _busy.add(threading.get_ident())
+    session.busy.add(threading.get_ident())
     try:
-        step.engine.start()
-        _attempt(step)
+        session.start()
+        _attempt(session, step)
     finally:
-        _busy.discard(threading.get_ident())
+        session.busy.discard(threading.get_ident())
 
 
-def settle(seconds: float) -> None:
+def wait_for_running(session: Session, seconds: float) -> None:
     """Wait, not for ever, until the steps that were running in other threads have tidied up."""
     end = time.monotonic() + seconds
-    while _busy - {threading.get_ident()} and time.monotonic() < end:
+    while session.busy - {threading.get_ident()} and time.monotonic() < end:
         time.sleep(0.01)
 
 
-def _attempt(step: Step) -> None:
-    step.unwritten = None
+def _attempt(session: Session, step: Step) -> None:
+    session.status.keep_marker(step, None)
     try:
-        with locks.artifact(step):
-            step.forget()
-            step.forget_inputs()
+        with locks.artifact(session.build, step.name, note=session.progress.note):
+            session.status.forget(step)
+            session.status.forget_inputs(step)
             try:
-                _bring_up_to_date(step)
+                _bring_up_to_date(session, step)
             except (IngotError, OSError) as error:
-                _mark(step, "failed", [_said(step, error)])
+                _mark(session, step, "failed", [_reason(step, error)])
     except OSError as error:  # not even a lock can be had
-        _mark(step, "failed", [_said(step, error)])
+        _mark(session, step, "failed", [_reason(step, error)])
 
 
-def _said(step: Step, error: IngotError | OSError) -> str:
+def _reason(step: Step, error: IngotError | OSError) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or step.output}: {error.strerror or error}"
     return str(error)
 
 
-def _bring_up_to_date(step: Step, *, again: bool = False) -> None:
-    key = key_of(step.ingredients())
-    if reasons := _blocked(step):
-        return _mark(step, "skipped", reasons, key=key)
+def _bring_up_to_date(session: Session, step: Step, *, again: bool = False) -> None:
+    key = key_of(session.status.keys.ingredients(step))
+    if reasons := _blocked(session, step):
+        return _mark(session, step, "skipped", reasons, key=key)
     # Another build may have been here, or what failed before came right again: the output is of this key already.
-    if not step.engine.force_all and not status.closely(step, key).reasons:
-        step.last = "kept"
+    if not session.force_all and not session.status.by_reading(step, key).reasons:
+        session.ended[step.name] = "kept"
     else:
-        stood = _standing(step)
-        with publish.workspace(step.engine.build, step.name, step.engine.digests) as work:
-            reason = _build(step, key, work)
-        if reason and not again and _standing(step) != stood:
-            step.engine.progress.note(f"{step.name}: another build replaced what it was reading; once more")
-            step.forget_inputs()
-            return _bring_up_to_date(step, again=True)
+        before = _outputs_of_inputs(step)
+        with publish.workspace(session.build, step.name, session.digests) as work:
+            reason = _build(session, step, key, work)
+        if reason and not again and _outputs_of_inputs(step) != before:
+            session.progress.note(f"{step.name}: another build replaced what it was reading; once more")
+            session.status.forget_inputs(step)
+            return _bring_up_to_date(session, step, again=True)
         if reason:
-            return _mark(step, "failed", [reason], log=step.log)
+            return _mark(session, step, "failed", [reason], log=session.log_of(step))
     Path(step.marker).unlink(missing_ok=True)
-    step.forget()
-    step.look()  # leaves the receipt
+    session.status.forget(step)
+    session.status.of(step)  # leaves the receipt
     return None
 
 
-def _build(step: Step, key: str, work: Path) -> str | None:
+def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     """Make and publish the output; or the reason why that failed."""
     started = time.monotonic()
     out = work / step.output.name
-    if step.storable and not step.engine.force_all and (files := _restore(step, key, work, out)) is not None:
-        _publish(step, work, out, key, files, restored=True)
-        step.last = f"restored in {time.monotonic() - started:.1f} s"
+    if step.storable and not session.force_all and (files := _restore(session, step, key, work, out)) is not None:
+        _publish(session, step, work, out, key, files, restored=True)
+        session.ended[step.name] = f"restored in {time.monotonic() - started:.1f} s"
         return None
-    written = _written(step)
-    with locks.turn(step), step.engine.digests.journal(work / "links.jsonl"):
+    status, note = session.status, session.progress.note
+    command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out)]
+    written = _written(session, step)
+    with (
+        locks.measurement(step.name, alone=step.alone, note=note),
+        session.digests.journal(work / "links.jsonl"),
+    ):
         ended = run(
-            step.command(out), log=step.log, limits=step.limits, env=_environment(step, work),
-            on_line=lambda line: step.engine.progress.said(step.name, line),
+            command, log=session.log_of(step), limits=step.limits, env=_environment(session, step, work),
+            on_line=lambda line: session.progress.said(step.name, line),
         )  # fmt: skip
-    reason = ended.broke or _why_failed(step, work, ended.code, out)
-    step.forget_inputs()
-    if not reason and (key_of(step.ingredients()) != key or _written(step) != written):
+    reason = ended.broke or _why_failed(session, step, work, ended.code, out)
+    status.forget_inputs(step)
+    if not reason and (key_of(status.keys.ingredients(step)) != key or _written(session, step) != written):
         reason = "an input changed while it was being read; run doit again"
     if reason:
         return reason
-    _publish(step, work, out, key, None)
-    step.engine.keep_cost(step.name, ended.seconds, ended.peak_rss)
-    step.last = f"built in {time.monotonic() - started:.1f} s"
+    _publish(session, step, work, out, key, None)
+    session.records.keep_cost(step.name, ended.seconds, ended.peak_rss)
+    session.ended[step.name] = f"built in {time.monotonic() - started:.1f} s"
     return None
 
 
-def _standing(step: Step) -> list[int | None]:
-    """Which of its inputs' outputs stand there: another build may replace them meanwhile."""
+def _outputs_of_inputs(step: Step) -> list[int | None]:
+    """Which outputs its inputs have now: another build may replace them meanwhile."""
     found: list[int | None] = []
     for upstream in step.upstream:
         try:
@@ -122,41 +130,38 @@ def _standing(step: Step) -> list[int | None]:
     return found
 
 
-def _written(step: Step) -> dict[str, Any]:
+def _written(session: Session, step: Step) -> dict[str, object]:
     """When each of the user's own inputs was last written: to see one that changed and changed back meanwhile."""
     paths = [str(read.item) for read in step.read if not isinstance(read.item, Step)]
-    return {
-        path: [(name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in manifest.walk(path)]
-        if os.path.isdir(path) else os.stat(path).st_mtime_ns
-        for path in paths
-    }  # fmt: skip
+    return {path: session.status.user_files.written(path) for path in paths}
 
 
-def _environment(step: Step, work: Path) -> dict[str, str]:
+def _environment(session: Session, step: Step, work: Path) -> dict[str, str]:
     return {
-        **step.engine.environment(step.stage, work / "home"),
+        **session.environment(step.stage, work / "home"),
         REASON_FILE: str(work / "reason.json"),
         LINK_JOURNAL: str(work / "links.jsonl"),
         CHILD_LOCK: f"{work}.child.lock",
     }
 
 
-def _restore(step: Step, key: str, work: Path, out: Path) -> manifest.Files | None:
+def _restore(session: Session, step: Step, key: str, work: Path, out: Path) -> manifest.Files | None:
     """Have an earlier output of this key at `out`; None where there is none."""
     folder = work / "restored" if step.is_result else out
-    files = step.engine.store.restore(key, folder)
+    files = session.store.restore(key, folder)
     if files is not None and step.is_result:
         (folder / step.base).replace(out)
     return files
 
 
 def _publish(
-    step: Step, work: Path, out: Path, key: str, files: manifest.Files | None, *, restored: bool = False
-) -> None:
+    session: Session, step: Step, work: Path, out: Path, key: str, files: manifest.Files | None, *,
+    restored: bool = False,
+) -> None:  # fmt: skip
     """Put what the child made, or the store had, under its final name; what is new goes into the store first."""
-    digests = step.engine.digests
+    digests, keys = session.digests, session.status.keys
     provenance: dict[str, Any] = {
-        "step": step.name, "key": key, "ingredients": step.ingredients(), "files": step.user_files(),
+        "step": step.name, "key": key, "ingredients": keys.ingredients(step), "files": keys.user_files(step),
     }  # fmt: skip
     if step.is_result:
         provenance["output"] = digests.of(str(out))
@@ -164,35 +169,35 @@ def _publish(
             folder = work / "stored"
             folder.mkdir()
             shutil.copyfile(out, folder / step.base)
-            manifest.write(folder, manifest.scan(str(folder), digests), provenance)
-            _store(step, folder, key, work)
+            manifest.write(folder, manifest.scan(str(folder), digests.of), provenance)
+            _store(session, step, folder, key, work)
         publish.publish_file(out, step.output)
         publish.publish_json(provenance, Path(step.provenance), work / "provenance.json")
         return
-    files = manifest.scan(str(out), digests) if files is None else files
+    files = manifest.scan(str(out), digests.of) if files is None else files
     provenance["output"] = manifest.files_digest(files)
     manifest.write(out, files, provenance)
-    publish.flush(out)  # before the store makes what it shares read-only: Windows would not flush it then
+    folders.flush(out)  # before the store makes what it shares read-only: Windows would not flush it then
     if step.storable and not restored:
-        _store(step, out, key, work)
-    publish.publish(out, step.output, step.engine.build)
+        _store(session, step, out, key, work)
+    publish.publish(out, step.output, session.build)
 
 
-def _store(step: Step, folder: Path, key: str, work: Path) -> None:
+def _store(session: Session, step: Step, folder: Path, key: str, work: Path) -> None:
     try:
-        step.engine.store.keep(folder, key, work)
+        session.store.keep(folder, key, work)
     except OSError as error:  # it is there to save time: a build without it is as good
-        step.engine.progress.note(f"{step.name}: not kept in the store ({error.strerror})")
+        session.progress.note(f"{step.name}: not kept in the store ({error.strerror})")
 
 
-def _blocked(step: Step) -> list[str]:
+def _blocked(session: Session, step: Step) -> list[str]:
     """Why there is nothing to work on: an input that failed, was skipped or refused, or is not there."""
     needed = [item for _, item in flat(step.inputs) if isinstance(item, Step)]
-    verdicts = [(item.name, item.verdict()) for item in needed]
+    verdicts = [(item.name, session.status.verdict(item)) for item in needed]
     return [f"follows {name}: {verdict or 'not built'}" for name, verdict in verdicts if verdict in (*STOPPING, None)]
 
 
-def _why_failed(step: Step, work: Path, code: int, out: Path) -> str | None:
+def _why_failed(session: Session, step: Step, work: Path, code: int, out: Path) -> str | None:
     what = f"{step.stage} {step.verb}"
     if code == 0:
         return _why_not_an_output(step, out, what)
@@ -202,7 +207,7 @@ def _why_failed(step: Step, work: Path, code: int, out: Path) -> str | None:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         # Then the child had no room for its reason either, nor for its log.
         full = shutil.disk_usage(work).free < _NO_ROOM
-        return f"{what} {how}; " + (f"the disk of {step.engine.build} is full" if full else "its log says more")
+        return f"{what} {how}; " + (f"the disk of {session.build} is full" if full else "its log says more")
 
 
 def _why_not_an_output(step: Step, out: Path, what: str) -> str | None:
@@ -213,18 +218,18 @@ def _why_not_an_output(step: Step, out: Path, what: str) -> str | None:
             fine = isinstance(json.loads(out.read_text(encoding="utf-8")), dict)
         except ValueError:
             fine = False
-        return None if fine else f"{what} wrote a {step.output.name} that is no JSON object"
+        return None if fine else f"{what} wrote a {step.output.name} that is not a JSON object"
     return None if any(out.iterdir()) else f"{what} ended well but left {step.output.name} empty"
 
 
-def _mark(step: Step, verdict: str, reasons: list[str], *, key: str = "", log: Path | None = None) -> None:
-    where = log.relative_to(step.engine.build).as_posix() if log else None
+def _mark(
+    session: Session, step: Step, verdict: str, reasons: list[str], *, key: str = "", log: Path | None = None
+) -> None:
+    where = log.relative_to(session.build).as_posix() if log else None
     marker = {"step": step.name, "verdict": verdict, "reasons": reasons, "log": where, "key": key}
     try:
-        publish.publish_json(marker, Path(step.marker), locks.file_of(step, "tmp"))
+        publish.publish_json(marker, Path(step.marker), locks.file_of(session.build, step.name, "tmp"))
     except OSError:  # a full disk: the rest of this run must know all the same
-        step.unwritten = marker
-    step.forget()
-    step.last = f"{verdict}: {'; '.join(reasons)}" + (f" (log: {log})" if log else "")
-    if verdict == "failed":
-        step.engine.failed.append(step.name)
+        session.status.keep_marker(step, marker)
+    session.status.forget(step)
+    session.ended[step.name] = f"{verdict}: {'; '.join(reasons)}" + (f" (log: {log})" if log else "")

@@ -9,6 +9,7 @@ from typing import Any
 
 from scripts.common.errors import IngotError
 from scripts.engine.reasons import Reason
+from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 
@@ -57,29 +58,29 @@ def in_order(wanted: Iterable[Step]) -> list[Step]:
     return list(found)
 
 
-def plan(wanted: Iterable[Step]) -> Plan:
+def plan(session: Session, wanted: Iterable[Step]) -> Plan:
     """What a run for these steps would do."""
     made, stale = Plan(), set[Step]()
     for step in in_order(wanted):
-        look = step.look()
+        status = session.status.of(step)
         follows = [upstream for upstream in step.upstream if upstream in stale]
         names = {upstream.name for upstream in follows}
         # A stale input's own change is its reason; here it is a consequence.
-        reasons = tuple(r for r in look.reasons if not (r.kind == "input changed" and r.what in names))
+        reasons = tuple(r for r in status.reasons if not (r.kind == "input changed" and r.what in names))
         if reasons or follows:
             stale.add(step)
-            made.would_run.append(_due(step, reasons, tuple(upstream.name for upstream in follows)))
-        elif look.outcome.startswith("skipped:"):
+            made.would_run.append(_due(session, step, reasons, tuple(upstream.name for upstream in follows)))
+        elif status.outcome.startswith("skipped:"):
             made.skipped.append(step.name)
         else:
             made.up_to_date.append(step.name)
     return made
 
 
-def _due(step: Step, reasons: tuple[Reason, ...], follows: tuple[str, ...]) -> Due:
-    seconds, peak_rss = step.engine.cost(step.name) or (None, None)
+def _due(session: Session, step: Step, reasons: tuple[Reason, ...], follows: tuple[str, ...]) -> Due:
+    seconds, peak_rss = session.records.cost(step.name) or (None, None)
     try:
-        restorable = not follows and step.storable and step.engine.store.has(step.key())
+        restorable = not follows and step.storable and session.store.has(session.status.keys.key(step))
     except (IngotError, OSError):  # an input is not there: that is the reason already
         restorable = False
     return Due(step.name, reasons, follows, restorable, seconds, peak_rss)

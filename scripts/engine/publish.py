@@ -1,33 +1,29 @@
 """Work in private, appear whole: work folders, their locks, the exchange that publishes, the sweep after a death.
 
 A step works in a folder of its own below `build/.work`, so on the file system of its output. Publishing swaps the
-finished folder with the one that stands under the final name, in one system call where there is one (Linux); else the
-old is moved aside first, and a note lets the next build put it back. Whatever dies, and whenever, what stands under a
-final name is whole.
+finished folder with the one under the final name, in one system call where there is one (Linux); else the
+old is moved aside first, and a note lets the next build put it back. Whatever dies, and whenever, what is under a final
+name is whole.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import json
 import os
-import stat
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.common import moving
+from scripts.common import folders, moving
 from scripts.engine import tree
 from scripts.engine.digests import Digests
 
 WORK = ".work"
 _NOTE, _ASIDE = "aside.json", "old"
 _ABANDONED_SECONDS = 3600
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _numbers = itertools.count(1)
 
 
@@ -54,22 +50,22 @@ def publish(folder: Path, final: Path, build: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(final):
         moving.move(folder, final)
-    elif not exchange(folder, final):
+    elif not folders.exchange(folder, final):
         aside = folder.parent / _ASIDE
         (folder.parent / _NOTE).write_text(json.dumps({"final": final.relative_to(build).as_posix()}), encoding="utf-8")
         moving.move(final, aside)
         moving.move(folder, final)
-    flush_folder(final.parent)
+    folders.flush_folder(final.parent)
 
 
 def publish_file(file: Path, final: Path) -> None:
     """Put a finished file in place of `final`."""
-    _flush_file(str(file))
+    folders.flush_file(str(file))
     final.parent.mkdir(parents=True, exist_ok=True)
     if final.is_dir() and not final.is_symlink():  # somebody's, where our file belongs
         moving.move(final, file.with_name(f"{file.name}.{_ASIDE}"))
     moving.move(file, final)
-    flush_folder(final.parent)
+    folders.flush_folder(final.parent)
 
 
 def publish_json(value: Any, final: Path, work: Path) -> None:
@@ -135,35 +131,6 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def flush(folder: Path) -> None:
-    """Have every file and folder below on disk, so that a rename never outruns the data it names."""
-    for path, _, names in os.walk(folder):
-        for name in names:
-            file = os.path.join(path, name)
-            if not os.path.islink(file):
-                _flush_file(file)
-        flush_folder(Path(path))
-
-
-def _flush_file(file: str) -> None:
-    # Windows flushes only through a handle that may write. What is sealed was flushed when it was made: this is a link.
-    if moving.WINDOWS and not os.stat(file).st_mode & stat.S_IWRITE:
-        return
-    with open(file, "r+b" if moving.WINDOWS else "rb") as opened:
-        os.fsync(opened.fileno())
-
-
-def flush_folder(folder: Path) -> None:
-    """Have a folder's own entries on disk (where the system can)."""
-    if moving.WINDOWS:
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _recover(folder: Path, build: Path) -> None:
     note, aside = folder / _NOTE, folder / _ASIDE
     if not note.exists() or not os.path.lexists(aside):
@@ -172,20 +139,3 @@ def _recover(folder: Path, build: Path) -> None:
         final = build / json.loads(note.read_text(encoding="utf-8"))["final"]
         if not os.path.lexists(final):
             moving.move(aside, final)
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Swap two names atomically; False where this system or file system can't."""
-    if sys.platform != "linux":
-        return False
-    import ctypes  # only when something is published
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):  # glibc before 2.28
-        return False
-    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-        return False
-    raise OSError(code, os.strerror(code), str(other))

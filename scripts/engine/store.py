@@ -14,7 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.engine import manifest, publish, tree
+from scripts.common import manifest
+from scripts.engine import publish, tree
 from scripts.engine.digests import Digests
 
 
@@ -41,8 +42,8 @@ class Store:
     def keep(self, folder: Path, key: str, work: Path) -> None:
         """Store a finished folder, manifest included; `work` is a private folder on the same file system."""
         made = f"{work}/object"
-        tree.twin(str(folder), made, self._digests)
-        tree.seal(made, self._digests)
+        tree.clone(str(folder), made, self._digests)
+        tree.make_read_only(made, self._digests)
         self.folder.mkdir(exist_ok=True)
         if self.has(key):
             os.rename(self.folder / key, work / "object.old")
@@ -55,9 +56,9 @@ class Store:
         if found is None:
             return None
         try:
-            whole = not manifest.differences(found[0], manifest.scan(stored, self._digests))
+            whole = not manifest.differences(found[0], manifest.scan(stored, self._digests.of))
             if whole:
-                tree.twin(stored, str(folder), self._digests)
+                tree.clone(stored, str(folder), self._digests)
                 os.utime(stored)
         except FileNotFoundError:  # `doit gc` at the same time, or a link to nothing
             whole = False

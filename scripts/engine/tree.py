@@ -1,4 +1,4 @@
-"""Linking, sealing and removing files so that no digest is lost: each moves the ctime of an inode that others share."""
+"""Cloning folders, making them read-only, removing them: no digest is lost though the ctime of shared inodes moves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 @contextlib.contextmanager
 def _carried(path: str, digests: Digests) -> Iterator[None]:
-    """Around a change of an inode's ctime by ourselves, and of nothing else; the name may go away in it."""
+    """Around a change of an inode's ctime by Ingot itself, and of nothing else; the name may go away in it."""
     handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_NOFOLLOW", 0))
     try:
         before = stamp(os.fstat(handle))
@@ -29,15 +29,15 @@ def _carried(path: str, digests: Digests) -> Iterator[None]:
         os.close(handle)
 
 
-def twin(source: str, target: str, digests: Digests) -> None:
-    """Give a folder of ours a twin of the same content: links kept as links, small files copied, big linked."""
+def clone(source: str, target: str, digests: Digests) -> None:
+    """Copy a folder that Ingot made: links kept as links, small files copied, big ones linked."""
     os.mkdir(target)
     for entry in sorted(os.scandir(source), key=lambda found: found.name):
         other = f"{target}/{entry.name}"
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), other)
         elif entry.is_dir():
-            twin(entry.path, other, digests)
+            clone(entry.path, other, digests)
         elif entry.stat().st_size < _SMALL:
             shutil.copyfile(entry.path, other)
         else:
@@ -45,13 +45,13 @@ def twin(source: str, target: str, digests: Digests) -> None:
                 links.link(Path(entry.path), Path(other))
 
 
-def seal(folder: str, digests: Digests) -> None:
+def make_read_only(folder: str, digests: Digests) -> None:
     """Make every file below read-only; what a link points to is the user's, and is left alone."""
     for entry in list(os.scandir(folder)):
         if entry.is_symlink():
             continue
         if entry.is_dir():
-            seal(entry.path, digests)
+            make_read_only(entry.path, digests)
         elif entry.stat().st_mode & 0o222:
             with _carried(entry.path, digests):
                 os.chmod(entry.path, _READ)

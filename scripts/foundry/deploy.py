@@ -25,9 +25,8 @@ from typing import Any
 
 import filelock
 
-from scripts.common import json_files, links, moving
+from scripts.common import folders, json_files, links, moving
 from scripts.common.errors import IngotError
-from scripts.engine import publish
 from scripts.foundry import cache as caches
 from scripts.foundry.cache import MANIFEST, MARKER, Files
 from scripts.runtime.foundry import MODEL_ID, Runtime, RuntimeFault, label
@@ -171,10 +170,10 @@ def _place(source: Path, target: Path) -> str:
 
 def _swap(stage: Path, folder: Path) -> None:
     """Put the staged folder in place of what stands there, which ends up under a hidden name without its marker."""
-    publish.flush(stage)
+    folders.flush(stage)
     if not folder.exists():
         moving.move(stage, folder)
-    elif publish.exchange(stage, folder):
+    elif folders.exchange(stage, folder):
         (stage / MARKER).unlink(missing_ok=True)
     else:
         # Windows lets no folder be moved in which a file is open: then everything stays as it was.
@@ -186,7 +185,7 @@ def _swap(stage: Path, folder: Path) -> None:
             moving.move(old, folder)
             raise
         (old / MARKER).unlink(missing_ok=True)
-    publish.flush_folder(folder.parent)
+    folders.flush_folder(folder.parent)
 
 
 def _discard(folder: Path) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.engine.step import World
 from scripts.foundry import cache as caches
 
 
-def _files(result: Mapping[str, Any]) -> Sequence[str]:
+def files(result: Mapping[str, Any]) -> Sequence[str]:
     """The deployed files, their folder, and the runtime's index: while none of them moves, the claim holds."""
     if result.get("path") is None:
         return ()
@@ -19,7 +18,7 @@ def _files(result: Mapping[str, Any]) -> Sequence[str]:
     return [str(folder), str(index), *(str(path) for path in sorted(folder.rglob("*")))]
 
 
-def _holds(result: Mapping[str, Any], digest: Callable[[str], str]) -> str | None:
+def holds(result: Mapping[str, Any], digest: Callable[[str], str]) -> str | None:
     """None, or what is no longer so: a file that differs, a registration that is gone or points elsewhere."""
     if result.get("path") is None:
         return None
@@ -32,10 +31,6 @@ def _holds(result: Mapping[str, Any], digest: Callable[[str], str]) -> str | Non
     if registered is None or not caches.same(registered, folder):
         return f"{result['id']} is not registered for {folder}"
     return None
-
-
-#: For the `deploy` steps.
-DEPLOYED = World(_files, _holds)
 
 
 def undeploy(build: Path) -> Callable[[Mapping[str, Any]], Sequence[str]]:

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scripts.common import json_files
+from scripts.common import json_files, manifest
 from scripts.common.errors import IngotError
-from scripts.engine import manifest
 from scripts.quality.gates import because, worst
 from scripts.quality.recommend import recommend
 

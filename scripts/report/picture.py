@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.common.errors import IngotError
-from scripts.engine.process import Limits, run
+from scripts.common.process import Limits, run
 
 #: What Chromium is called, by those who package it.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")

@@ -102,24 +102,22 @@ def task_all():
 INGOT = (
     GRAPH
     + r"""
-from scripts.engine.session import Engine
-from scripts.doit_plugin.tasks import task
-from scripts.doit_plugin.dependency import Checker
 from scripts.common.machine import fingerprint
+from scripts.doit_plugin.tasks import Tasks, task
+from scripts.engine.session import Session
 
 VERB = {"checkpoint": ("checkpoint", "build"), "reference": ("quality", "reference"), "export": ("convert", "export"),
         "quantize": ("convert", "quantize"), "quality": ("quality", "compare"), "package": ("package", "build"),
         "domain": ("quality", "domain"), "recommend": ("quality", "recommend"), "bench": ("bench", "quick"),
         "deploy": ("foundry", "deploy"), "verify": ("foundry", "verify"), "report": ("report", "render")}
-ENGINE = Engine(BUILD)
-DOIT_CONFIG = {"default_tasks": ["report"], "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
-               "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2}
+SESSION = Session(BUILD)
+DOIT_CONFIG = Tasks(SESSION).config(default_tasks=["report"])
 MADE, MAKES = {}, {}
 for kind, name, output, reads, users, makes in graph(MODELS, PRECISIONS):
     stage, verb = VERB[kind]
     upstream = tuple(MADE[read] for read in reads)
     MAKES[name] = makes
-    MADE[name] = ENGINE.step(
+    MADE[name] = SESSION.step(
         name, output, stage=stage, verb=verb, inputs={} if kind == "report" else {"input": upstream, "path": users},
         parameters={"settings": {"model": name, "numbers": [1, 2, 3]}}, reads=upstream if kind == "report" else (),
         observed={"machine": fingerprint()} if kind == "bench" else {}, tools=("onnxruntime-genai", "onnxruntime"),
@@ -127,7 +125,7 @@ for kind, name, output, reads, users, makes in graph(MODELS, PRECISIONS):
 
 def task_all():
     for step in MADE.values():
-        yield task(step, "A step")
+        yield task(SESSION, step, "A step")
 """
 )
 
@@ -155,9 +153,9 @@ def make(kind: str) -> int:
     """Build a project once, in this process, with children that cost nothing."""
     from doit.doit_cmd import DoitMain
 
+    from scripts.common.process import Ended
     from scripts.engine import execute, locks
     from scripts.engine.digests import Digests
-    from scripts.engine.process import Ended
 
     def instead(command: list[str], **_: object) -> Ended:
         import ingot  # the project's own declaration, as doit has loaded it
@@ -175,8 +173,8 @@ def make(kind: str) -> int:
 
     execute.run = instead  # type: ignore[assignment]
     os.fsync = lambda _: None  # type: ignore[assignment]
-    Digests.settle = staticmethod(lambda _: None)  # type: ignore[method-assign]
-    locks.turn = lambda _: contextlib.nullcontext()  # type: ignore[assignment]
+    Digests.wait_until_edits_show = staticmethod(lambda _: None)  # type: ignore[method-assign]
+    locks.measurement = lambda *_, **__: contextlib.nullcontext()  # type: ignore[assignment]
     return int(DoitMain().run(["-f", f"{kind}.py"]) or 0)
 
 

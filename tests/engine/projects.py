@@ -18,38 +18,35 @@ DODO = """
 import json
 from pathlib import Path
 from doit import get_var
-from scripts.engine.session import Engine
-from scripts.doit_plugin.tasks import task
-from scripts.doit_plugin.dependency import Checker
-from scripts.engine.process import Limits
-from scripts.engine.step import World
+from scripts.common.process import Limits
+from scripts.doit_plugin.tasks import Tasks, task
+from scripts.engine.session import Session
+from scripts.engine.step import ExternalState
 
 HERE = Path(__file__).parent
 BUILD = Path(get_var("build", "build")).absolute()
-ENGINE = Engine(BUILD, package="tests.engine.stages")
+SESSION = Session(BUILD, package="tests.engine.stages")
 MADE = {}
 for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
     name, verb = row["name"], row["verb"]
     end = ".json" if verb in ("count", "clock", "place") or row.get("result") else ""
-    MADE[name] = ENGINE.step(
+    MADE[name] = SESSION.step(
         name, BUILD / (name.replace(":", "/") + end), stage="text", verb=verb,
         inputs={"source": tuple(MADE.get(source) or HERE / source for source in row.get("inputs", []))},
         verdicts={"source": tuple(MADE[source] for source in row.get("verdicts", []))} if "verdicts" in row else {},
         parameters=row.get("parameters", {}), tools=row.get("tools", ()), alone=row.get("alone", False),
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True),
         optional=[MADE[other] for other in row.get("optional", [])], preflight=row.get("preflight"),
-        world=World(lambda result: [result["place"]],
-                    lambda result, digest: None if Path(result["place"]).exists() else f"{result['place']} is gone")
+        external_state=ExternalState(
+            lambda result: [result["place"]],
+            lambda result, digest: None if Path(result["place"]).exists() else f"{result['place']} is gone")
         if verb == "place" else None,
     )
-DOIT_CONFIG = {
-    "default_tasks": list(MADE), "check_file_uptodate": Checker, "backend": "ingot", "reporter": "ingot",
-    "dep_file": str(BUILD / "state.db"), "par_type": "thread", "verbosity": 2,
-}
+DOIT_CONFIG = Tasks(SESSION).config(default_tasks=list(MADE))
 
 def task_steps():
     for step in MADE.values():
-        yield task(step, "A step")
+        yield task(SESSION, step, "A step")
 """
 
 #: doit's commands as Ingot extends them, which a project names for itself.

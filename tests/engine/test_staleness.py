@@ -235,7 +235,7 @@ def test_measuring_steps_run_alone_across_builds(project: Project) -> None:
 
 def test_a_plain_task_of_the_users_may_need_what_a_step_makes(project: Project) -> None:
     dodo = (project.folder / "dodo.py").read_text()
-    project.write("dodo.py", dodo.replace('"default_tasks": list(MADE)', '"default_tasks": ["extra"]') + '''
+    project.write("dodo.py", dodo.replace("default_tasks=list(MADE)", 'default_tasks=["extra"]') + '''
 def task_extra():
     """A task in doit's own way"""
     return {"actions": ["cp build/count.json extra.json"], "file_dep": ["build/count.json", "notes.txt"],
@@ -315,7 +315,7 @@ def test_list_and_info_show_what_a_step_reads_and_why_it_would_run(project: Proj
 
 def test_forget_without_default_tasks_is_no_traceback(project: Project) -> None:
     dodo = (project.folder / "dodo.py").read_text()
-    project.write("dodo.py", dodo.replace('"default_tasks": list(MADE),', ""))
+    project.write("dodo.py", dodo.replace("default_tasks=list(MADE)", ""))
     project.doit("forget")
     assert project.built() == EVERYTHING
 

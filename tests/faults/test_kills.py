@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.engine import publish
+from scripts.common import folders
 from tests.engine.projects import Project, ran
 from tests.faults import forked
 
@@ -78,7 +78,7 @@ def assert_ends_well(project: Project, after: dict[str, str]) -> None:
 def count(limit: int | None, seen: Path, *, exchange: bool) -> None:
     """In a fork: die before file operation `limit`; on a system that can't exchange two names, or on one that can."""
     if not exchange:
-        publish.exchange = lambda *_: False  # type: ignore[assignment]
+        folders.exchange = lambda *_: False  # type: ignore[assignment]
     forked.count_to(limit, seen)
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from scripts.common import moving
-from scripts.engine import digests, publish
+from scripts.common import folders, moving
+from scripts.engine import digests
 from tests.engine.projects import CHEAP, Project, ran
 from tests.faults import forked
 
@@ -51,7 +51,7 @@ def _refuse_read_only(path: Any) -> None:
 def rules() -> None:
     """In a fork: from now on this process lives by them."""
     moving.WINDOWS, digests.CTIME_TELLS = True, False
-    publish.exchange = lambda *_: False  # type: ignore[assignment]
+    folders.exchange = lambda *_: False  # type: ignore[assignment]
     real_open, real_rename = builtins.open, os.rename
 
     def guarded(function: Callable[..., Any], *, moves: bool) -> Callable[..., Any]:

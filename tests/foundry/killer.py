@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scripts.common import folders
 from scripts.common.errors import IngotError
-from scripts.engine import publish
 from scripts.foundry import cache as caches
 from scripts.foundry import deploy as stage
 from scripts.runtime.foundry import Runtime
@@ -111,7 +111,7 @@ def main(how: str, verb: str, cache: Path, old: Path, new: Path, start: str) -> 
     caches.digest = lambda path: blake3(Path(path).read_bytes()).hexdigest()
 
     if how == "moved":
-        publish.exchange = lambda *_: False  # type: ignore[assignment]
+        folders.exchange = lambda *_: False  # type: ignore[assignment]
     files = {"old": caches.manifest_of(old), "new": caches.manifest_of(new)}
     saved = cache.with_name("saved")
     if start == "old":

@@ -14,8 +14,9 @@ import pytest
 from scripts.engine.digests import Digests
 from scripts.engine.state import State
 from scripts.foundry import cache as caches
+from scripts.foundry import external_state
 from scripts.foundry.deploy import deploy
-from scripts.foundry.external_state import DEPLOYED, undeploy
+from scripts.foundry.external_state import undeploy
 from scripts.runtime.foundry import Runtime
 from tests.served import MODEL_ID
 
@@ -31,7 +32,7 @@ def digests(tmp_path: Path) -> Digests:
 
 
 def holds(result: dict[str, Any], digests: Digests) -> str | None:
-    return DEPLOYED.holds(result, digests.of)
+    return external_state.holds(result, digests.of)
 
 
 def test_a_deployed_model_is_read_once_and_never_again(
@@ -82,7 +83,7 @@ def test_a_folder_that_went_or_became_anothers_is_seen(result: dict[str, Any], d
 def test_what_was_not_deployed_claims_nothing(digests: Digests) -> None:
     held_back = {"verdict": "refused", "path": None, "id": MODEL_ID, "cache": "/nowhere"}
     assert holds(held_back, digests) is None
-    assert list(DEPLOYED.files(held_back)) == []
+    assert list(external_state.files(held_back)) == []
     assert undeploy(Path("/build"))(held_back) == ()
 
 

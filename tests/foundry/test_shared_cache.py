@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common import moving
+from scripts.common import folders, moving
 from scripts.common.errors import IngotError
-from scripts.engine import publish
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import _writing, deploy, undeploy
 from scripts.runtime.foundry import Runtime
@@ -158,7 +157,7 @@ def test_a_folder_that_cannot_be_moved_keeps_its_model(
             raise OSError(errno.EBUSY, "in use", str(path))
         move(path, target)
 
-    monkeypatch.setattr(publish, "exchange", lambda *_: False)
+    monkeypatch.setattr(folders, "exchange", lambda *_: False)
     monkeypatch.setattr(moving, "move", held)
     with pytest.raises(IngotError, match="Close what uses the model"):
         deploy(newer, MODEL_ID, cache)
@@ -181,7 +180,7 @@ def test_a_folder_that_cannot_come_in_lets_the_old_one_back(
             raise OSError(errno.EBUSY, "in use", str(path))
         move(path, target)
 
-    monkeypatch.setattr(publish, "exchange", lambda *_: False)
+    monkeypatch.setattr(folders, "exchange", lambda *_: False)
     monkeypatch.setattr(moving, "move", held)
     with pytest.raises(IngotError):
         deploy(newer, MODEL_ID, cache)

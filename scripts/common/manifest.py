@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.engine.digests import Digests, digest_bytes
+from blake3 import blake3
 
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
@@ -41,21 +42,21 @@ def walk(folder: str) -> list[tuple[str, os.stat_result]]:
     return sorted(found)
 
 
-def scan(folder: str, digests: Digests, *, of_user: bool = False) -> Files:
-    """What is in `folder`; of an artifact, all but manifest and provenance.
+def scan(folder: str, digest: Callable[[str, os.stat_result], str]) -> Files:
+    """What is in an artifact, all but manifest and provenance; `digest` is given each file's path and status.
 
     Raises `OSError` (a dangling link, an unreadable file, a pipe).
     """
     return {
-        name: {"size": status.st_size, "blake3": digests.of(f"{folder}/{name}", status)}
+        name: {"size": status.st_size, "blake3": digest(f"{folder}/{name}", status)}
         for name, status in walk(folder)
-        if of_user or name not in _OWN
+        if name not in _OWN
     }
 
 
 def files_digest(files: Files) -> str:
     """The digest of a manifest's content."""
-    return digest_bytes(json.dumps(files, sort_keys=True).encode())
+    return blake3(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def write(folder: Path, files: Files, provenance: dict[str, Any]) -> None:
@@ -66,7 +67,7 @@ def write(folder: Path, files: Files, provenance: dict[str, Any]) -> None:
 
 
 def read(folder: str) -> tuple[Files, dict[str, Any]] | None:
-    """(files, provenance) of an artifact; None where either file is missing or not ours."""
+    """(files, provenance) of an artifact; None where either file is missing or not as Ingot writes it."""
     try:
         with open(f"{folder}/{MANIFEST}", encoding="utf-8") as file:
             files = json.load(file)["files"]
@@ -74,9 +75,9 @@ def read(folder: str) -> tuple[Files, dict[str, Any]] | None:
             provenance = json.load(file)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    ours = isinstance(provenance, dict) and isinstance(files, dict)
-    ours = ours and all(isinstance(file, dict) and file.keys() == {"size", "blake3"} for file in files.values())
-    return (files, provenance) if ours else None
+    valid = isinstance(provenance, dict) and isinstance(files, dict)
+    valid = valid and all(isinstance(file, dict) and file.keys() == {"size", "blake3"} for file in files.values())
+    return (files, provenance) if valid else None
 
 
 def differences(expected: Files, found: Files) -> list[str]:

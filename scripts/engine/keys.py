@@ -1,0 +1,97 @@
+"""The key of a step: a hash of the outcomes of its inputs, its parameters, the tools and the code that act on them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from scripts.common.errors import IngotError, MissingInputError
+from scripts.engine.digests import digest_bytes
+from scripts.engine.sources import Sources, tool_version
+from scripts.engine.step import Step
+from scripts.engine.user_files import UserFiles
+
+
+class Keys:
+    """Keys of a session's steps. `outcome_of` says what an input that is a step came to: a digest of its output."""
+
+    def __init__(self, sources: Sources, user_files: UserFiles, outcome_of: Callable[[Step], str]) -> None:
+        self._sources, self._user_files, self._outcome_of = sources, user_files, outcome_of
+        self._constant: dict[Step, tuple[dict[str, str], str]] = {}
+
+    def ingredients(self, step: Step) -> dict[str, Any]:
+        """All that the key is made of. Raises `IngotError` where an input of the user's is not there."""
+        return {
+            "step": f"{step.stage} {step.verb}",
+            "inputs": self._inputs(step),
+            "parameters": dict(step.parameters),
+            "observed": dict(step.observed),
+            "tools": {name: tool_version(name) for name in step.tools},
+            "sources": self._sources.of(step.stage, step.verb),
+        }
+
+    def key(self, step: Step) -> str:
+        """`key_of(self.ingredients(step))`, put together from parts most of which don't change while doit runs."""
+        sources = self._sources.of(step.stage, step.verb)
+        known = self._constant.get(step)
+        if known is None or known[0] is not sources:
+            given = _json({"observed": dict(step.observed), "parameters": dict(step.parameters)})[1:-1]
+            code = self._sources.text(step.stage, step.verb)
+            verb, tools = _quoted(f"{step.stage} {step.verb}"), _tools(tuple(step.tools))
+            known = self._constant[step] = (sources, f'{given}, "sources": {code}, "step": {verb}, "tools": {tools}')
+        read = ", ".join(f"{_quoted(name)}: {_quoted(value)}" for name, value in sorted(self._inputs(step).items()))
+        return digest_bytes(f'{{"inputs": {{{read}}}, {known[1]}}}'.encode())
+
+    def user_files(self, step: Step) -> dict[str, dict[str, str]]:
+        """Of inputs that are the user's folders: name in the key → relative path → digest; for `doit why`."""
+        found = {read.name: self._user_files.of(str(read.item)).files
+                 for read in step.read if not isinstance(read.item, Step)}  # fmt: skip
+        return {name: files for name, files in found.items() if files is not None}
+
+    def _inputs(self, step: Step) -> dict[str, str]:
+        outcome_of = self._outcome_of
+        return {
+            name: outcome_of(item) if isinstance(item, Step) else self._digest(step, flag, item)
+            for name, flag, item in step.read
+        }
+
+    def _digest(self, step: Step, flag: str, item: Any) -> str:
+        try:
+            return self._user_files.of(str(item), step.preflight.get(flag)).digest
+        except FileNotFoundError as error:
+            raise MissingInputError(error.filename or item, f"is not there, and {step.name} needs it as {flag}",
+                                    "Put it there, or change its path in models.toml") from None  # fmt: skip
+
+
+def key_of(ingredients: Mapping[str, Any]) -> str:
+    """The key of an artifact: a hash of all that it is made from."""
+    return digest_bytes(_json(ingredients).encode())
+
+
+def input_names(step: Step) -> dict[str, str]:
+    """What to call each input before people: name in the key → a step's name, or the flag."""
+    flags = [read.flag for read in step.read]
+    return {
+        read.name: read.item.name if isinstance(read.item, Step)
+        else read.flag if flags.count(read.flag) == 1 else read.name
+        for read in step.read
+    }  # fmt: skip
+
+
+_encode = json.JSONEncoder(sort_keys=True).encode
+_quoted = json.encoder.encode_basestring_ascii
+
+
+def _json(value: Any) -> str:
+    try:
+        return _encode(value)
+    except TypeError as error:
+        remedy = "Give a path among inputs or scratch, anything else as JSON"
+        raise IngotError("dodo.py", f"a parameter can't be part of a key: {error}", remedy) from None
+
+
+@functools.cache
+def _tools(names: tuple[str, ...]) -> str:
+    return _json({name: tool_version(name) for name in names})

@@ -1,0 +1,148 @@
+"""What is under an output's name: of which key it is, whether it is what was published, and the stamps that show so."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.common import manifest
+from scripts.common.errors import IngotError
+from scripts.engine import digests as _digests
+from scripts.engine.digests import Digests, digest_bytes, stamp
+from scripts.engine.state import Stamp
+from scripts.engine.step import Step
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output as it was found: a digest of it, what it was made from, how it differs from what was published.
+
+    `stamps` are those of each file and folder of it, None where it changed while it was read or is damaged.
+    """
+
+    outcome: str
+    provenance: Mapping[str, Any]
+    damage: list[str]
+    stamps: dict[str, Stamp] | None
+
+
+def read(step: Step, digests: Digests) -> Output | None:
+    """An output as it is; None without one that Ingot published."""
+    return _read_result(step, digests) if step.is_result else _read_artifact(step, digests)
+
+
+def recorded_key(step: Step) -> str | None:
+    """The key of the output that is there, by its provenance."""
+    try:
+        with open(step.provenance, "rb") as file:
+            return str(json.load(file)["key"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def is_untouched(step: Step, stamps: Iterable[list[Any]]) -> bool:
+    """Whether every file and folder of a receipt still has the stamp that was noted, and that can be relied on."""
+    if not _digests.CTIME_TELLS:
+        return False
+    parent, stat, absolute = f"{step.parent}/", os.stat, step.external_state is not None
+    try:
+        for name, inode, size, mtime, ctime in stamps:
+            now = stat(name if absolute and os.path.isabs(name) else parent + name)
+            if now.st_ctime_ns != ctime or now.st_mtime_ns != mtime or now.st_size != size or now.st_ino != inode:
+                return False
+    except (OSError, TypeError):
+        return False
+    return True
+
+
+def external_state(step: Step, digests: Digests) -> tuple[dict[str, Stamp] | None, str | None]:
+    """The stamps of the files that show it, if all stayed as they were meanwhile; and what no longer holds, if so."""
+    assert step.external_state
+    try:
+        with open(step.output, encoding="utf-8") as file:
+            result = json.load(file)
+        names = list(step.external_state.files(result))
+        before = _stamps_or_none(step.parent, names)
+        digests.wait_until_edits_show(before.values() if before else ())
+        gone = step.external_state.holds(result, digests.of)
+        same = before is not None and before == _stamps_or_none(step.parent, names)
+    except (OSError, ValueError, KeyError, TypeError, IngotError) as error:
+        return None, describe(error)
+    return (before if same else None), gone
+
+
+def describe(error: Exception) -> str:
+    """An error as one line."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the file system'}: {error.strerror or error}"
+    return str(error)
+
+
+def _read_result(step: Step, digests: Digests) -> Output | None:
+    names = [step.base, os.path.relpath(step.provenance, step.parent)]
+    try:
+        before = _stamps(step.parent, names)
+        digests.wait_until_edits_show(before.values())
+        outcome = digests.of(str(step.output))
+        with open(step.provenance, encoding="utf-8") as file:
+            provenance = json.load(file)
+        after = _stamps(step.parent, names)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(provenance, dict):
+        return None
+    damage = [] if provenance.get("output") == outcome else [f"{step.base} changed"]
+    damage += _edited(provenance)
+    return Output(outcome, provenance, damage, after if after == before else None)
+
+
+def _read_artifact(step: Step, digests: Digests) -> Output | None:
+    folder = str(step.output)
+    listed = manifest.read(folder)
+    if listed is None:
+        return None
+    files, provenance = listed
+    folders = {step.base} | {f"{step.base}/{part}" for file in files for part in _parents(file)}
+    own = (manifest.MANIFEST, manifest.PROVENANCE)
+    names = [*sorted(folders), *(f"{step.base}/{file}" for file in (*files, *own))]
+    # Stamps first, and again at last: what is added or edited while we read must not get a receipt.
+    before = _stamps_or_none(step.parent, names)
+    digests.wait_until_edits_show(before.values() if before else ())
+    try:
+        found = manifest.scan(folder, digests.of)
+    except OSError as error:
+        where = os.path.relpath(error.filename, folder) if error.filename else folder
+        return Output(f"damaged:{describe(error)}", provenance, [f"{where} {error.strerror}"], None)
+    damage = manifest.differences(files, found)
+    outcome = manifest.files_digest(files)
+    if provenance.get("output", outcome) != outcome:
+        damage.append(f"{manifest.MANIFEST} changed")
+    damage += _edited(provenance)
+    after = _stamps_or_none(step.parent, names)
+    whole = before is not None and before == after and not damage
+    return Output(f"damaged:{manifest.files_digest(found)}" if damage else outcome, provenance, damage,
+                  before if whole else None)  # fmt: skip
+
+
+def _edited(provenance: Mapping[str, Any]) -> list[str]:
+    text = json.dumps(provenance.get("ingredients"), sort_keys=True)
+    return [] if digest_bytes(text.encode()) == provenance.get("key") else ["its provenance changed"]
+
+
+def _stamps(parent: str, names: Iterable[str]) -> dict[str, Stamp]:
+    return {name: stamp(os.stat(os.path.join(parent, name))) for name in names}
+
+
+def _stamps_or_none(parent: str, names: Iterable[str]) -> dict[str, Stamp] | None:
+    try:
+        return _stamps(parent, names)
+    except OSError:
+        return None
+
+
+def _parents(file: str) -> list[str]:
+    parts = file.split("/")[:-1]
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
