@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# A test file stays with one worker, so that what its tests share is made once; each worker takes about 2 GB of memory.
+WORKERS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 .PHONY: all setup test test-all lint picture
 all: setup
@@ -22,10 +24,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	touch $@
 
 test: setup
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest $(WORKERS) -m "not long"
 
 test-all: setup
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 lint: setup
 	$(BIN)/ruff check .
