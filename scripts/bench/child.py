@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,11 +11,13 @@ from typing import Any, Self
 
 import psutil
 
-from scripts.common.childenv import CHILD_LOCK, LIFELINE, REASON_FILE
 from scripts.common.errors import IngotError
+from scripts.common.json_child import ClosedError, JsonChild, NoReplyError
 
 SECONDS = 600  # that one request may take; a model that needs more is not one to serve from this machine
-ROOT = Path(__file__).parents[2]
+#: A build's children wait by sleeping. What measures runs alone, and must not: llama.cpp, whose threads should sleep
+#: between any two operations then, decodes at 28 tokens a second instead of 64 (SmolLM2-135M, 2 threads).
+_NOT_FOR_CHILDREN = ("OMP_WAIT_POLICY",)
 
 
 class Refused(IngotError):  # noqa: N818 - reads as what it is
@@ -29,16 +28,6 @@ class Died(IngotError):  # noqa: N818 - reads as what it is
     """The process ended, or did not answer in time; `code` is what it ended with, -N for signal N."""
 
     code = 0
-
-
-def environment() -> dict[str, str]:
-    """Our own environment without what a build tells its children: that is for us, not for theirs.
-
-    Nor is the build's way of waiting: what measures runs alone, and llama.cpp, whose threads should sleep between any
-    two operations, decodes at 28 tokens a second instead of 64 (SmolLM2-135M, 2 threads).
-    """
-    private = (LIFELINE, CHILD_LOCK, REASON_FILE, "OMP_WAIT_POLICY")
-    return {name: value for name, value in os.environ.items() if name not in private}
 
 
 def verb(name: str, **options: object) -> list[str]:
@@ -56,17 +45,8 @@ class Child:
         self._command = command or verb("serve", package=self._subject)
 
     def __enter__(self) -> Self:
-        # It stays in our process group, so that whatever ends us ends it too, and speaks over stdin, whose end is its
-        # own.
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            cwd=ROOT,
-            env=environment(),
-        )
-        self._outside = psutil.Process(self._process.pid)
+        self._child = JsonChild(self._command, without=_NOT_FOR_CHILDREN)
+        self._outside = psutil.Process(self._child.pid)
         self._peak = 0
         self._over = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
@@ -77,35 +57,21 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        assert self._process.stdin
-        try:
-            self._process.stdin.close()  # its loop ends, and with it the process
-            self._process.wait(timeout=10 if kind is None else 0.1)
-        except (OSError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
+        self._child.end(grace=10 if kind is None else 0.1)
         self._sampler.join()
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Send one request and wait for its reply."""
-        assert self._process.stdin
-        assert self._process.stdout
-        watch = threading.Timer(SECONDS, self._process.kill)
-        watch.start()
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except OSError:
-            line = ""
-        finally:
-            watch.cancel()
-        if not line:
-            code = self._process.wait()
-            died = Died(self._subject, f"the serving process ended with {code} at {request['do']!r}")
-            died.code = code
-            raise died
-        reply = json.loads(line)
+            reply = self._child.ask(request, SECONDS)
+        except ClosedError:
+            code = self._child.code()
+            how = "closed its output" if code is None else f"ended with {code}"
+            died = Died(self._subject, f"the serving process {how} at {request['do']!r}")
+            died.code = code or 0
+            raise died from None
+        except NoReplyError as error:
+            raise Died(self._subject, f"the serving process failed at {request['do']!r}: {error}") from None
         if "error" in reply:
             raise Refused(self._subject, f"cannot be measured: {reply['error']}")
         return reply
@@ -117,7 +83,7 @@ class Child:
     def peak_rss(self) -> int:
         """Most resident bytes seen so far; where the system keeps the exact figure, that."""
         own = self._outside.memory_info()
-        return max(self._peak, int(getattr(own, "peak_wset", 0)), _high_water(self._process.pid))
+        return max(self._peak, int(getattr(own, "peak_wset", 0)), _high_water(self._child.pid))
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from scripts.bench.child import SECONDS
+from scripts.common import json_child
 
 
 def run() -> None:
@@ -19,23 +18,24 @@ def run() -> None:
         -> {"seconds", "requests": [{"at_ms", "done_ms", "completion_tokens"}], "failures": [text, ..]}
     `at_ms` are the moments at which pieces came, in milliseconds since the request, by the client's clock.
     """
+    json_child.answer(_at_once)
+
+
+def _at_once(job: dict[str, Any]) -> dict[str, Any]:
     from openai import OpenAI
 
-    for line in sys.stdin:
-        job = json.loads(line)
-        with (
-            OpenAI(base_url=job["url"], api_key="none", max_retries=0, timeout=SECONDS) as client,
-            ThreadPoolExecutor(job["clients"]) as pool,
-        ):
-            begin = time.perf_counter()
-            answers = list(pool.map(partial(_ask, client, job), job["prompts"]))
-            seconds = time.perf_counter() - begin
-        reply = {
-            "seconds": seconds,
-            "requests": [answer for answer in answers if not isinstance(answer, str)],
-            "failures": [answer for answer in answers if isinstance(answer, str)],
-        }
-        print(json.dumps(reply), flush=True)
+    with (
+        OpenAI(base_url=job["url"], api_key="none", max_retries=0, timeout=SECONDS) as client,
+        ThreadPoolExecutor(job["clients"]) as pool,
+    ):
+        begin = time.perf_counter()
+        answers = list(pool.map(partial(_ask, client, job), job["prompts"]))
+        seconds = time.perf_counter() - begin
+    return {
+        "seconds": seconds,
+        "requests": [answer for answer in answers if not isinstance(answer, str)],
+        "failures": [answer for answer in answers if isinstance(answer, str)],
+    }
 
 
 def _ask(client: Any, job: dict[str, Any], prompt: str) -> dict[str, Any] | str:

@@ -8,10 +8,8 @@ llama.cpp for this very processor, in ten minutes or so); without it there is no
 from __future__ import annotations
 
 import ctypes
-import json
 import random
 import signal
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -20,6 +18,7 @@ from typing import Any
 
 from scripts.bench import stats
 from scripts.bench.child import Child, Died, verb
+from scripts.common import json_child
 from scripts.common.errors import IngotError
 
 DISTRIBUTION = "llama-cpp-python"
@@ -111,26 +110,27 @@ def serve(file: Path) -> None:
     llama.llama_log_set(silent, ctypes.c_void_p(0))
     llama.llama_backend_init()
     model = context = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        reply: dict[str, Any]
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        nonlocal model, context
         try:
-            if request["do"] == "load":
-                begin = time.perf_counter()
-                model, context = _load(llama, file, request)
-                name = ctypes.create_string_buffer(128)
-                llama.llama_model_desc(model, name, 128)
-                reply = {
-                    "load_seconds": time.perf_counter() - begin,
-                    "quantisation": name.value.decode().split()[-1],
-                    "threads": request["threads"],
-                    "packed": request["packed"],
-                }
-            else:
-                reply = _rates(llama, model, context, request)
+            if request["do"] != "load":
+                return _rates(llama, model, context, request)
+            begin = time.perf_counter()
+            model, context = _load(llama, file, request)
+            seconds = time.perf_counter() - begin
+            name = ctypes.create_string_buffer(128)
+            llama.llama_model_desc(model, name, 128)
+            return {
+                "load_seconds": seconds,
+                "quantisation": name.value.decode().split()[-1],
+                "threads": request["threads"],
+                "packed": request["packed"],
+            }
         except (IngotError, RuntimeError) as error:
-            reply = {"error": str(error)}
-        print(json.dumps(reply), flush=True)
+            return {"error": str(error)}
+
+    json_child.answer(answer)
 
 
 def _load(llama: Any, file: Path, request: dict[str, Any]) -> tuple[Any, Any]:

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self
 
+from scripts.common import json_child
 from scripts.common.errors import IngotError
 from scripts.runtime import genai
 from scripts.runtime.foundry import Chat, Runtime
@@ -31,42 +30,50 @@ from scripts.runtime.foundry import Chat, Runtime
 MODEL_ID = "bench-generic-cpu:1"
 
 
-def serve(package: Path, source: TextIO | None = None, sink: TextIO | None = None) -> None:
-    """Answer the requests of `source` on `sink` (stdin and stdout) until they end."""
-    sink = sink or sys.stdout
-    with ExitStack() as stack:
-        chat: Chat | None = None
-        for request in _requests(source or sys.stdin):
-            reply: dict[str, Any]
-            try:
-                match request["do"]:
-                    case "load":
-                        begin = time.perf_counter()
-                        runtime = stack.enter_context(Runtime())
-                        runtime.register(package, MODEL_ID)
-                        chat = runtime.load(MODEL_ID)
-                        reply = {"load_seconds": time.perf_counter() - begin}
-                    case "ask":
-                        assert chat, "asked before it was loaded"
-                        reply = _ask(chat, request["prompt"], request["tokens"])
-                    case "count":
-                        assert chat, "asked before it was loaded"
-                        reply = {"prompt_tokens": chat.prompt_tokens(request["prompt"])}
-                    case "listen":
-                        reply = {"url": stack.enter_context(runtime.serve(MODEL_ID)), "model": MODEL_ID}
-                    case "rates":
-                        stack.close()  # the serving model goes before the bare one comes
-                        reply = _rates(package, request["prefill"], request["decode"], request["times"])
-                    case other:
-                        raise IngotError("bench child", f"does not know {other!r}")
-            except (IngotError, RuntimeError) as error:
-                reply = {"error": str(error)}
-            print(json.dumps(reply), file=sink, flush=True)
+def serve(package: Path) -> None:
+    """Answer the requests of standard input until they end."""
+    with _Server(package) as server:
+        json_child.answer(server.answer)
 
 
-def _requests(source: TextIO) -> Iterator[dict[str, Any]]:
-    for line in source:
-        yield json.loads(line)
+class _Server:
+    """The runtime, with the package in it once it was asked to load."""
+
+    def __init__(self, package: Path) -> None:
+        self._package, self._stack = package, ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to one request; an error is one too."""
+        try:
+            match request["do"]:
+                case "load":
+                    return self._load()
+                case "ask":
+                    return _ask(self._chat, request["prompt"], request["tokens"])
+                case "count":
+                    return {"prompt_tokens": self._chat.prompt_tokens(request["prompt"])}
+                case "listen":
+                    return {"url": self._stack.enter_context(self._runtime.serve(MODEL_ID)), "model": MODEL_ID}
+                case "rates":
+                    self._stack.close()  # the serving model goes before the bare one comes
+                    return _rates(self._package, request["prefill"], request["decode"], request["times"])
+                case other:
+                    raise IngotError("bench child", f"does not know {other!r}")
+        except (IngotError, RuntimeError) as error:
+            return {"error": str(error)}
+
+    def _load(self) -> dict[str, Any]:
+        begin = time.perf_counter()
+        self._runtime = self._stack.enter_context(Runtime())
+        self._runtime.register(self._package, MODEL_ID)
+        self._chat = self._runtime.load(MODEL_ID)
+        return {"load_seconds": time.perf_counter() - begin}
 
 
 def _ask(chat: Chat, prompt: str, tokens: int) -> dict[str, Any]:

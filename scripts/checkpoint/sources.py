@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -20,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scripts.checkpoint.weights import Checkpoint, check_source
+from scripts.common import process
 from scripts.common.errors import IngotError
 from scripts.common.model_files import COMPANIONS, INDEX, WEIGHTS, files_in, is_legal_file
+
+_FETCH_SECONDS = 6 * 3600  # pip itself gives up a connection that is silent for 15 s
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,12 @@ def _download(pin: str, downloads: Path) -> None:
     with tempfile.TemporaryDirectory(dir=downloads) as work:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
         command += ["--disable-pip-version-check", "--progress-bar", "off", "--quiet", "--dest", work, pin]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            lines = [line for line in (result.stderr or result.stdout).splitlines() if line.strip()]
-            found = f"pip could not fetch it ({lines[-1].removeprefix('ERROR: ') if lines else 'no message'})"
+        said = process.capture(command, seconds=_FETCH_SECONDS)
+        if said.code:
+            lines = [line for line in (said.errors or said.output).splitlines() if line.strip()]
+            why = lines[-1].removeprefix("ERROR: ") if lines else "no message"
+            why = f"it was not done after {_FETCH_SECONDS / 3600:.0f} hours" if said.too_long else why
+            found = f"pip could not fetch it ({why})"
             remedy = "Check the network and pip's settings, or put the wheel into a folder given as --downloads"
             raise IngotError(pin, found, remedy)
         for path in Path(work).iterdir():

@@ -14,14 +14,14 @@ import signal
 import sys
 import threading
 
-from scripts.common.childenv import CHILD_LOCK, LIFELINE
+from scripts.common.childenv import CHILD_LOCK, LIFELINE, LIFELINE_PIPE
 
 _PR_SET_PDEATHSIG = 1
 _SHELL = "/bin/sh"
 
 
 def hold() -> None:
-    """Called by a child at its start: from now on it, and its group, end when the parent does."""
+    """Called by a child at its start: from now on it, and the group that it leads, end when the parent does."""
     parent = os.environ.get(LIFELINE)
     if not parent:
         return
@@ -29,6 +29,8 @@ def hold() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.name != "nt" and os.getppid() != int(parent):  # it died before we could ask the kernel
         _end_own_group()
+    if LIFELINE_PIPE not in os.environ:  # its parent speaks to it there, and it ends when that stops
+        return
     if os.name != "nt" and os.path.exists(_SHELL):
         os.posix_spawn(_SHELL, [_SHELL, "-c", "read _; kill -9 0"], {})
     else:
@@ -59,7 +61,8 @@ def _watch_parent() -> None:
 
 def _end_own_group() -> None:
     if os.name != "nt":
-        os.killpg(0, signal.SIGKILL)
+        leads = os.getpgrp() == os.getpid()  # else the group is the parent's, or that of a terminal's whole command
+        os.kill(0 if leads else os.getpid(), signal.SIGKILL)
     import psutil
 
     for process in psutil.Process().children(recursive=True):

@@ -1,7 +1,8 @@
-"""The one door to child processes: every stage of a build starts here, is logged, limited, measured and, always, ended.
+"""Where every child process is started: logged, limited, measured and, always, ended.
 
-A child is the leader of its own process group. It dies with its parent, even if that is killed, and takes its group
-along: `scripts.common.lifeline` is the child's half of that.
+A step of a build is the leader of its own process group. It dies with its parent, even if that is killed, and takes its
+group along: `scripts.common.lifeline` is the child's half of that. What a step starts itself stays in that group, so
+that whatever ends the step ends all of it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
-from scripts.common.childenv import LIFELINE
+from scripts.common.childenv import LIFELINE, LIFELINE_PIPE, PRIVATE
 
 _POLL, _FIRST_POLL = 0.2, 0.02  # seconds; a short step's memory is worth knowing too
 #: After this many signals the build ends at once, tidy or not.
@@ -27,7 +28,8 @@ _IMPATIENT = 4
 #: psutil would look at every process of the machine, five times a second, while another one is being measured.
 _LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
-_living: set[subprocess.Popen[bytes]] = set()
+PIPE = subprocess.PIPE
+_living: set[Child] = set()
 _interrupted = threading.Event()
 _signals = 0
 
@@ -50,12 +52,48 @@ class Ended:
     broke: str | None
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a short command wrote, how it ended, and whether it had to be ended for taking too long."""
+
+    code: int
+    output: str
+    errors: str
+    too_long: bool
+
+
+class Child(subprocess.Popen[bytes]):
+    """A process that was started here; `leads` a group of its own, or belongs to ours."""
+
+    leads = False
+
+
 class StoppedBuildError(KeyboardInterrupt):
     """The whole build ends now, for the reason that it carries. No step failed, so `except Exception` lets it pass."""
 
 
 class InterruptedBuildError(StoppedBuildError):
     """The build is being stopped (Ctrl-C, SIGTERM); the child was ended and its work is void."""
+
+
+def start(
+    command: Sequence[str], *, leads: bool, stdin: int | None, stdout: int | IO[bytes] | None,
+    stderr: int | IO[bytes] | None, env: Mapping[str, str] | None = None, without: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Child:  # fmt: skip
+    """Start a child and return at once; whoever calls this must end it (`end_tree`).
+
+    `leads`: whether it gets a process group of its own. It sees our environment with `env` over it, but not the
+    variables named by `without`, nor what a build tells us alone. `folder`: where it runs, if not where we do.
+    """
+    seen = {name: value for name, value in os.environ.items() if name not in (*PRIVATE, *without)}
+    child = Child(
+        list(command), stdin=stdin, stdout=stdout, stderr=stderr, env={**seen, **(env or {})}, cwd=folder,
+        start_new_session=leads and os.name != "nt",
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) if leads else 0,
+    )  # fmt: skip
+    child.leads = leads
+    return child
 
 
 def run(
@@ -69,11 +107,9 @@ def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with log.open("wb") as written, log.open("rb") as read:
-        child = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=written, stderr=subprocess.STDOUT,
-            env={**os.environ, **env, LIFELINE: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
-            start_new_session=os.name != "nt",
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        child = start(
+            command, leads=True, stdin=subprocess.PIPE, stdout=written, stderr=subprocess.STDOUT,
+            env={**env, LIFELINE: str(os.getpid()), LIFELINE_PIPE: "1", "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         _living.add(child)
         peak, broke, pause = 0, None, _FIRST_POLL
@@ -91,6 +127,43 @@ def run(
             _living.discard(child)
     check_interrupted()
     return Ended(child.returncode, time.monotonic() - started, peak, broke)
+
+
+def capture(command: Sequence[str], *, seconds: float) -> Said:
+    """Run a short command, with nothing to read, and return what it wrote. Raises `OSError` if it can't be started."""
+    child = start(command, leads=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    too_long = False
+    try:
+        output, errors = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        too_long = True
+        kill_tree(child)
+        output, errors = child.communicate()
+    finally:
+        end_tree(child)
+    return Said(child.returncode, _text(output), _text(errors), too_long)
+
+
+def call(command: Sequence[str], *, seconds: float) -> int:
+    """Run a command whose output goes where ours does; its exit code, that of a kill where it takes too long."""
+    child = start(command, leads=False, stdin=subprocess.DEVNULL, stdout=None, stderr=None)
+    try:
+        wait(child, seconds)
+    finally:
+        end_tree(child)
+    return child.returncode
+
+
+def wait(child: Child, seconds: float) -> int | None:
+    """What a child ended with, -N for signal N; None where it still lives after so many seconds."""
+    try:
+        return child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def check_interrupted() -> None:
@@ -135,7 +208,7 @@ def end_all() -> None:
     """Stop the build: kill every child, and let every `run()` raise `InterruptedBuildError`."""
     _interrupted.set()
     for child in list(_living):
-        _kill(child)
+        kill_tree(child)
 
 
 def tree_rss(pid: int) -> int:
@@ -177,17 +250,20 @@ def _tree_rss_anywhere(pid: int) -> int:
     return total
 
 
-def end_tree(child: subprocess.Popen[bytes]) -> None:
-    """End a child and everything in its process group; safe to call twice, and when it has ended by itself."""
-    _kill(child)
+def end_tree(child: Child) -> None:
+    """End a child and all below it, or its whole group; safe to call twice, and when it has ended by itself."""
+    kill_tree(child)
     if child.stdin:
         with contextlib.suppress(OSError):
             child.stdin.close()
     child.wait()
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    if os.name == "nt":
+def kill_tree(child: Child) -> None:
+    """Kill a child and all below it, or its whole group, and do not wait for their end."""
+    if os.name == "nt" or not child.leads:
+        if child.poll() is not None:  # its number may be another's by now
+            return
         import psutil
 
         with contextlib.suppress(psutil.Error):
@@ -202,7 +278,7 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 class _Exit:
     """Waits for a child's end without turning in circles, where the system has a way to."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+    def __init__(self, child: Child) -> None:
         self._child, self._handle = child, -1
 
     def __enter__(self) -> _Exit:
@@ -213,9 +289,7 @@ class _Exit:
     def within(self, seconds: float) -> bool:
         """Whether it has ended, at the latest in so many seconds."""
         if self._handle < 0:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(seconds)
-            return self._child.returncode is not None
+            return wait(self._child, seconds) is not None
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         return bool(poll.poll(seconds * 1000)) and self._child.poll() is not None

@@ -15,39 +15,38 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
-import json
-import os
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from scripts.common import json_child, lifeline
 from scripts.runtime.chat import Answer, RuntimeFault
 from scripts.runtime.foundry import Runtime
 
 
 def main(opener: Callable[[Path], Any] = Runtime) -> None:
     """Serve the requests of standard input until it ends. `opener`: what stands in for the runtime."""
+    lifeline.hold()
     faulthandler.enable()
-    # What a native library prints must not be taken for a reply.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     with ExitStack() as stack:
         chat: Any = None
-        for line in sys.stdin:
-            request = json.loads(line)
+
+        def answer(request: dict[str, Any]) -> dict[str, Any]:
+            nonlocal chat
             faulthandler.dump_traceback_later(request["limit"], exit=True)
-            if request["do"] == "open":
+            try:
+                if request["do"] != "open":
+                    return _tried(lambda: _asked(chat, request))
                 runtime = stack.enter_context(opener(Path(request["cache"])))
                 if request["id"] not in runtime.cached():
                     raise RuntimeFault(request["id"], f"is not listed in {request['cache']}", "Deploy it again")
                 chat = runtime.load(request["id"])
-                reply = {"url": stack.enter_context(runtime.serve(request["id"]))}
-            else:
-                reply = _tried(lambda: _asked(chat, request))  # noqa: B023 - called at once
-            print(json.dumps(reply), file=replies, flush=True)
-            faulthandler.cancel_dump_traceback_later()
+                return {"url": stack.enter_context(runtime.serve(request["id"]))}
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+
+        json_child.answer(answer)
 
 
 def _asked(chat: Any, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The two doors by which `edges` reaches a deployed model, from outside: a child that asks by ours, and HTTP.
+"""The two clients by which `edges` reaches a deployed model: a child that asks through Ingot's adapter, and HTTP.
 
 Both answer with a `Reply`, whatever happens: also where the child crashed or hung, which it then pays for.
 """
@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import queue
 import re
-import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,12 +21,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from scripts.common.childenv import CHILD_LOCK, LIFELINE, REASON_FILE
 from scripts.common.errors import IngotError
+from scripts.common.json_child import ROOT, ClosedError, GarbledError, JsonChild, SilentError
 from scripts.edges import child
 from scripts.runtime.chat import plain
 
-_ROOT = Path(__file__).parents[2]
 _OPEN_SECONDS, _GRACE = 300.0, 5.0
 _DYING_SECONDS = 2.0  # between a connection that breaks and the end of its process
 _STARTS = 3  # in a row, before the model is given up
@@ -65,7 +60,7 @@ class Server:
     model_id: str
     command: Sequence[str] = (sys.executable, "-m", child.__name__)
     restarts: int = field(default=-1, init=False)
-    _process: subprocess.Popen[str] | None = field(default=None, init=False)
+    _child: JsonChild | None = field(default=None, init=False)
     _url: str = field(default="", init=False)
 
     def __enter__(self) -> Self:
@@ -90,7 +85,7 @@ class Server:
 
     def start(self) -> None:
         """Have a child that serves the model. Raises `IngotError` if none comes up."""
-        if self._process:
+        if self._child:
             return
         self.restarts += 1
         for _ in range(_STARTS):
@@ -105,21 +100,16 @@ class Server:
 
     def end(self) -> None:
         """Kill the child, if there is one; the next request starts another."""
-        if process := self._process:
-            self._process = None
-            process.kill()
-            process.wait()
-            self._stderr.close()
-            for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
+        if gone := self._child:
+            self._child = None
+            gone.end()
 
     def is_idle(self) -> bool:
         """Whether the child rests: nobody asks it anything, so nothing should be running in it."""
-        if not self._process:
+        if not self._child:
             return True
         time.sleep(_IDLE_AFTER)
-        outside = psutil.Process(self._process.pid)
+        outside = psutil.Process(self._child.pid)
         before = outside.cpu_times()
         time.sleep(_IDLE_FOR)
         after = outside.cpu_times()
@@ -127,12 +117,11 @@ class Server:
 
     def died(self) -> Reply | None:
         """How the child ended, if it did so within a moment; its next request starts another."""
-        assert self._process
-        try:
-            code = self._process.wait(_DYING_SECONDS)
-        except subprocess.TimeoutExpired:
+        assert self._child
+        code = self._child.code(_DYING_SECONDS)
+        if code is None:
             return None
-        said = Path(self._stderr.name).read_text(encoding="utf-8", errors="replace")
+        said = self._errors.read_text(encoding="utf-8", errors="replace")
         self.end()
         if "Timeout (" in said:
             return Reply("hung", "no reply in time", blame(said))
@@ -141,38 +130,23 @@ class Server:
         return Reply("crashed", f"the process ended with {code}", blame(said))
 
     def _spawn(self) -> None:
-        # What a build tells its children through the environment is for us, not for it.
-        private = (LIFELINE, CHILD_LOCK, REASON_FILE)
-        env = {name: value for name, value in os.environ.items() if name not in private}
-        env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._scratch.name)
-        env |= {"PYTHONPATH": os.pathsep.join([str(_ROOT), env.get("PYTHONPATH", "")])}
-        self._stderr = tempfile.NamedTemporaryFile(dir=self._scratch.name, delete=False)  # noqa: SIM115 - see `end`
-        self._process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, encoding="utf-8",
-            errors="replace", env=env,
+        scratch = self._scratch.name
+        self._errors = Path(scratch) / "errors.log"
+        self._child = JsonChild(
+            self.command, env=dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch), errors=self._errors
         )  # fmt: skip
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
 
     def _exchange(self, request: dict[str, Any], limit: float) -> dict[str, Any] | Reply:
-        assert self._process
-        assert self._process.stdin
+        assert self._child
         try:
-            self._process.stdin.write(json.dumps({**request, "limit": limit}) + "\n")
-            self._process.stdin.flush()
-            line = self._lines.get(timeout=limit + _GRACE)
-        except queue.Empty:  # not even its watchdog woke up
+            return self._child.ask({**request, "limit": limit}, limit + _GRACE)
+        except SilentError:  # not even its watchdog woke up
             self.end()
             return Reply("hung", f"no reply in {limit:.0f} s")
-        except OSError:
-            line = ""
-        if not line:
-            return self.died() or self._nonsense("it closed its output")
-        try:
-            reply = json.loads(line)
-        except ValueError:
-            return self._nonsense(line)
-        return reply if isinstance(reply, dict) else self._nonsense(line)
+        except ClosedError as error:
+            return self.died() or self._nonsense(str(error))
+        except GarbledError as error:
+            return self._nonsense(str(error))
 
     def _nonsense(self, line: str) -> Reply:
         self.end()
@@ -189,17 +163,8 @@ def blame(said: str) -> str:
         if not any(Path(file).stem == "child" for file in files):
             continue
         own = [file for file in files if "site-packages" in file or not file.startswith((library, "<"))]
-        return "door" if own and Path(own[0]).is_relative_to(_ROOT / "scripts") else "runtime"
+        return "door" if own and Path(own[0]).is_relative_to(ROOT / "scripts") else "runtime"
     return "runtime"
-
-
-def _read(pipe: Any, lines: queue.Queue[str]) -> None:
-    try:
-        for line in pipe:
-            lines.put(line)
-    except ValueError:  # closed meanwhile
-        return
-    lines.put("")
 
 
 # --- HTTP

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+from scripts.common import process
 from scripts.common.errors import IngotError
 from scripts.engine import tree
 from scripts.engine.session import Session
 from scripts.engine.step import Step
+
+_UNDO_SECONDS = 600
 
 
 def clean(session: Session, step: Step, dryrun: bool) -> None:
@@ -24,7 +26,7 @@ def clean(session: Session, step: Step, dryrun: bool) -> None:
         return
     if step.undo and step.output.exists():
         words = step.undo(json.loads(step.output.read_text(encoding="utf-8")))
-        if words and subprocess.run([sys.executable, "-m", *words], check=False).returncode:
+        if words and process.call([sys.executable, "-m", *words], seconds=_UNDO_SECONDS):
             raise IngotError(step.output, "what it records could not be taken back", "See above; nothing was removed")
     for path in gone:
         tree.remove(path, session.digests)

@@ -15,12 +15,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.common import process
 from scripts.common.errors import IngotError
 
 INDEX = "foundry.local.modelinfo.json"
@@ -55,17 +55,9 @@ def _ask_foundry() -> Path:
     answer = ""
     if command:
         try:
-            done = subprocess.run(
-                [command, "cache", "location"],
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=60,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-            answer = done.stdout
-        except (OSError, subprocess.TimeoutExpired) as error:
+            done = process.capture([command, "cache", "location"], seconds=60)
+            answer = "it did not end in 60 s" if done.too_long else done.output
+        except OSError as error:
             answer = str(error)
         if found := location_in(answer):
             return found
