@@ -29,7 +29,7 @@ from scripts.runtime.chat import plain
 _OPEN_SECONDS, _GRACE = 300.0, 5.0
 _DYING_SECONDS = 2.0  # between a connection that breaks and the end of its process
 _STARTS = 3  # in a row, before the model is given up
-_IDLE_AFTER, _IDLE_FOR, _IDLE_SHARE = 0.5, 1.0, 0.3
+_IDLE_AFTER, _IDLE_FOR, _IDLE_SHARE = 0.5, 1.0, 0.1  # seconds; of one core, which neighbours may be using too
 
 
 @dataclass(frozen=True)
