@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from scripts.common.errors import IngotError
+from scripts.common.genai_config import key_value_bytes, providers
 from scripts.common.machine import fingerprint
 from scripts.runtime.foundry import LARGE_BLOCK, label
 
@@ -39,16 +40,15 @@ def of_package(package: Path) -> dict[str, Any]:
         raise IngotError(
             settings, f"cannot be read ({type(error).__name__}: {error})", "Build the package again"
         ) from None
-    providers = [name for entry in session.get("provider_options", []) for name in entry]
     return {
         "runtime": label(),
         "tools": {name: version(name) for name in _TOOLS},
-        "execution_provider": providers[0] if providers else "CPUExecutionProvider",
+        "execution_provider": next(iter(providers(genai)), "CPUExecutionProvider"),
         "threads": threads(session),
         "threads_by": "the package" if session.get("intra_op_num_threads") else "the runtime's default",
         "context_length": context,
         "max_length": search.get("max_length"),
-        "key_value_buffer_bytes": key_value_bytes(decoder, context),
+        "key_value_buffer_bytes": key_value_bytes(genai),
         "session_options": session,
         "search_options": search,
         "malloc_mmap_threshold_bytes": LARGE_BLOCK if sys.platform == "linux" else None,
@@ -68,15 +68,6 @@ def threads(session: Mapping[str, Any]) -> int:
     if asked is None:
         return min(max(1, logical // 2), 16)
     return int(asked) or psutil.cpu_count(logical=False) or logical
-
-
-def key_value_bytes(decoder: Mapping[str, Any], tokens: int) -> int | None:
-    """Bytes of keys and values of so many tokens, in float32 as on a CPU; None where the settings do not tell."""
-    try:
-        heads, size, layers = (int(decoder[key]) for key in ("num_key_value_heads", "head_size", "num_hidden_layers"))
-    except (KeyError, TypeError):
-        return None
-    return 2 * layers * heads * size * tokens * 4
 
 
 def of_graph(path: Path) -> dict[str, Any]:

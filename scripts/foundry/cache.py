@@ -194,15 +194,6 @@ def home_of(cache: Path, model_id: str) -> Path:
     return cache / HOUSE / model_id.rpartition(":")[0]
 
 
-def is_portable(model_id: str) -> bool:
-    """Whether a folder may be called so on every system: Windows drops a final dot, and keeps some names for devices,
-    whatever follows after a dot (learn.microsoft.com, "Naming Files, Paths, and Namespaces").
-    """
-    name = model_id.rpartition(":")[0].lower()
-    device = re.fullmatch(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", name)
-    return not device and not name.endswith(".")
-
-
 def plan(cache: Path, model_id: str, files: Files) -> Plan:
     """Compare a package with a cache. Changes nothing.
 

@@ -27,9 +27,10 @@ import filelock
 
 from scripts.common import folders, json_files, links, moving
 from scripts.common.errors import IngotError
+from scripts.common.model_id import is_folder_name, parse
 from scripts.foundry import cache as caches
 from scripts.foundry.cache import MANIFEST, MARKER, Files
-from scripts.runtime.foundry import MODEL_ID, Runtime, RuntimeFault, label
+from scripts.runtime.foundry import Runtime, RuntimeFault, label
 
 _IN_USE = (5, 32)  # Windows: access denied (of a folder with an open file), sharing violation
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied
@@ -41,9 +42,7 @@ def deploy(package: Path, model_id: str, cache: Path) -> dict[str, Any]:
     Raises `IngotError` if the cache cannot be written or read, the disk is full, or something of somebody else's
     is in the way; then nothing of what was there has changed.
     """
-    if not MODEL_ID.fullmatch(model_id):
-        raise IngotError(model_id, "is no id that Foundry Local takes", "Use NAME:NUMBER, such as m-generic-cpu:1")
-    if not caches.is_portable(model_id):
+    if not is_folder_name(parse(model_id).name):
         raise IngotError(model_id, "is a name that Windows has no folders of", "Name the model otherwise")
     files = caches.manifest_of(package)
     marked = caches.marked_name(package / MARKER)

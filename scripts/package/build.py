@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.common import json_files, links
+from scripts.common import json_files, links, model_id
 from scripts.common.errors import IngotError
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.package import card, head, rules, sampling, template, tokens
@@ -31,7 +31,7 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
     Raises `IngotError` where an input is missing, a setting is out of range, Foundry would refuse the folder, or the
     runtime's token ids differ from those of transformers.
     """
-    identity = rules.parse_id(wish.model_id)
+    identity = model_id.parse(wish.model_id)
     genai = _settings(onnx, checkpoint, wish)
     tokenizer = _load_tokenizer(checkpoint)
     chat = _chat_template(tokenizer, checkpoint)

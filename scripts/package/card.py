@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.common.genai_config import key_value_bytes, providers
+from scripts.common.model_id import ModelId
 from scripts.package import sampling
-from scripts.package.rules import ModelId, providers
 from scripts.package.template import PromptTemplate
 from scripts.package.tokens import Agreement
 
@@ -65,7 +66,7 @@ def _front_matter(facts: Facts) -> str:
 
 def _table(facts: Facts) -> str:
     search, context = facts.genai["search"], facts.genai["model"]["context_length"]
-    cache = sampling.cache_bytes(facts.genai)
+    cache = key_value_bytes(facts.genai)
     defaults = [f"{key} {search[key]:g}" for key in ("temperature", "top_p", "repetition_penalty") if key in search]
     defaults += [f"{key} {search[key]}" for key in ("top_k", "max_length") if key in search]
     rows = {

@@ -6,40 +6,14 @@ The scanner skips what it can't read without a word, so everything that it would
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.genai_config import providers
 from scripts.common.model_files import SERVED_TOKENIZER
-
-#: A registered id: a name and a whole number; `v:1.0` and `v:01` are refused by the runtime.
-_ID = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*):(?P<version>0|[1-9][0-9]*)")
-_DEVICE = re.compile(r"-generic-(cpu|gpu|npu)$")
-
-
-@dataclass(frozen=True)
-class ModelId:
-    """`name:version`, taken apart; `alias` is what `foundry model run` and the server's load route know it by."""
-
-    name: str
-    version: int
-    alias: str
-
-
-def parse_id(text: str) -> ModelId:
-    """Take a model id apart; `IngotError` where Foundry would refuse to register it."""
-    match = _ID.fullmatch(text)
-    if match is None:
-        raise IngotError(
-            f"model id {text!r}",
-            "Foundry Local would refuse it",
-            "Use letters, digits, '.', '_' and '-', starting with a letter or digit, then ':' and a whole number "
-            "without leading zeros, such as triage-int4-generic-cpu:1",
-        )
-    return ModelId(match["name"], int(match["version"]), _DEVICE.sub("", match["name"]))
+from scripts.common.model_id import parse
 
 
 def read_genai_config(folder: Path) -> dict[str, Any]:
@@ -62,15 +36,9 @@ def model_files(config: dict[str, Any]) -> list[str]:
     return [part["filename"] for part in parts if isinstance(part.get("filename"), str)]
 
 
-def providers(config: dict[str, Any]) -> list[str]:
-    """Execution providers that the decoder asks for; none means CPU."""
-    session = config["model"].get("decoder", {}).get("session_options", {})
-    return [name for options in session.get("provider_options", []) for name in options]
-
-
 def check_folder(folder: Path, model_id: str) -> None:
     """Check a finished package against Foundry's scanner and registration; `IngotError` names the first breach."""
-    name = parse_id(model_id).name
+    name = parse(model_id).name
     config = read_genai_config(folder)
     for graph in model_files(config) or ["model.onnx"]:
         if not (folder / graph).is_file():

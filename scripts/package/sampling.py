@@ -88,16 +88,6 @@ def apply(genai: dict[str, Any], sampling: Mapping[str, float], context: int) ->
     return {**genai, "model": {**genai["model"], "context_length": context}, "search": search}
 
 
-def cache_bytes(genai: Mapping[str, Any]) -> int | None:
-    """Bytes of keys and values for a full context in float32, as on CPU; None where the config does not tell."""
-    decoder = genai["model"].get("decoder", {})
-    try:
-        heads, size, layers = (decoder[k] for k in ("num_key_value_heads", "head_size", "num_hidden_layers"))
-    except KeyError:
-        return None
-    return 2 * int(layers) * int(heads) * int(size) * int(genai["model"]["context_length"]) * 4
-
-
 def remarks(genai: Mapping[str, Any]) -> list[str]:
     """What a user should know about these settings before the first request fails; often nothing."""
     context, total = genai["model"]["context_length"], genai["search"]["max_length"]

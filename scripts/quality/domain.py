@@ -17,7 +17,7 @@ import jsonschema
 
 from scripts.cases import cases as parsing
 from scripts.cases import checks
-from scripts.common import json_files
+from scripts.common import json_files, model_id
 from scripts.common.errors import IngotError
 from scripts.quality import gates as gating
 from scripts.runtime import foundry as foundry
@@ -75,9 +75,9 @@ def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
     """Put every case to the package in the Foundry runtime, greedily, each as a conversation of its own."""
     replies = []
     with foundry.Runtime() as runtime:
-        model_id = _model_id(package)
-        runtime.register(package, model_id)
-        chat = runtime.load(model_id)
+        name = _name(package)
+        runtime.register(package, name)
+        chat = runtime.load(name)
         for number, case in enumerate(cases, 1):
             try:
                 answer = chat.complete(case.messages, temperature=0, max_tokens=case.max_tokens)
@@ -165,13 +165,13 @@ def _baseline(path: Path | None, digest: str, count: int) -> dict[str, Any] | No
     return known
 
 
-def _model_id(package: Path) -> str:
+def _name(package: Path) -> str:
     """The package's own name, since it tells the runtime the execution provider; any other where it has none."""
     try:
         name = json.loads((package / "inference_model.json").read_text(encoding="utf-8"))["Name"]
     except (OSError, ValueError, KeyError, TypeError):
         name = ""
-    return name if isinstance(name, str) and foundry.MODEL_ID.fullmatch(name) else "judged-generic-cpu:1"
+    return name if isinstance(name, str) and model_id.is_id(name) else "judged-generic-cpu:1"
 
 
 def _percent(part: int, whole: int) -> float:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
 import tempfile
 import time
@@ -24,18 +23,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from scripts.common.model_id import is_id
 from scripts.runtime.chat import Answer, Chat, Message, RuntimeFault, Stream, conversation, faults
 
 __all__ = [
-    "MODEL_ID", "Answer", "Chat", "Message", "Runtime", "RuntimeFault", "Stream",
-    "conversation", "label", "sdk_version",
+    "Answer", "Chat", "Message", "Runtime", "RuntimeFault", "Stream", "conversation", "label", "sdk_version",
 ]  # fmt: skip
 
 #: How long a session may take to end before its model counts as in use.
 _SESSION_SECONDS = 10.0
-#: What the runtime takes as the id of a registered model (SDK 2.2.1).
-MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:(0|[1-9][0-9]*)")
-
 #: Bytes from which the process that serves maps a block of memory by itself, on Linux (glibc).
 LARGE_BLOCK = 1 << 20
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
@@ -113,10 +109,9 @@ class Runtime:
         """
         import foundry_local_sdk as sdk
 
-        if not MODEL_ID.fullmatch(model_id):
-            raise RuntimeFault(
-                model_id, "is no id that Foundry Local takes", "Use NAME:NUMBER, such as m-generic-cpu:1"
-            )
+        if not is_id(model_id):
+            found = "is not an id that Foundry Local takes"
+            raise RuntimeFault(model_id, found, "Use NAME:NUMBER, such as m-generic-cpu:1")
         with faults(model_id), sdk.ModelInfoBuilder() as info:
             info.set_string_property("task", task)
             self._catalog.register_model(model_path=str(path.absolute()), model_id=model_id, metadata=info)

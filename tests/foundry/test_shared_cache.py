@@ -15,6 +15,7 @@ import pytest
 
 from scripts.common import folders, moving
 from scripts.common.errors import IngotError
+from scripts.common.model_id import is_folder_name
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import _writing, deploy, undeploy
 from scripts.runtime.foundry import Runtime
@@ -212,7 +213,7 @@ def test_windows_words_for_a_file_in_use_are_explained(code: int) -> None:
     ],
 )
 def test_a_name_that_windows_has_no_folders_of_is_refused(model_id: str, portable: bool, tmp_path: Path) -> None:
-    assert caches.is_portable(model_id) == portable
+    assert is_folder_name(model_id.rpartition(":")[0]) == portable
     if not portable:
         with pytest.raises(IngotError, match="Windows has no folders of"):
             deploy(tmp_path, model_id, tmp_path / "models")

@@ -2,43 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from scripts.common.errors import IngotError
 from scripts.package import rules
-
-
-@pytest.mark.parametrize(
-    ("text", "alias"),
-    [
-        ("triage-int4-generic-cpu:1", "triage-int4"),
-        ("triage-int4-generic-gpu:12", "triage-int4"),
-        ("Triage.v2_x:0", "Triage.v2_x"),
-        ("a-generic-cpu-b:3", "a-generic-cpu-b"),
-    ],
-)
-def test_an_id_is_taken_apart(text: str, alias: str) -> None:
-    found = rules.parse_id(text)
-    assert (f"{found.name}:{found.version}", found.alias) == (text, alias)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "triage", "triage:", "v:1.0", "v:01", "-v:1", "ü:1", "a b:1", "a/b:1", "v:1\n", "v:-1"]
-)
-def test_an_id_that_foundry_refuses_is_refused_first(text: str) -> None:
-    with pytest.raises(IngotError, match="Foundry Local would refuse it"):
-        rules.parse_id(text)
-
-
-@given(st.text(max_size=12), st.integers(0, 10**6))
-def test_an_accepted_id_is_ascii_without_separators(name: str, version: int) -> None:
-    try:
-        found = rules.parse_id(f"{name}:{version}")
-    except IngotError:
-        return
-    assert found.name.isascii()
-    assert not set(found.name) & set(" /\\:\n\0")
 
 
 def package(folder: Path, **model: object) -> Path:

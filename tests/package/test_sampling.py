@@ -1,6 +1,7 @@
 import pytest
 
 from scripts.common.errors import IngotError
+from scripts.common.genai_config import key_value_bytes
 from scripts.package import sampling
 
 
@@ -75,7 +76,8 @@ def test_a_context_that_refuses_requests_without_a_budget_is_remarked() -> None:
 
 
 def test_the_cache_of_keys_and_values_grows_with_the_context() -> None:
-    assert sampling.cache_bytes(sampling.apply(genai(), {}, 4096)) == 2 * 30 * 3 * 64 * 4096 * 4
+    assert key_value_bytes(sampling.apply(genai(), {}, 4096)) == 2 * 30 * 3 * 64 * 4096 * 4
+    assert key_value_bytes({"model": {"decoder": {}, "context_length": 4096}}) is None
 
 
 def test_a_whole_number_may_come_with_a_point() -> None:
