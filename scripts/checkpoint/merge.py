@@ -15,6 +15,7 @@ from typing import Any
 
 from scripts.checkpoint.headers import read_safetensors
 from scripts.checkpoint.weights import Checkpoint
+from scripts.common import quiet
 from scripts.common.errors import IngotError
 
 #: Size limit of one written weights file; fixed, because it decides which tensor goes into which file.
@@ -143,7 +144,7 @@ def _forget_quantizer(model: Any) -> None:
 
 def _be_quiet() -> None:
     """No progress bars, no advice, no network: this output is a log."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    quiet.silence()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")

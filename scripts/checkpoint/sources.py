@@ -7,7 +7,6 @@ or run.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import sys
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scripts.checkpoint.weights import Checkpoint, check_source
-from scripts.common import process
+from scripts.common import process, quiet
 from scripts.common.errors import IngotError
 from scripts.common.model_files import COMPANIONS, INDEX, WEIGHTS, files_in, is_legal_file
 
@@ -157,7 +156,7 @@ def fetch_snapshot(name: str, commit: str) -> Path:
 
     The cache is huggingface_hub's own (`HF_HUB_CACHE`), the token comes from `HF_TOKEN`.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    quiet.silence(offline=False)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

@@ -16,22 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scripts.common import quiet
 from scripts.common.errors import IngotError
 from scripts.convert import options
 from scripts.convert.imports import uncollected
-
-#: No hub, no telemetry, no progress bars in logs. Olive 0.13 sends a first heartbeat in spite of its own switch
-#: (`telemetry.py`, `Telemetry.__init__`), but none where it finds itself in an automated pipeline: TF_BUILD says so.
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "OLIVE_DISABLE_TELEMETRY": "1",
-    "TF_BUILD": "true",
-    "ORT_TELEMETRY_DISABLED": "1",
-    "TQDM_DISABLE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 #: Written by Olive beside the model; holds absolute paths and times, and no model needs it.
 LITTER = (
@@ -116,7 +104,8 @@ def run(workflow: dict[str, Any], scratch: Path) -> Path:
     Raises `IngotError` with Olive's own reason when no model came out.
     """
     check(workflow)
-    os.environ.update(OFFLINE)
+    quiet.silence()
+    os.environ["TQDM_DISABLE"] = "1"  # its progress bars go to a log
     output, cache = scratch / "olive", Path(tempfile.mkdtemp(prefix="cache-", dir=scratch))
     prepared = {"log_severity_level": 2, **workflow, "output_dir": str(output), "cache_dir": str(cache)}
     with _listening() as heard:

@@ -17,7 +17,7 @@ from typing import Any
 
 import blake3
 
-from scripts.common import json_files
+from scripts.common import json_files, quiet
 from scripts.common.errors import IngotError
 from scripts.quality import gates as gating
 
@@ -78,7 +78,8 @@ def _beside(tasks: Path, scratch: Path) -> Iterator[None]:
     """In the folder of the tasks, offline, with every cache in a folder that goes."""
     here = Path.cwd()
     with tempfile.TemporaryDirectory(dir=scratch) as cache:
-        os.environ |= {"HF_HOME": cache, "HF_DATASETS_CACHE": cache, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        quiet.silence()
+        os.environ |= {"HF_HOME": cache, "HF_DATASETS_CACHE": cache}
         os.chdir(tasks)
         try:
             yield

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from scripts.common.model_id import is_id
+from scripts.common.quiet import QUIET
 from scripts.runtime.chat import Answer, Chat, Message, RuntimeFault, Stream, conversation, faults
 
 __all__ = [
@@ -35,7 +36,6 @@ _SESSION_SECONDS = 10.0
 #: Bytes from which the process that serves maps a block of memory by itself, on Linux (glibc).
 LARGE_BLOCK = 1 << 20
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
-_QUIET = {"ORT_TELEMETRY_DISABLED": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
 
 
 def sdk_version() -> str:
@@ -72,7 +72,7 @@ class Runtime:
             work = (self._work or Path(scratch)).absolute()
             self.cache = (self._cache or Path(scratch) / "models").absolute()
             self.cache.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_environment(_homes(work / "home") | _QUIET))
+            stack.enter_context(_environment(_homes(work / "home") | QUIET))
             sdk = _import_sdk()
             self._manager = sdk.FoundryLocalManager(
                 sdk.Configuration(
