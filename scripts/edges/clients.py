@@ -1,4 +1,4 @@
-"""The two clients by which `edges` reaches a deployed model: a child that asks through Ingot's adapter, and HTTP.
+"""The two doors by which `edges` reaches a deployed model, from outside: a child that asks by ours, and HTTP.
 
 Both answer with a `Reply`, whatever happens: also where the child crashed or hung, which it then pays for.
 """

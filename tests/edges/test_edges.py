@@ -99,7 +99,7 @@ def test_a_runtime_that_does_not_start_is_an_error(tmp_path: Path) -> None:
 
 def test_a_stack_tells_whose_code_hung() -> None:
     root = Path(edges.__file__).parent
-    child = f'  File "{root}/edge_child.py", line 1 in main'
+    child = f'  File "{root}/child.py", line 1 in main'
     sdk = '  File "/venv/lib/python3/site-packages/foundry_local_sdk/session.py", line 1 in __iter__'
     door = f'  File "{root}/chat.py", line 1 in complete'
     waiting = f'  File "{Path(json.__file__).parents[1]}/queue.py", line 1 in get'
