@@ -14,7 +14,7 @@ def link(source: Path, target: Path) -> str:
     """Give `source`'s bytes a second name without copying them, as well as this file system can.
 
     Returns "reflink", "hardlink" or "copy" (another file system: the caller should say so). Only for files that
-    Ingot made: a hard link shares the inode, and a user's own weights must never change with ours.
+    Ingot made: a hard link shares the inode, and a user's own weights must never change with Ingot's.
     """
     import reflink_copy  # here: the build itself imports this module for each run, and rarely links
 

@@ -63,7 +63,7 @@ class Said:
 
 
 class Child(subprocess.Popen[bytes]):
-    """A process that was started here; `leads` a group of its own, or belongs to ours."""
+    """A process that was started here; `leads` a group of its own, or belongs to that of this process."""
 
     leads = False
 
@@ -145,7 +145,7 @@ def capture(command: Sequence[str], *, seconds: float) -> Said:
 
 
 def call(command: Sequence[str], *, seconds: float) -> int:
-    """Run a command whose output goes where ours does; its exit code, that of a kill where it takes too long."""
+    """Run a command that inherits our output; returns its exit code, that of a kill where it takes too long."""
     child = start(command, leads=False, stdin=subprocess.DEVNULL, stdout=None, stderr=None)
     try:
         wait(child, seconds)

@@ -2,7 +2,7 @@
 
 The build starts every stage through this same command line, so what a person runs by hand is what doit runs. A verb
 is a typer command. It reads its inputs, writes `--output` (a folder or a JSON file that does not exist yet), prints
-progress as plain lines, and raises `IngotError` for whatever the reader can mend.
+progress as plain lines, and raises `IngotError` for whatever the reader can put right.
 """
 
 from __future__ import annotations

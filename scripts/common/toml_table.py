@@ -1,4 +1,4 @@
-"""Reading TOML tables into typed values, each mistake named once, at the door: file, key, found, allowed."""
+"""Reading TOML tables into typed values, each mistake named once, when it is read: file, key, found, allowed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise IngotError(path, "there is no such file", "Write it, or name its folder with config=DIR") from None
     except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise IngotError(path, f"not valid TOML: {error}", "Mend that line") from None
+        raise IngotError(path, f"not valid TOML: {error}", "Correct that line") from None
 
 
 def suggest(word: str, allowed: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
-"""What stands in a Foundry model cache, whose it is, and what deploying a package there would have to do.
+"""What is in a Foundry model cache, who put it there, and what deploying a package there would have to do.
 
-Nothing here changes a cache or opens the runtime. A model of ours stands in `<cache>/ingot/<name>/`, `name` being its
-id without the version: a folder of its own below the cache root, which runtimes that scan the cache find and those
-that want a registration take as well. It carries Ingot's `manifest.json`; a folder without one is somebody else's.
+Nothing here changes a cache or opens the runtime. A model that Ingot deployed is in `<cache>/ingot/<name>/`, `name`
+being its id without the version: a folder of its own below the cache root, which runtimes that scan the cache find and
+those that want a registration take as well. It carries Ingot's `manifest.json`; a folder without it is someone else's.
 
 `foundry.local.modelinfo.json` in the cache root is the runtime's own index of registrations (SDK 2.2.1):
 {"catalog_name", "models": [{"model_info": {"id", …}, "model_path": absolute}], "version": 2}. Only the runtime
@@ -24,7 +24,7 @@ from scripts.common import process
 from scripts.common.errors import IngotError
 
 INDEX = "foundry.local.modelinfo.json"
-HOUSE = "ingot"  # our corner of the cache
+FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody else
 MANIFEST = "manifest.json"
 MARKER = "inference_model.json"  # a runtime that scans lists a folder by this file: it is written last
 SETTINGS = "genai_config.json"
@@ -107,7 +107,7 @@ def contents(folder: Path) -> Files:
 def manifest_of(package: Path) -> Files:
     """The files that a package is made of: its manifest's list, or what is there if it was made by hand.
 
-    Raises `IngotError` if it is no package that Foundry could be given.
+    Raises `IngotError` if it is not a package that Foundry could be given.
     """
     for name in (SETTINGS, MARKER):
         if not (package / name).is_file():
@@ -190,8 +190,8 @@ class Plan:
 
 
 def home_of(cache: Path, model_id: str) -> Path:
-    """Where a model of ours stands in a cache."""
-    return cache / HOUSE / model_id.rpartition(":")[0]
+    """Where Ingot puts a model in a cache."""
+    return cache / FOLDER / model_id.rpartition(":")[0]
 
 
 def plan(cache: Path, model_id: str, files: Files) -> Plan:
@@ -210,7 +210,7 @@ def plan(cache: Path, model_id: str, files: Files) -> Plan:
         )
     registered = registrations(cache)
     for other, path in registered.items():
-        if other.casefold() == model_id.casefold() and not ours(path, folder, model_id):
+        if other.casefold() == model_id.casefold() and not is_ingots(path, folder, model_id):
             raise IngotError(
                 cache / INDEX,
                 f"{other} is registered for {path}, which Ingot did not put there",
@@ -234,17 +234,17 @@ def same(one: Path, other: Path) -> bool:
 
 
 def stale_ids(registered: dict[str, Path], folder: Path, model_id: str) -> tuple[str, ...]:
-    """Registrations that go when this model does: of its id, as far as they are ours, and of its folder."""
+    """Registrations that go when this model does: of its id, as far as they are Ingot's, and of its folder."""
     return tuple(
         other
         for other, path in registered.items()
-        if same(path, folder) or (other.casefold() == model_id.casefold() and ours(path, folder, model_id))
+        if same(path, folder) or (other.casefold() == model_id.casefold() and is_ingots(path, folder, model_id))
     )
 
 
-def ours(path: Path, folder: Path, model_id: str) -> bool:
+def is_ingots(path: Path, folder: Path, model_id: str) -> bool:
     """Whether a registration of this id is Ingot's: for this folder, for another copy of it, or for the place where
-    it stood before the whole cache was moved.
+    it was before the whole cache was moved.
     """
     if same(path, folder):
         return True
@@ -276,8 +276,8 @@ def marked_name(marker: Path) -> str | None:
 
 
 def is_scratch(folder: Path) -> bool:
-    """Whether a folder is what a deployment that was killed left behind: hidden, in our corner, nothing but ours."""
-    if folder.parent.name != HOUSE or not re.fullmatch(r"\..+\.(new|old)", folder.name):
+    """Whether a folder is what a deployment that was killed left behind: hidden, in Ingot's folder, made by it."""
+    if folder.parent.name != FOLDER or not re.fullmatch(r"\..+\.(new|old)", folder.name):
         return False
     # Without a manifest it can only have been killed before that was written.
     return owner(folder) is not None or all(p.name.startswith(f".{MANIFEST}.") for p in folder.iterdir())

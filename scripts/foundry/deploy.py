@@ -109,7 +109,7 @@ def undeploy(model_id: str, cache: Path) -> str:
     if present and caches.owner(folder) is None:
         raise IngotError(folder, "was not put there by Ingot", "Remove it by hand if it should go")
     ids = caches.stale_ids(caches.registrations(cache), folder, model_id)
-    if not ids and not (cache / caches.HOUSE).is_dir():
+    if not ids and not (cache / caches.FOLDER).is_dir():
         return "nothing there"
     with _writing(cache), _locked(cache):
         if present:
@@ -124,9 +124,9 @@ def undeploy(model_id: str, cache: Path) -> str:
 
 
 def sweep(cache: Path) -> None:
-    """Remove what killed deployments left in our corner of the cache. The caller holds the lock."""
-    house = cache / caches.HOUSE
-    for folder in sorted(house.iterdir()) if house.is_dir() else ():
+    """Remove what killed deployments left in Ingot's folder of the cache. The caller holds the lock."""
+    parent = cache / caches.FOLDER
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         if folder.is_dir() and not folder.is_symlink() and caches.is_scratch(folder):
             _discard(folder)
 
@@ -168,7 +168,7 @@ def _place(source: Path, target: Path) -> str:
 
 
 def _swap(stage: Path, folder: Path) -> None:
-    """Put the staged folder in place of what stands there, which ends up under a hidden name without its marker."""
+    """Put the staged folder in place of what is there, which ends up under a hidden name without its marker."""
     folders.flush(stage)
     if not folder.exists():
         moving.move(stage, folder)
@@ -188,7 +188,7 @@ def _swap(stage: Path, folder: Path) -> None:
 
 
 def _discard(folder: Path) -> None:
-    """Remove a folder of ours, the marker first and the manifest last: half removed, it is still known as ours."""
+    """Remove a folder of Ingot's, the marker first and the manifest last: half removed, it is still known as such."""
     (folder / MARKER).unlink(missing_ok=True)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
@@ -213,8 +213,8 @@ def _unregister(runtime: Runtime, ids: tuple[str, ...]) -> None:
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
     """One deployment at a time in a cache; says so if it has to wait."""
-    (cache / caches.HOUSE).mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(cache / caches.HOUSE / ".lock")
+    (cache / caches.FOLDER).mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(cache / caches.FOLDER / ".lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

@@ -1,8 +1,12 @@
 """Chatting with a loaded model: what is asked is checked here, and whatever goes wrong becomes a `RuntimeFault`.
 
-The half of the runtime's door that speaks to a model; `scripts.runtime.foundry` is the half that manages them, and the
-name under which both are imported. The SDK hands text to the native library as C strings and numbers as text, so what
-does not survive that is refused before it is sent: a text would end at its first NUL, without a word (SDK 2.2.1).
+The half of foundry-local-sdk's adapter that speaks to a model; `scripts.runtime.foundry` is the half that manages
+them, and the name under which both are imported. What is bridged here, measured with 2.2.1, until a later release does
+it itself:
+- Text goes to the native library as C strings and numbers as text. What does not survive that is refused before it is
+  sent: a text would end at its first NUL, without a word.
+- A reply is a message of parts; iterating the response alone yields no text.
+- A session that is used twice remembers: every call gets a fresh one.
 """
 
 from __future__ import annotations
@@ -156,7 +160,7 @@ def _search(sdk: Any, model_id: str, options: Mapping[str, Any]) -> Any:
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             raise RuntimeFault(model_id, f"{name} is {_kind(value)}, not a {'whole ' if whole else ''}number")
         if value != value:
-            raise RuntimeFault(model_id, f"{name} is NaN, which is no number")
+            raise RuntimeFault(model_id, f"{name} is NaN, which is not a number")
         if abs(value) > _INT32:
             raise RuntimeFault(model_id, f"{name} is {value}, beyond what the runtime can read", f"At most {_INT32}")
     given["max_output_tokens"] = given.pop("max_tokens", None)
@@ -179,7 +183,7 @@ def _parts(item: Any) -> list[Any]:
 
 @contextmanager
 def faults(subject: object) -> Iterator[None]:
-    """Turn what the SDK raises, which is several kinds of exception, into one of ours."""
+    """Make a `RuntimeFault` of what the SDK raises, which is several kinds of exception."""
     try:
         yield
     except IngotError:

@@ -1,12 +1,17 @@
-"""The one door to Foundry Local's runtime: register, list, load, chat, stream, serve, unload.
+"""The adapter of foundry-local-sdk, Foundry Local's runtime: register, list, load, chat, stream, serve, unload.
 
-`foundry-local-sdk` holds the native library that the Foundry Local app itself runs on, so what answers here
-answers there. It runs in this process, offline, and is a singleton: one `Runtime` at a time. With no cache
-given it opens a throw-away catalog, in which a package can be tried without touching anybody's models:
-registering copies nothing.
+The SDK holds the native library that the Foundry Local app itself runs on, so what answers here answers there. It runs
+in this process, offline, and is a singleton: one `Runtime` at a time. With no cache given it opens a throw-away
+catalog, in which a package can be tried without touching anybody's models: registering copies nothing.
 
 `scripts.runtime.chat` is its other half, for talking to a loaded model. No third module imports the SDK, so that its
-next release changes these two files alone.
+next release changes these two files alone. Measured with foundry-local-sdk 2.2.1, the newest at that time. What is
+bridged here, until a later release does it itself:
+- The native library writes below the user's home whatever it is told: it is given another one (`_homes`).
+- The public catalog costs seconds of retries where there is no network: only the local one is opened.
+- A model's memory is not given back after a request: see `_return_large_blocks`.
+- A session that was served over HTTP ends a moment after its request, and keeps its model loaded until then (`unload`).
+- The HTTP service loads by alias, and so the newest version: the very model is loaded beforehand (`serve`).
 """
 
 from __future__ import annotations

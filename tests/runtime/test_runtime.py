@@ -1,4 +1,4 @@
-"""The runtime's door: what goes in comes out, and nothing else leaks."""
+"""The runtime's adapter: what goes in comes out, and nothing else leaks."""
 
 from __future__ import annotations
 
