@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.process import Limits, StoppedBuildError
+from scripts.common.quiet import OFFLINE, QUIET
 from scripts.engine import publish
 from scripts.engine.digests import Digests
 from scripts.engine.progress import Progress
@@ -21,16 +22,12 @@ from scripts.engine.step import ExternalState, Step
 from scripts.engine.store import Store
 from scripts.engine.user_files import UserFiles
 
-#: No stage may call home, whatever its libraries would like to do; only the checkpoint stage may fetch weights.
-_QUIET = {
-    "OLIVE_DISABLE_TELEMETRY": "1", "ORT_TELEMETRY_DISABLED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0",
-    # Olive 0.13 sends one heartbeat in spite of its own switch, but none where it sees an automated pipeline.
-    "TF_BUILD": "true",
+#: How a stage works: the same whatever its hashes, and so that it leaves the processor to others where it waits.
+_STEADY = {
+    "PYTHONHASHSEED": "0",
     # Waiting OpenMP threads sleep: spinning ones made a step three times slower on a busy machine.
     "OMP_WAIT_POLICY": "passive",
-}  # fmt: skip
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+}
 
 
 class Session:
@@ -137,4 +134,4 @@ class Session:
         stage gets a throw-away home unless the user's own is its business.
         """
         homeless = {} if stage in self._at_home else {"HOME": str(home), "USERPROFILE": str(home)}
-        return _QUIET | homeless | ({} if stage in self._online else _OFFLINE)
+        return QUIET | _STEADY | homeless | ({} if stage in self._online else OFFLINE)
