@@ -28,11 +28,14 @@ from scripts.engine.session import Session
 from scripts.engine.step import ExternalState, Step
 from scripts.foundry import external_state as deployed
 from scripts.report.asked import asked
-from scripts.settings.models import Model, Variant, read
+from scripts.settings.models import Model, Variant
+from scripts.settings.reading import read
 
 BUILD, CONFIG = Path(get_var("build", "build")).absolute(), Path(get_var("config", "config")).absolute()
 with user_errors():
     SETTINGS = read(CONFIG)
+    for problem in (problem for model in SETTINGS.models for problem in model.problems):
+        raise problem
 INGOT = Session(BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"])
 TASKS = Tasks(INGOT)
 DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition")

@@ -146,7 +146,7 @@ def _cache(setting: str) -> Line:
 def _models(config: Path) -> tuple[list[Line], int]:
     """A line for the weights of each model, and the bytes of disk that building all of them will need."""
     from scripts.checkpoint.preflight import check_adapter, check_source, estimate
-    from scripts.settings.models import read
+    from scripts.settings.reading import read
 
     try:
         models = read(config).models

@@ -19,14 +19,16 @@ MAY_IMPORT = {
     "engine": {"common"},
     "results": {"common"},
     "runtime": {"common"},
-    "settings": {"common"},
+    "definitions": {"common"},
+    "settings": {"common", "definitions"},
     "cases": {"common", "results", "runtime"},
     "doit_plugin": {"common", "engine"},
-    **{stage: {"common", "results", "runtime", "cases", *STAGES[:number]} for number, stage in enumerate(STAGES)},
+    **{stage: {"common", "definitions", "results", "runtime", "cases", *STAGES[:number]}
+       for number, stage in enumerate(STAGES)},
     # Programs beside the pipeline, which no stage imports.
     "finetune": {"common", "results", "runtime", "cases", *STAGES},
     "edges": {"common", "results", "runtime", "cases", *STAGES},
-    "doctor": {"common", "results", "runtime", "cases", "settings", *STAGES},
+    "doctor": {"common", "definitions", "results", "runtime", "cases", "settings", *STAGES},
 }  # fmt: skip
 #: Distribution → the modules that adapt it: a new release of it changes these alone.
 ADAPTERS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from pathlib import Path
@@ -46,6 +47,32 @@ def _memory_bytes() -> int:
         import psutil
 
         return psutil.virtual_memory().total
+
+
+def usable_memory() -> int:
+    """Bytes that one step may use: what the machine has, or the container around us, less what else must live there."""
+    total = min([_memory_bytes(), *_container_limits()])
+    return total - min(1 << 30, total // 8)
+
+
+def _container_limits() -> list[int]:
+    """What control groups of Linux allow this process, of either version, outer ones too."""
+    found: list[int] = []
+    try:
+        with open("/proc/self/cgroup", encoding="ascii", errors="replace") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return found
+    for _, controllers, path in (group for group in groups if len(group) == 3):
+        root, name = ("memory", "memory.limit_in_bytes") if "memory" in controllers.split(",") else ("", "memory.max")
+        if controllers and not root:
+            continue
+        folders = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(folders) + 1):
+            place = Path("/sys/fs/cgroup", root, *folders[:depth], name)
+            with contextlib.suppress(OSError, ValueError):  # "max", or not there: no limit
+                found.append(int(place.read_text(encoding="ascii")))
+    return [limit for limit in found if limit > 0]
 
 
 def temporary(name: str) -> Path:

@@ -22,12 +22,13 @@ from olive.passes.olive_pass import PassConfigParam
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.convert import bridges, options
+from scripts.convert import bridges
 from scripts.convert.imports import uncollected
-from scripts.convert.options import BUILDER_018, QUANTIZATION, check_known
+from scripts.convert.options import TARGETS
 from scripts.convert.passes import parameters
+from scripts.definitions import builder as definition
 
-_PROVIDERS = {provider: name for name, (_, provider) in options.TARGETS.items()}
+_PROVIDERS = {provider: name for name, (_, provider) in TARGETS.items()}
 
 
 class ModelBuilder(Pass):  # type: ignore[misc]
@@ -35,7 +36,7 @@ class ModelBuilder(Pass):  # type: ignore[misc]
 
     @classmethod
     def _default_config(cls, accelerator_spec: Any) -> dict[str, PassConfigParam]:  # noqa: ARG003
-        return parameters(options.MODEL_BUILDER)
+        return parameters(definition.ModelBuilder)
 
     @staticmethod
     def is_accelerator_agnostic(accelerator_spec: Any) -> bool:  # noqa: ARG004
@@ -44,17 +45,12 @@ class ModelBuilder(Pass):  # type: ignore[misc]
     def _run_for_config(self, model: Any, config: Any, output_model_path: str) -> ONNXModelHandler:
         if not isinstance(model, HfModelHandler):
             raise IngotError("pass ModelBuilder", "its input is no Hugging Face checkpoint", "Make it the first pass")
-        given = {key: value for key, value in config.model_dump().items() if value is not None}
-        if given.pop("metadata_only", False):
-            raise IngotError("pass ModelBuilder: metadata_only", "makes no model", "Leave it out")
-        precision, search = given.pop("precision"), given.pop("search", {})
+        given = config.model_dump()
+        options = definition.translate(given, "pass ModelBuilder")
         target = _PROVIDERS.get(self.accelerator_spec.execution_provider, "cpu")
-        if precision in ("fp16", "bf16") and target == "cpu":
-            found = f"{precision} on CPU gives a model that fails at its second forward pass"
-            raise IngotError("pass ModelBuilder: precision", found, "Use the recipe fp16 (stored in fp16), or fp32")
         folder = Path(resolve_onnx_path(output_model_path)).parent
-        build(Path(model.model_name_or_path), folder, precision, target, translate(given, precision))
-        if search:
+        build(Path(model.model_name_or_path), folder, given["precision"], target, options)
+        if search := given.get("search"):
             settings = json_files.read(folder / "genai_config.json")
             settings["search"] |= search
             json_files.write(folder / "genai_config.json", settings)
@@ -68,34 +64,6 @@ class ModelBuilder(Pass):  # type: ignore[misc]
         return ONNXModelHandler(
             str(folder), onnx_file_name=onnx_file.name, model_attributes={"additional_files": extra}
         )
-
-
-def translate(given: dict[str, Any], precision: str) -> dict[str, Any]:
-    """A workflow's options as builder 0.18's. Raises `IngotError` for what 0.18 would silently ignore, or for two
-    options that contradict each other.
-    """
-    quantization, extra = given.pop("quantization_config", {}), given.pop("extra_options", {})
-    subject = "pass ModelBuilder"
-    check_known(f"{subject}: quantization_config", "quantization_config", quantization, QUANTIZATION)
-    if quantization and precision not in ("int4", "int8"):
-        raise IngotError(f"{subject}: quantization_config", f"precision {precision} quantises nothing", "Drop one")
-    extra = {key.removeprefix("int4_"): value for key, value in extra.items()}
-    check_known(f"{subject}: extra_options", "builder 0.18", extra, BUILDER_018)
-    found: dict[str, Any] = {}
-    for source in (
-        {QUANTIZATION[key]: value for key, value in quantization.items()},
-        {key.removeprefix("int4_"): value for key, value in given.items()},
-        extra,
-    ):
-        for key, value in source.items():
-            if key in found and found[key] != value:
-                raise IngotError(f"{subject}: {key}", f"said twice: {found[key]!r} and {value!r}", "Say it once")
-            found[key] = value
-    # The default algorithm names its tensors otherwise than the tied embedding expects (asymmetric, or with a head of
-    # its own width): the model builds and does not load. RTN is the same rounding under the expected names.
-    if "algo_config" not in found and (found.get("is_symmetric") is False or "matmul_mixed_precision" in found):
-        found["algo_config"] = "rtn"
-    return found
 
 
 def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: dict[str, Any]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from scripts.convert import olive, options, preflight
+from scripts.convert import olive, preflight
 from scripts.convert.folder import finish
+from scripts.definitions.passes import check_target
 
 
 def export(checkpoint: Path, output: Path, provider: str = "cpu") -> None:
@@ -14,7 +15,7 @@ def export(checkpoint: Path, output: Path, provider: str = "cpu") -> None:
 
     Raises `IngotError` for a checkpoint that cannot be exported and for a model that does not load and generate.
     """
-    options.check_target(provider)
+    check_target(provider, "--provider")
     preflight.checkpoint(checkpoint)
     precision = "fp32" if provider == "cpu" else "fp16"
     workflow = {

@@ -20,6 +20,10 @@ from scripts.common import quiet
 from scripts.common.errors import IngotError
 from scripts.convert import options
 from scripts.convert.imports import uncollected
+from scripts.definitions.builder import check_known
+from scripts.definitions.passes import PASSES
+from scripts.definitions.workflow import PASS_KEYS, options_of, steps
+from scripts.definitions.workflow import check as check_workflow
 
 #: Written by Olive beside the model; holds absolute paths and times, and no model needs it.
 LITTER = (
@@ -27,14 +31,11 @@ LITTER = (
     "run_history.txt", "input_model_metrics.json", "metrics.json",
 )  # fmt: skip
 
-#: Of a user's workflow, what is ours to say, at the top or under "engine".
-_OURS = (
+#: Of a user's workflow, what the build says, at the top or under "engine".
+_OF_THE_BUILD = (
     "output_dir", "cache_dir", "cache_config", "clean_cache", "clean_evaluation_cache", "enable_shared_cache",
     "packaging_config", "log_to_file", "workflow_id",
 )  # fmt: skip
-#: What an entry under "passes" says beside its options.
-_PASS_KEYS = ("type", "config", "host", "evaluator")
-_Passes = list[tuple[str, dict[str, Any]]]
 
 
 def systems(target: str) -> dict[str, Any]:
@@ -65,20 +66,15 @@ def from_onnx(folder: Path) -> dict[str, Any]:
     }
 
 
-def adopt(workflow: Any, input_model: dict[str, Any]) -> dict[str, Any]:
-    """A user's workflow with its input model, output and cache replaced by ours; everything else as it stands.
+def adopt(workflow: dict[str, Any], input_model: dict[str, Any]) -> dict[str, Any]:
+    """A user's workflow with its input model, output and cache replaced by the build's; everything else unchanged.
 
-    Raises `IngotError` where it is no workflow, or asks for what would be lost.
+    Raises `IngotError` where it is not a workflow, or asks for what would be lost.
     """
-    if not isinstance(workflow, dict) or not isinstance(workflow.get("passes"), dict) or not workflow["passes"]:
-        raise IngotError("recipe: olive", "has no passes", 'Give a whole Olive workflow, with "passes"')
+    check_workflow(workflow, where="recipe.olive")
     adopted: dict[str, Any] = json.loads(json.dumps(workflow))
-    theirs = adopted.get("input_model", {})
-    if (theirs.get("config") or theirs).get("adapter_path"):
-        found = "names an adapter, which the builder would not merge"
-        raise IngotError("recipe: olive: input_model: adapter_path", found, "Give it as the model's adapters")
     for table in (adopted, adopted.get("engine", {})):
-        for key in _OURS:
+        for key in _OF_THE_BUILD:
             table.pop(key, None)
     adopted["input_model"] = input_model
     return adopted
@@ -88,14 +84,8 @@ def needs_unlinked(workflow: dict[str, Any]) -> bool:
     """Whether a pass of Olive's own reads the ONNX model: onnx 1.23 refuses external data with several hard links,
     as an attack (`load_external_data`). Ours read the file themselves.
     """
-    kinds = [step.get("type") for _, step in _steps(workflow, "recipe")]
-    return workflow["input_model"]["type"].lower() == "onnxmodel" and any(kind not in options.PASSES for kind in kinds)
-
-
-def check(workflow: dict[str, Any], subject: str = "recipe") -> None:
-    """Refuse, before anything heavy is imported, passes that nobody knows and wrong options of ours."""
-    for name, step in _steps(workflow, subject):
-        options.check_pass(f"{subject}: passes: {name}", step.get("type"), _options_of(step))
+    kinds = [step.get("type") for _, step in steps(workflow, where="recipe")]
+    return workflow["input_model"]["type"].lower() == "onnxmodel" and any(kind not in PASSES for kind in kinds)
 
 
 def run(workflow: dict[str, Any], scratch: Path) -> Path:
@@ -103,7 +93,6 @@ def run(workflow: dict[str, Any], scratch: Path) -> Path:
 
     Raises `IngotError` with Olive's own reason when no model came out.
     """
-    check(workflow)
     quiet.silence()
     os.environ["TQDM_DISABLE"] = "1"  # its progress bars go to a log
     output, cache = scratch / "olive", Path(tempfile.mkdtemp(prefix="cache-", dir=scratch))
@@ -135,20 +124,6 @@ def run(workflow: dict[str, Any], scratch: Path) -> Path:
     return output
 
 
-def _steps(workflow: dict[str, Any], subject: str) -> _Passes:
-    found: _Passes = []
-    for name, value in workflow["passes"].items():
-        for step in value if isinstance(value, list) else [value]:
-            if not isinstance(step, dict) or not isinstance(step.get("config", {}) or {}, dict):
-                raise IngotError(f"{subject}: passes: {name}", f"expected a table, found {step!r}", 'Give "type"')
-            found.append((name, step))
-    return found
-
-
-def _options_of(step: dict[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in step.items() if key not in _PASS_KEYS}, **(step.get("config") or {})}
-
-
 def _check_olive_options(workflow: dict[str, Any], package: Any) -> None:
     """Refuse unknown options of Olive's own passes, which Olive ignores; have them write weights beside the graph.
 
@@ -156,16 +131,16 @@ def _check_olive_options(workflow: dict[str, Any], package: Any) -> None:
     """
     from olive.hardware import DEFAULT_CPU_ACCELERATOR
 
-    for name, step in _steps(workflow, "recipe"):
+    for name, step in steps(workflow, where="recipe"):
         kind = step["type"]
-        if kind in options.PASSES:
+        if kind in PASSES:
             continue
         known = package.import_pass_module(kind.lower()).default_config(DEFAULT_CPU_ACCELERATOR)
-        options.check_known(f"recipe: passes: {name}", kind, _options_of(step), known)
+        check_known(f"recipe: passes: {name}", kind, options_of(step), known)
         if {"save_as_external_data", "external_data_name"} <= set(known):
             beside = {"save_as_external_data": True, "external_data_name": "model.onnx.data"}
-            step["config"] = {**beside, **_options_of(step)}
-            for key in [key for key in step if key not in _PASS_KEYS]:
+            step["config"] = {**beside, **options_of(step)}
+            for key in [key for key in step if key not in PASS_KEYS]:
                 del step[key]
 
 

@@ -6,29 +6,37 @@ Importing this module imports Olive (seconds): only Olive does it, by the packag
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
+from msgspec import NODEFAULT, Struct, structs
 from olive.model import ONNXModelHandler
 from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
-from scripts.convert import float16, options, weightonly
+from scripts.common.typed import bare, fields
+from scripts.convert import float16, weightonly
 from scripts.convert.blockwise import Scheme
+from scripts.definitions.passes import WeightOnlyQuantization as WeightOnlyOptions
 
 
-def parameters(spec: dict[str, options.Option]) -> dict[str, PassConfigParam]:
-    """Our option table in Olive's words."""
-    return {
-        name: PassConfigParam(
-            type_=list[str] if option.kind is list else dict[str, Any] if option.kind is dict else option.kind,
-            default_value=option.default,
-            required=option.required,
-            description=option.help,
-        )
-        for name, option in spec.items()
-    }
+def parameters(definition: type[Struct]) -> dict[str, PassConfigParam]:
+    """The options of one of our passes in Olive's words."""
+    return {field.name: _parameter(field, fields(definition)[field.name]) for field in structs.fields(definition)}
+
+
+def _parameter(field: structs.FieldInfo, kind: Any) -> PassConfigParam:
+    kind, metas = bare(kind)
+    default = None if field.default is NODEFAULT else field.default
+    if field.default_factory is not NODEFAULT:
+        default = field.default_factory()
+    return PassConfigParam(
+        type_=type(get_args(kind)[0]) if get_origin(kind) is Literal else kind,
+        default_value=default,
+        required=field.required,
+        description=next((meta.description for meta in metas if meta.description), field.name),
+    )
 
 
 class StoreFloat16(Pass):  # type: ignore[misc]
@@ -48,7 +56,8 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
 
     @classmethod
     def _default_config(cls, accelerator_spec: Any) -> dict[str, PassConfigParam]:  # noqa: ARG003
-        return parameters(options.WEIGHT_ONLY)
+        tokens = PassConfigParam(type_=str, default_value="", description="file of the tokens that gptq calibrates on")
+        return {**parameters(WeightOnlyOptions), "calibration": tokens}
 
     def _run_for_config(self, model: ONNXModelHandler, config: Any, output_model_path: str) -> ONNXModelHandler:
         plan = weightonly.Plan(

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import IngotError
-from scripts.convert import olive, options, preflight
+from scripts.convert import olive, preflight
 from scripts.convert.folder import finish
-
-_KEYS = ("target", "label", "passes", "olive", "gates")  # gates are for the quality stage
+from scripts.definitions.steps import parse_steps
 
 
 def quantize(
@@ -27,8 +26,6 @@ def quantize(
     target, workflow = plan(export, recipe, checkpoint)
     if label := recipe.get("label"):
         print(f"quantize: {label}", flush=True)
-    if target != "cpu":
-        print(f"quantize: for {target}, which is untested on this machine", flush=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=output.parent) as scratch:
         if olive.needs_unlinked(workflow) and any(path.stat().st_nlink > 1 for path in export.iterdir()):
             print("quantize: copying the export: the build links it, and onnx refuses linked weights", flush=True)
@@ -40,25 +37,16 @@ def quantize(
 
 def plan(export: Path, recipe: Any, checkpoint: Path | None) -> tuple[str, dict[str, Any]]:
     """The execution provider and the whole Olive workflow of a recipe, checked as far as that is cheap."""
-    if not isinstance(recipe, dict) or ("passes" in recipe) == ("olive" in recipe):
-        raise IngotError("recipe", "needs either passes or olive", "Give one of them")
-    options.check_known("recipe", "a recipe", recipe, _KEYS)
-    target = options.check_target(recipe.get("target", "cpu"))
-    if "olive" in recipe:
-        return target, _from_workflow(recipe["olive"], target, export, checkpoint)
-    steps = recipe["passes"]
-    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
-        raise IngotError("recipe: passes", f"expected a list of tables, found {steps!r}", 'Give [{ type = "…" }]')
-    passes = {}
-    for number, step in enumerate(steps, 1):
-        given = {key: value for key, value in step.items() if key != "type"}
-        if "calibration" in given:
-            raise IngotError("recipe: passes: calibration", "is not for recipes", "Give it with the model")
-        passes[f"{number}"] = {"type": step.get("type"), "config": given}
+    steps = parse_steps(recipe)
+    target = steps.target
+    if steps.passes is None:
+        return target, _from_workflow(steps.olive, target, export, checkpoint)
+    passes = {
+        f"{number}": {"type": step["type"], "config": {key: value for key, value in step.items() if key != "type"}}
+        for number, step in enumerate(steps.passes, 1)
+    }
     preflight.onnx(export)
-    workflow = {"input_model": olive.from_onnx(export), **olive.systems(target), "passes": passes}
-    olive.check(workflow)
-    return target, workflow
+    return target, {"input_model": olive.from_onnx(export), **olive.systems(target), "passes": passes}
 
 
 def _calibrate(workflow: dict[str, Any], export: Path, texts: Sequence[Path], scratch: Path) -> None:
@@ -82,8 +70,8 @@ def _calibrates(step: Any) -> bool:
     return isinstance(step, dict) and (step.get("config") or {}).get("algorithm") == "gptq"
 
 
-def _from_workflow(given: Any, target: str, export: Path, checkpoint: Path | None) -> dict[str, Any]:
-    kind = given.get("input_model", {}).get("type", "HfModel") if isinstance(given, dict) else "HfModel"
+def _from_workflow(given: dict[str, Any], target: str, export: Path, checkpoint: Path | None) -> dict[str, Any]:
+    kind = given.get("input_model", {}).get("type", "HfModel")
     if str(kind).lower() == "onnxmodel":
         preflight.onnx(export)
         workflow = olive.adopt(given, olive.from_onnx(export))
@@ -94,5 +82,4 @@ def _from_workflow(given: Any, target: str, export: Path, checkpoint: Path | Non
         workflow = olive.adopt(given, olive.from_checkpoint(checkpoint))
     if "systems" not in workflow:
         workflow |= olive.systems(target)
-    olive.check(workflow, "recipe: olive")
     return workflow

@@ -14,6 +14,7 @@ from typing import Any
 from scripts.common import json_files, links, model_id
 from scripts.common.errors import IngotError
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
+from scripts.definitions.sampling import parse_sampling
 from scripts.package import card, head, rules, sampling, template, tokens
 from scripts.package.card import Wish
 
@@ -82,7 +83,7 @@ def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:
     for name in SERVED_TOKENIZER:
         if not any((folder / name).is_file() for folder in (onnx, checkpoint)):
             raise IngotError(checkpoint / name, "missing", "The checkpoint must hold a fast tokenizer")
-    wanted = sampling.parse({} if wish.sampling is None else wish.sampling)
+    wanted = parse_sampling({} if wish.sampling is None else wish.sampling)
     limit = sampling.model_limit(checkpoint, exported)
     return sampling.apply(exported, wanted, sampling.choose_context(wish.context_length, wanted, limit))
 

@@ -10,8 +10,6 @@ keys and values is sized by the context, so the model's own maximum is a bad def
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,31 +22,7 @@ RESERVED_OUTPUT = 2048
 #: Room for that answer and as much of a prompt.
 DEFAULT_CONTEXT = 2 * RESERVED_OUTPUT
 
-_WHOLE = ("max_length", "top_k")
-_RANGES = {
-    "max_length": (1, math.inf, "a whole number from 1"),
-    "temperature": (0, 100, "a number from 0 (greedy) to 100"),
-    "top_p": (0, 1, "a number from 0 to 1"),
-    "top_k": (1, math.inf, "a whole number from 1"),
-    "repetition_penalty": (1e-3, 100, "a number above 0"),
-}
 _LIMIT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-
-
-def parse(values: Any) -> dict[str, float]:
-    """Check sampling defaults as the user gave them, all optional; `IngotError` names an unknown key or bad value."""
-    if not isinstance(values, Mapping):
-        raise IngotError("sampling", f"is {values!r}", f"Give a table of {', '.join(_RANGES)}")
-    for key, value in values.items():
-        if key not in _RANGES:
-            close = difflib.get_close_matches(str(key), _RANGES, n=1)
-            hint = f"Did you mean {close[0]}? " if close else ""
-            raise IngotError(f"sampling.{key}", "unknown key", f"{hint}Known: {', '.join(_RANGES)}")
-        low, high, wanted = _RANGES[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-        if not number or (key in _WHOLE and not float(value).is_integer()):
-            raise IngotError(f"sampling.{key}", f"is {value!r}", f"It must be {wanted}")
-    return {key: int(value) if key in _WHOLE else value for key, value in values.items()}
 
 
 def model_limit(checkpoint: Path, genai: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from scripts.common.errors import IngotError
+from scripts.definitions.gates import parse_gates
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
 from scripts.quality.logits import GenaiModel
@@ -36,7 +37,7 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> dict[st
     Returns the whole quality.json: verdict and reasons, the worst over the texts of each figure, and every text's.
     Logits that are NaN or infinite, and a vocabulary that lost words, are refused. Raises `IngotError` on bad input.
     """
-    limits = gating.parse(gates)
+    limits = parse_gates(gates)
     truth = references.load(reference)
     other = GenaiModel(onnx)
     against = GenaiModel(export) if export else None

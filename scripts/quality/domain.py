@@ -19,7 +19,7 @@ from scripts.cases import cases as parsing
 from scripts.cases import checks
 from scripts.common import json_files, model_id
 from scripts.common.errors import IngotError
-from scripts.quality import gates as gating
+from scripts.definitions.gates import OF_DOMAIN, parse_gates
 from scripts.runtime import foundry as foundry
 
 
@@ -39,7 +39,7 @@ def run(
     Raises `IngotError` on bad input, on a package that the runtime does not load, on a baseline of other cases, and
     where not one case was answered.
     """
-    limits = gating.parse(gates)
+    limits = parse_gates(gates)
     if limit < 1:
         raise IngotError("--limit", f"expected at least 1, found {limit}")
     every = parsing.load(cases)
@@ -63,7 +63,7 @@ def run(
         "verdict": verdict,
         "reasons": reasons,
         **result,
-        "gates": {name: limits[name] for name in ("domain_points",) if name in limits},
+        "gates": {name: limits[name] for name in OF_DOMAIN if name in limits},
         "cases_total": len(every),
         "limit": limit,
         "digest": digest,
@@ -135,18 +135,19 @@ def mcnemar(lost: int, won: int) -> float:
 
 
 def judge(result: dict[str, Any], gates: dict[str, float]) -> tuple[str, list[str]]:
-    """Verdict and reasons for a score (see `score`) that is compared with the float export's."""
-    against = result["baseline"]
-    if against is None or "domain_points" not in gates:
-        return "passed", []
-    points, gate = against["score"] - result["score"], gates["domain_points"]
-    if points <= gate + 1e-9:
-        return "passed", []
-    pairs = f"{len(against['lost'])} of {len(result['cases'])} cases lost, {len(against['won'])} won"
-    return "refused", [
-        f"domain score is {points:.4g} points below the float export; the gate allows {gate:g} "
-        f"({pairs}; by chance alone with p = {against['p_value']:.2g})"
-    ]
+    """Verdict and reasons for a score (see `score`): by itself, and compared with the float export's."""
+    reasons, against, floor = [], result["baseline"], gates.get("domain_floor")
+    if floor is not None and result["score"] < floor - 1e-9:
+        reasons.append(f"domain score is {result['score']:.4g} %; the gate asks for {floor:g}")
+    if against is not None and "domain_points" in gates:
+        points, gate = against["score"] - result["score"], gates["domain_points"]
+        if points > gate + 1e-9:
+            pairs = f"{len(against['lost'])} of {len(result['cases'])} cases lost, {len(against['won'])} won"
+            reasons.append(
+                f"domain score is {points:.4g} points below the float export; the gate allows {gate:g} "
+                f"({pairs}; by chance alone with p = {against['p_value']:.2g})"
+            )
+    return ("refused" if reasons else "passed"), reasons
 
 
 def _baseline(path: Path | None, digest: str, count: int) -> dict[str, Any] | None:

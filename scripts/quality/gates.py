@@ -1,4 +1,4 @@
-"""Gates: what is asked of a model, and the verdict that a figure earns. Only a gate that is given refuses.
+"""The verdict that a figure earns by its gate (`scripts.definitions.gates`). Only a gate that is given refuses.
 
 kl                 mean KL(float ‖ other) of the worst text, nats, at most      → refused
 kl_warn            the same, at most                                            → warned
@@ -6,6 +6,7 @@ kl_p99             99th percentile of KL over positions, nats, at most          
 top1               top-1 agreement where the float model is sure, at least      → refused
 perplexity_ratio   perplexity over the float model's, at most                   → refused
 domain_points      points of the domain score below the float export, at most   → refused
+domain_floor       the domain score itself, in percent, at least                → refused
 """
 
 from __future__ import annotations
@@ -13,25 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from scripts.common.errors import IngotError
-from scripts.common.toml_table import suggest
-
-NAMES = ("kl", "kl_warn", "kl_p99", "top1", "perplexity_ratio", "domain_points")
-
 #: From best to worst; a whole is as good as its worst part.
 VERDICTS = ("passed", "warned", "skipped", "refused", "failed")
-
-
-def parse(values: Any) -> dict[str, float]:
-    """Check a table of gates. Raises `IngotError` on an unknown name or a value that is no number ≥ 0."""
-    if not isinstance(values, Mapping):
-        raise IngotError("--gates", f"expected a JSON object, found {values!r}", 'Write it as {"kl": 0.25}')
-    for name, value in values.items():
-        if name not in NAMES:
-            raise IngotError(f"gates: {name}", "unknown gate", suggest(str(name), NAMES))
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise IngotError(f"gates: {name}", f"expected a number of at least 0, found {value!r}")
-    return {name: float(value) for name, value in values.items()}
 
 
 def worst(verdicts: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ import blake3
 
 from scripts.common import json_files, quiet
 from scripts.common.errors import IngotError
-from scripts.quality import gates as gating
+from scripts.definitions.gates import parse_gates
 
 #: Shares of right answers: what `domain_points` can be asked of. Other metrics are told and not judged.
 ACCURACIES = ("acc", "acc_norm", "exact_match")
@@ -34,7 +34,7 @@ def run(package: Path, tasks: Path, baseline: Path | None, gates: Any, scratch: 
     `baseline`: the lm-eval.json of the float export, which each figure is set beside. `scratch`: where lm-eval may
     write meanwhile. Raises `IngotError` where lm-eval is not installed, on bad input, and where a task breaks.
     """
-    limits = gating.parse(gates)
+    limits = parse_gates(gates)
     if importlib.util.find_spec("lm_eval") is None:
         raise IngotError("lm-eval", "is not installed, and the model's `evaluation.lm_eval` needs it", _REMEDY)
     if not (package / "genai_config.json").is_file():

@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from scripts.common.errors import IngotError
-from scripts.common.toml_table import Table, load
+from scripts.common.toml_file import load
+from scripts.common.typed import given, key_name, parse, place
+from scripts.common.user_files import read_json, resolved
+from scripts.definitions import workflow
+from scripts.definitions.gates import DEFAULT_GATES, Gates
+from scripts.definitions.steps import Steps, check_kind, check_steps
+from scripts.settings.names import RECIPE_WORDS, Name, check_name
 
 #: The project's own configuration: recipes and texts that a user's folder need not repeat.
 PROJECT_CONFIG = Path(__file__).resolve().parents[2] / "config"
 
-#: What Foundry accepts before the colon of a model id (foundry-local-sdk 2.2.1, `register_model`).
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-#: Names that have a meaning of their own in the folder of a model.
-_RESERVED = {
-    "checkpoint",
-    "reference",
-    "export",
-    "finetune",
-    "package",
-    "onnx",
-    "quality",
-    "domain",
-    "recommend",
-    "float",
-}
-#: By these Foundry tells devices, wherever in a name they stand.
-_DEVICE_PARTS = ("generic-cpu", "generic-gpu", "generic-npu", "cuda-gpu")
 
-GATES = {
-    "kl": lambda value: value > 0,
-    "kl_warn": lambda value: value > 0,
-    "kl_p99": lambda value: value > 0,
-    "top1": lambda value: 0 <= value <= 1,
-    "perplexity_ratio": lambda value: value > 0,
-    "domain_points": lambda value: 0 <= value <= 100,
-}
-#: For a recipe that names no gates of its own.
-DEFAULT_GATES: Mapping[str, float] = {"kl": 0.25, "kl_warn": 0.05, "domain_points": 5}
+class RecipeTable(Steps, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One table of recipes.toml: a precision by its name."""
+
+    target: Annotated[
+        Any, Meta(description="the execution provider", extra_json_schema={"enum": ["cpu"], "default": "cpu"})
+    ] = "cpu"
+    label: Annotated[str | None, Meta(description="shown wherever the precision is")] = None
+    olive: Annotated[
+        Annotated[str, Meta(min_length=1, title="the path of a JSON file")] | None,
+        Meta(description="instead of passes: a whole Olive workflow, which starts from the checkpoint"),
+    ] = None
+    gates: Annotated[Gates, Meta(description="what is asked of a model in this precision")] = Gates()
 
 
 @dataclass(frozen=True)
@@ -63,56 +54,63 @@ class Recipe:
     @property
     def calibrates(self) -> bool:
         """Whether a pass of it looks at what the model computes on texts of its own kind."""
-        return any(step.get("algorithm") == "gptq" for step in self.steps.get("passes", ()))
+        passes = self.steps.get("passes", ())
+        if self.needs_checkpoint:
+            passes = [workflow.options_of(step) for _, step in workflow.steps(self.steps["olive"])]
+        return any(step.get("algorithm") == "gptq" for step in passes)
 
 
-def read_recipes(config: Path) -> dict[str, Recipe]:
-    """All recipes by name: the project's, and those of the folder `config`. Raises `IngotError`."""
+@dataclass(frozen=True)
+class Recipes:
+    """All recipes by name, and what is wrong with those that can't be used."""
+
+    sound: dict[str, Recipe] = field(default_factory=dict)
+    broken: dict[str, IngotError] = field(default_factory=dict)
+
+
+def read_recipes(config: Path) -> Recipes:
+    """The project's recipes, and those of the folder `config`. Raises `IngotError` for a file that can't be read.
+
+    A mistake in one recipe concerns the models that name it, and no others.
+    """
     files = [PROJECT_CONFIG / "recipes.toml"]
-    if (config / "recipes.toml").exists() and config.resolve() != PROJECT_CONFIG:
+    if os.path.lexists(config / "recipes.toml") and config.resolve() != PROJECT_CONFIG:
         files.append(config / "recipes.toml")
-    found: dict[str, Recipe] = {}
+    found = Recipes()
     for file in files:
         for name, values in load(file).items():
-            found[name] = _recipe(name, Table(values, file, name))
+            found.sound.pop(name, None)
+            found.broken.pop(name, None)
+            try:
+                found.sound[name] = _recipe(name, values, file)
+            except IngotError as error:
+                found.broken[name] = error
     return found
 
 
-def _recipe(name: str, table: Table) -> Recipe:
-    check_name(table, "", name, _RESERVED)
-    target = table.take("target", str, "cpu")
-    gates = table.table("gates").numbers(GATES) or dict(DEFAULT_GATES)
-    passes, olive = table.maybe("passes", list), table.maybe("olive", str)
-    label = table.maybe("label", str)
-    table.done()
-    if (passes is None) == (olive is None):
-        raise table.error("", 'needs either passes = […] or olive = "workflow.json"', "Give one of them")
-    steps: dict[str, Any] = {"target": target} | ({"label": label} if label else {})
-    if olive is not None:
-        return Recipe(name, target, steps | {"olive": _workflow(table, olive)}, gates)
-    for number, step in enumerate(passes or [], 1):
-        if not isinstance(step, dict) or not isinstance(step.get("type"), str):
-            raise table.error(f"passes[{number}]", f'expected {{ type = "…", … }}, found {step!r}')
-    return Recipe(name, target, steps | {"passes": passes}, gates)
+def _recipe(name: str, values: Any, file: Path) -> Recipe:
+    where = key_name(name)
+    parse({"name": name}, _Named, file=file)
+    check_name(place(file, where), name, RECIPE_WORDS)
+    table = parse(values, RecipeTable, file=file, where=where)
+    check_kind(table, file, where)
+    olive = None
+    if table.olive is not None:
+        try:
+            path = resolved(file.parent, table.olive)
+        except ValueError as error:
+            raise IngotError(place(file, where, "olive"), f"is not a path: {error}", "Correct it") from None
+        try:
+            olive = read_json(path)
+        except IngotError as error:
+            raise IngotError(place(file, where, "olive"), str(error)) from None
+    check_steps(table, olive, file, where)
+    steps = {"target": table.target, "label": table.label, "passes": table.passes, "olive": olive}
+    return Recipe(
+        name, table.target, {key: item for key, item in steps.items() if item is not None},
+        given(table.gates) or dict(DEFAULT_GATES),
+    )  # fmt: skip
 
 
-def _workflow(table: Table, name: str) -> Any:
-    file = table.file.parent / name
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise table.error("olive", f"there is no file {file}", "Paths are relative to the TOML file's folder") from None
-    except ValueError as error:
-        raise IngotError(file, f"not JSON: {error}", "Mend it; it is an Olive workflow") from None
-
-
-def check_name(table: Table, key: str, name: str, reserved: Iterable[str]) -> None:
-    """Refuse a name that Foundry or a file system would refuse, or that means something else. Raises `IngotError`."""
-    lower = name.lower()
-    if not _NAME.fullmatch(name) or name.endswith(".") or len(name) > 80:
-        raise table.error(key, f"{name!r} is no name that Foundry and every file system take",
-                          "Use up to 80 letters, digits, - _ . only; a letter or digit first")  # fmt: skip
-    if lower in reserved or lower.split(".")[0] in _WINDOWS_DEVICES:
-        raise table.error(key, f"{name!r} is reserved", "Choose another name")
-    if part := next((part for part in _DEVICE_PARTS if part in lower), None):
-        raise table.error(key, f"{name!r} contains {part!r}, by which Foundry tells devices", "Choose another name")
+class _Named(Struct):
+    name: Name

@@ -85,12 +85,13 @@ def test_search_settings_reach_genai_config(tiny_llama, llama_export, tmp_path):
         ({"target": "cpu", "olive": {"passes": {"a": {"type": "ModelBilder"}}}}, ["'ModelBilder'", "ModelBuilder"]),
         ({"target": "cpu", "olive": {}}, ["has no passes"]),
         ({"target": "cpu", "passes": [{"type": "StoreFloat61"}]}, ["'StoreFloat61'", "StoreFloat16"]),
-        ({"target": "cpu", "passes": [{"type": "StoreFloat16", "keep": 1}]}, ["keep", "no such option"]),
+        ({"target": "cpu", "passes": [{"type": "StoreFloat16", "keep": 1}]}, ["passes[1].keep: unknown key"]),
         ({"target": "cpu", "passes": [{"type": "WeightOnlyQuantization", "bits": "4"}]}, ["bits", "whole number"]),
         ({"target": "cpu", "passes": [{"type": "WeightOnlyQuantization", "bits": 5}]}, ["bits", "Allowed: 4, 8"]),
         ({"target": "cpu", "passes": [{"type": "OnnxKQuantQuantization", "bit": 4}]}, ["bit", "bits"]),
         ({"target": "cqu", "passes": [{"type": "StoreFloat16"}]}, ["target", "'cqu'", "cpu"]),
-        ({"target": "cpu", "pases": []}, ["needs either passes or olive"]),
+        ({"target": "cuda", "passes": [{"type": "StoreFloat16"}]}, ["target", "'cuda' is not supported yet"]),
+        ({"target": "cpu", "pases": []}, ["pases", "Did you mean 'passes'"]),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(recipe, words, tiny_llama, llama_export, tmp_path):

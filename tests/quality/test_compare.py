@@ -13,10 +13,9 @@ import pytest
 import tomli
 
 from scripts.common import json_files
-from scripts.common.errors import IngotError
+from scripts.definitions.gates import EXPORT_GATES
 from scripts.quality import compare, gates, reference
 from scripts.quality.logits import GenaiModel
-from scripts.settings.models import EXPORT_GATES
 from tests import tiny
 from tests.quality import damage
 from tests.quality.conftest import convert
@@ -234,17 +233,6 @@ def test_each_figure_and_its_interval_are_those_of_its_worst_text() -> None:
         3.0,
     )
     assert set(compare.worst({"a": texts["a"], "c": {"error": "NaN"}}).values()) == {None}
-
-
-@pytest.mark.parametrize("given", [{"kll": 1}, {"kl": "0.1"}, {"kl": True}, {"kl": -1}, {"kl": float("nan")}, [1]])
-def test_a_gate_that_is_none_is_an_error(given: object) -> None:
-    with pytest.raises(IngotError, match="gates"):
-        gates.parse(given)
-
-
-def test_an_unknown_gate_gets_a_suggestion() -> None:
-    with pytest.raises(IngotError, match="Did you mean 'top1'"):
-        gates.parse({"top_1": 0.9})
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:

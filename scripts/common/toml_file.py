@@ -1,0 +1,22 @@
+"""Reading a TOML file of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from scripts.common.errors import IngotError
+from scripts.common.user_files import read_text
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Parse a TOML file. Raises `IngotError` naming the file, and the line where it is not TOML."""
+    text = read_text(path, missing="Write it, or name its folder with config=DIR")
+    try:
+        return tomli.loads(text)
+    except RecursionError:
+        raise IngotError(path, "is nested too deeply", "Write it flatter") from None
+    except ValueError as error:  # a number of too many digits is one that tomli does not expect
+        raise IngotError(path, f"not valid TOML: {error}", "Correct that line") from None

@@ -1,0 +1,111 @@
+"""What a recipe's passes may say, known without importing Olive: our passes and their options, Olive's by name.
+
+The options are defined here once: the settings check them when a recipe is read, the convert stage gives them to Olive,
+and the JSON schema of recipes.toml offers them to editors.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from scripts.common.errors import IngotError
+from scripts.common.typed import parse, place, short, suggest
+from scripts.definitions import builder
+from scripts.definitions.builder import ModelBuilder
+
+#: The execution providers that there are, and those for which a model can be made and measured.
+TARGETS = ("cpu", "cuda", "dml", "webgpu", "NvTensorRtRtx")
+SUPPORTED = ("cpu",)
+
+_ACCURACY = "least precision of activations: 1 float32, 2 float16, 3 bfloat16, 4 int8 (fastest on CPU), 0 unset"
+_ALGORITHM = "rtn: nearest value; search: least squared error per block; gptq: least error of what the model computes"
+
+Bits = Literal[4, 8]
+Names = list[str]
+
+
+class StoreFloat16(Struct, forbid_unknown_fields=True, frozen=True):
+    """Stores matrices as float16; the graph computes in float32 as before."""
+
+
+class WeightOnlyQuantization(Struct, forbid_unknown_fields=True, frozen=True):
+    """Quantises matrices and the embedding in blocks."""
+
+    bits: Annotated[Bits, Meta(description="bits of a weight")] = 4
+    block_size: Annotated[Literal[16, 32, 64, 128, 256], Meta(description="weights that share one scale")] = 32
+    symmetric: Annotated[bool, Meta(description="zero is the middle of the range: no zero points are stored")] = False
+    algorithm: Annotated[Literal["rtn", "search", "gptq"], Meta(description=_ALGORITHM)] = "rtn"
+    accuracy_level: Annotated[Literal[0, 1, 2, 3, 4], Meta(description=_ACCURACY)] = 4
+    head_bits: Annotated[Bits, Meta(description="bits of the output head, and of the embedding")] = 8
+    quantize_embedding: Annotated[bool, Meta(description="the embedding is quantised too, or left as it is")] = True
+    half_scales: Annotated[bool, Meta(description="scales are stored as float16")] = True
+    eight_bit_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that get 8 bits")] = []
+    float_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that stay as they are")] = []
+
+
+#: Our passes by name. `ModelBuilder` stands in for Olive's own of that name.
+PASSES: dict[str, type[Struct]] = {
+    "ModelBuilder": ModelBuilder,
+    "StoreFloat16": StoreFloat16,
+    "WeightOnlyQuantization": WeightOnlyQuantization,
+}
+
+
+@functools.cache
+def olive_config() -> dict[str, Any]:
+    """Olive's package configuration (its `olive_config.json`, which lists its passes), read without importing Olive."""
+    spec = importlib.util.find_spec("olive")
+    if spec is None or spec.origin is None:
+        raise IngotError("olive-ai", "is not installed", "Run `make setup`")
+    config: dict[str, Any] = json.loads((Path(spec.origin).parent / "olive_config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def check_target(target: Any, subject: str = "recipe: target") -> str:
+    """The execution provider of a recipe. Raises `IngotError` for one that is unknown, or not supported yet."""
+    if target in SUPPORTED:
+        return str(target)
+    if target in TARGETS:
+        found = f"{target!r} is not supported yet: models are made, measured and deployed for the CPU alone"
+        raise IngotError(subject, found, 'Use target = "cpu", or leave the key out')
+    raise IngotError(subject, f"unknown execution provider {short(target)}", suggest(str(target), SUPPORTED))
+
+
+def check_pass(kind: Any, options: Any, *, file: object = "", where: str) -> str:
+    """The name of a pass as it is registered. Raises `IngotError` for an unknown pass, and wrong options of ours.
+
+    The options of Olive's own passes are known only to their classes: the convert stage checks them before it runs.
+    """
+    name = _ours(kind)
+    if name is None:
+        return _olive_pass(kind, place(file, where, "type"))
+    given = {key: value for key, value in options.items() if value is not None}
+    parse(given, PASSES[name], file=file, where=where)
+    if name == "ModelBuilder":
+        builder.translate(given, place(file, where))
+    return name
+
+
+def _ours(kind: Any) -> str | None:
+    """Olive finds passes whatever the case of their names."""
+    return next((name for name in PASSES if isinstance(kind, str) and name.lower() == kind.lower()), None)
+
+
+def _olive_pass(kind: Any, subject: str) -> str:
+    known = olive_config()["passes"]
+    name = next((name for name in known if isinstance(kind, str) and name.lower() == kind.lower()), None)
+    if name is None:
+        near = suggest(str(kind), [*known, *PASSES]).split("Allowed:")[0]
+        raise IngotError(subject, f"unknown pass {short(kind)}",
+                         f"{near}Of Ingot: {', '.join(sorted(PASSES))}; and those of Olive")  # fmt: skip
+    providers = known[name].get("supported_providers", ["*"])
+    if not {"*", "CPUExecutionProvider"} & set(providers):
+        raise IngotError(subject, f"{name} is for {', '.join(providers)}, and only the CPU is supported yet",
+                         "Use another pass")  # fmt: skip
+    return str(name)

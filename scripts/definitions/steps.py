@@ -1,0 +1,62 @@
+"""What makes a precision, as the convert stage is given it: the passes of a recipe, or a whole Olive workflow."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from scripts.common.errors import IngotError
+from scripts.common.typed import parse, place
+from scripts.definitions import workflow
+from scripts.definitions.passes import check_pass, check_target
+
+_Passes = Annotated[
+    list[dict[str, Any]],
+    Meta(
+        min_length=1,
+        title='[{ type = "…", … }, …]',
+        description="Olive passes that run on the float export, in order",
+        extra_json_schema={"items": {"$ref": "#/$defs/Pass"}},
+    ),
+]
+
+
+class Steps(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """`olive` is the workflow itself; gates are for the quality stage."""
+
+    target: Any = "cpu"
+    label: str | None = None
+    passes: _Passes | None = None
+    olive: Any = None
+    gates: Any = None
+
+
+def parse_steps(value: Any) -> Steps:
+    """A recipe as the convert stage is given it. Raises `IngotError` for whatever can be told without Olive."""
+    steps = parse(value, Steps, where="recipe")
+    check_steps(steps, steps.olive, "", "recipe")
+    return steps
+
+
+def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
+    """Raise `IngotError` for a mistake in `steps`; `olive` is the workflow itself, where they name one."""
+    check_kind(steps, file, where)
+    check_target(steps.target, place(file, where, "target"))
+    if steps.passes is None:
+        workflow.check(olive, file=file, where=f"{where}.olive")
+        return
+    for number, step in enumerate(steps.passes, 1):
+        here = f"{where}.passes[{number}]"
+        if "type" not in step:
+            raise IngotError(f"{place(file, here)}", 'expected { type = "…", … }: there is no type', "Give one")
+        options = {key: value for key, value in step.items() if key != "type"}
+        if check_pass(step["type"], options, file=file, where=here) == "ModelBuilder":
+            raise IngotError(place(file, here), "ModelBuilder starts from the checkpoint, and passes from the export",
+                             'Put it into a whole workflow: olive = "workflow.json"')  # fmt: skip
+
+
+def check_kind(steps: Steps, file: object, where: str) -> None:
+    """Raise `IngotError` unless there are either passes or a workflow."""
+    if (steps.passes is None) == (steps.olive is None):
+        raise IngotError(place(file, where), 'needs either passes = […] or olive = "workflow.json"', "Give one of them")

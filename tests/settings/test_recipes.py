@@ -1,0 +1,87 @@
+"""recipes.toml and the workflows that it names: judged when they are read, before anything is built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.settings.test_settings import MINIMAL, one, settings
+
+HALF = 'passes = [{ type = "StoreFloat16" }]'
+WEIGHTS = 'passes = [{ type = "WeightOnlyQuantization", '
+BUILDER: dict[str, Any] = {"type": "ModelBuilder", "config": {"precision": "int4"}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ('target = "cpu"', "needs either passes"),
+        ('passes = [{ type = "StoreFloat16" }]\nolive = "w.json"', "needs either passes"),
+        ('pases = [{ type = "StoreFloat16" }]', "mine.pases: unknown key. Did you mean 'passes'?"),
+        ("passes = []", "mine.passes: is empty"),
+        ("passes = [{ bits = 4 }]", "mine.passes[1]: expected { type"),
+        ('target = "cpuu"\n' + HALF, "mine.target: unknown execution provider 'cpuu'. Did you mean 'cpu'?"),
+        ('target = "cuda"\n' + HALF, "mine.target: 'cuda' is not supported yet"),
+        ('passes = [{ type = "WeightOnlyQuantisation" }]', "Did you mean 'WeightOnlyQuantization'?"),
+        ('passes = [{ type = "OnnxKQuantQuantisation" }]', "Did you mean 'OnnxKQuantQuantization'?"),
+        ('passes = [{ type = "NVModelOptQuantization" }]', "only the CPU is supported yet"),
+        (WEIGHTS + 'bits = 5 }]', "passes[1].bits: 5 is not allowed. Allowed: 4, 8"),
+        (WEIGHTS + 'bits = "4" }]', "bits: expected a whole number, found '4'"),
+        (WEIGHTS + 'block_size = 48 }]', "block_size: 48 is not allowed"),
+        (WEIGHTS + 'algorithm = "gtpq" }]', "Did you mean 'gptq'?"),
+        (WEIGHTS + 'eight_bit_nodes = [1] }]', "eight_bit_nodes[1]: expected text, found 1"),
+        (WEIGHTS + 'blocksize = 32 }]', "blocksize: unknown key. Did you mean 'block_size'?"),
+        (WEIGHTS + 'calibration = "a" }]', "calibration: unknown key"),
+        ('passes = [{ type = "StoreFloat16" }, { type = "StoreFloat16", k = 1 }]', "mine.passes[2].k: unknown key"),
+        ('passes = [{ type = "ModelBuilder", precision = "int4" }]', "ModelBuilder starts from the checkpoint"),
+        ('passes = [{ type = "StoreFloat16" }]\ngates = { kll = 1 }', "mine.gates.kll: unknown key. Did you mean 'kl"),
+        ('olive = "gone.json"', "gone.json"),
+        ('olive = "folder"', "is a folder"),
+        ('olive = "text.json"', "is not JSON"),
+        ('olive = "deep.json"', "nested more than"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_recipe_is_found_when_it_is_read(tmp_path: Path, recipe: str, said: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.json").write_text("{passes: 1}", encoding="utf-8")
+    (tmp_path / "deep.json").write_text("[" * 200_000, encoding="utf-8")
+    bad, good = settings(
+        tmp_path, MINIMAL + 'precisions = ["mine", "int8"]\n' + MINIMAL.replace('"m"', '"other"'), f"[mine]\n{recipe}\n"
+    ).models
+    assert said in bad.broken
+    assert "recipes.toml: mine" in bad.problems[0].subject
+    assert not good.problems
+
+
+@pytest.mark.parametrize(
+    ("workflow", "said"),
+    [
+        ([], "has no passes"),
+        ({"passes": {}}, "has no passes"),
+        ({"passes": {"b": 1}}, "passes.b: expected a table, found 1"),
+        ({"passes": {"b": {"type": "ModelBilder"}}}, "Did you mean 'ModelBuilder'?"),
+        ({"passes": {"b": {"type": "ModelBuilder", "precision": "int5"}}}, "precision: 'int5' is not allowed"),
+        ({"passes": {"b": {"type": "ModelBuilder", "precision": "fp16"}}}, "fp16 on CPU"),
+        ({"passes": {"b": {**BUILDER, "int4_block_size": 17}}}, "int4_block_size: 17 is not allowed"),
+        ({"passes": {"b": [BUILDER, BUILDER]}}, "2 alternatives"),
+        ({"passes": {"b": BUILDER}, "input_model": {"adapter_path": "a"}}, "names an adapter"),
+        ({"passes": {"b": BUILDER}, "data_configs": [{"user_script": "evil.py"}]}, "user_script: runs code"),
+        ({"passes": {"b": BUILDER}, "systems": {"s": {"type": "Docker"}}}, "is not this machine"),
+        ({"passes": {"b": BUILDER}, "systems": {"s": {"type": "LocalSystem", "accelerators": [
+            {"execution_providers": ["CUDAExecutionProvider"]}]}}}, "['CUDAExecutionProvider'] is not supported yet"),
+        ({"passes": {"b": BUILDER}, "engine": 3}, "engine: expected a table"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_workflow_is_found_when_it_is_read(tmp_path: Path, workflow: Any, said: str) -> None:
+    (tmp_path / "w.json").write_text(json.dumps(workflow), encoding="utf-8")
+    model = one(tmp_path, MINIMAL + 'precisions = ["w"]\n', '[w]\nolive = "w.json"\n')
+    assert said in model.broken
+
+
+def test_a_recipe_that_no_model_names_is_judged_and_stops_nothing(tmp_path: Path) -> None:
+    found = settings(tmp_path, MINIMAL, '[later]\npasses = [{ type = "Soon" }]\n')
+    assert not found.models[0].problems
+    assert "unknown pass 'Soon'" in str(found.recipe_problems[0])
