@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
 
 MODEL_ID = "tiny-fp32-generic-cpu:1"
@@ -20,7 +21,7 @@ def write_package(onnx: Path, target: Path, model_id: str = MODEL_ID, note: str 
     marker = {"Name": model_id, "Description": note}
     (target / caches.MARKER).write_text(json.dumps(marker), encoding="utf-8")
     manifest = {"files": caches.contents(target)}
-    (target / caches.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (target / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return target
 
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import blake3
 import jsonschema
 
 from scripts.cases import checks
 from scripts.common import json_values
 from scripts.common.errors import IngotError
+from scripts.common.hashes import digest_bytes
 from scripts.common.toml_table import Table
 
 ROLES = ("system", "user", "assistant")
@@ -90,7 +90,7 @@ def digest(cases: list[Case], schema: Any) -> str:
     """BLAKE3 of what was asked and expected: two scores are comparable where it is the same."""
     content = [[case.id, case.messages, case.max_tokens, vars(case.expect), case.labels] for case in cases]
     text = json.dumps([content, schema], sort_keys=True, ensure_ascii=True)
-    return blake3.blake3(text.encode()).hexdigest()
+    return digest_bytes(text.encode())
 
 
 def judge(case: Case, text: str, validator: jsonschema.protocols.Validator | None) -> list[str]:

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
+from scripts.common.hashes import digest_bytes
 
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
-_OWN = {MANIFEST, PROVENANCE}
+#: About an artifact, not part of it.
+NOT_CONTENT = frozenset({MANIFEST, PROVENANCE})
 
 #: Relative path with forward slashes → {"size": bytes, "blake3": hexadecimal}.
 Files = dict[str, dict[str, Any]]
@@ -50,13 +51,13 @@ def scan(folder: str, digest: Callable[[str, os.stat_result], str]) -> Files:
     return {
         name: {"size": status.st_size, "blake3": digest(f"{folder}/{name}", status)}
         for name, status in walk(folder)
-        if name not in _OWN
+        if name not in NOT_CONTENT
     }
 
 
 def files_digest(files: Files) -> str:
     """The digest of a manifest's content."""
-    return blake3(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return digest_bytes(json.dumps(files, sort_keys=True).encode())
 
 
 def write(folder: Path, files: Files, provenance: dict[str, Any]) -> None:
@@ -68,16 +69,27 @@ def write(folder: Path, files: Files, provenance: dict[str, Any]) -> None:
 
 def read(folder: str) -> tuple[Files, dict[str, Any]] | None:
     """(files, provenance) of an artifact; None where either file is missing or not as Ingot writes it."""
-    try:
-        with open(f"{folder}/{MANIFEST}", encoding="utf-8") as file:
-            files = json.load(file)["files"]
-        with open(f"{folder}/{PROVENANCE}", encoding="utf-8") as file:
-            provenance = json.load(file)
-    except (OSError, ValueError, KeyError, TypeError):
+    listed, provenance = load(folder), _object(f"{folder}/{PROVENANCE}")
+    return None if listed is None or provenance is None else (listed["files"], provenance)
+
+
+def load(folder: str) -> dict[str, Any] | None:
+    """A folder's whole manifest, its `files` checked; None where it is missing or not as Ingot writes it."""
+    value = _object(f"{folder}/{MANIFEST}")
+    files = value.get("files") if value else None
+    if not isinstance(files, dict):
         return None
-    valid = isinstance(provenance, dict) and isinstance(files, dict)
-    valid = valid and all(isinstance(file, dict) and file.keys() == {"size", "blake3"} for file in files.values())
-    return (files, provenance) if valid else None
+    valid = all(isinstance(file, dict) and file.keys() == {"size", "blake3"} for file in files.values())
+    return value if valid else None
+
+
+def _object(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def differences(expected: Files, found: Files) -> list[str]:

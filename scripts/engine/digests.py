@@ -18,8 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from blake3 import blake3
-
+from scripts.common.hashes import digest_file
 from scripts.common.moving import WINDOWS
 from scripts.engine.state import Stamp, State
 
@@ -27,24 +26,12 @@ from scripts.engine.state import Stamp, State
 CTIME_TELLS = not WINDOWS
 #: Longer than a tick of any kernel in use (100 Hz), in seconds.
 TICK = 0.011
-_LARGE, _HUGE = 1 << 20, 4 << 30
+_HUGE = 4 << 30
 
 
 def stamp(status: os.stat_result) -> Stamp:
     """A file's stamp."""
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns if CTIME_TELLS else 0)
-
-
-def digest_bytes(data: bytes) -> str:
-    """BLAKE3 of bytes in memory, in hexadecimal."""
-    return blake3(data).hexdigest()
-
-
-def _digest_file(path: str, size: int) -> str:
-    if size < _LARGE:
-        with open(path, "rb") as file:
-            return digest_bytes(file.read())
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
 class Digests:
@@ -125,7 +112,7 @@ class Digests:
         if mark[1] >= _HUGE:  # seconds at best; on standard error, since standard output may be for programs
             print(f"reading {path} ({mark[1] / 1e9:.0f} GB), which is new or was touched", file=sys.stderr)
         self.wait_until_edits_show([mark])
-        digest = _digest_file(path, mark[1])
+        digest = digest_file(path, mark[1])
         self.hashed_bytes += mark[1]
         if stamp(os.stat(path)) == mark:  # else it is being written: right for now, not worth keeping
             self._keep(mark, digest)

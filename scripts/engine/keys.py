@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scripts.common.errors import IngotError, MissingInputError
-from scripts.engine.digests import digest_bytes
+from scripts.common.hashes import digest_bytes
 from scripts.engine.sources import Sources, tool_version
 from scripts.engine.step import Step
 from scripts.engine.user_files import UserFiles

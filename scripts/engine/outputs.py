@@ -10,8 +10,9 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.errors import IngotError
+from scripts.common.hashes import digest_bytes
 from scripts.engine import digests as _digests
-from scripts.engine.digests import Digests, digest_bytes, stamp
+from scripts.engine.digests import Digests, stamp
 from scripts.engine.state import Stamp
 from scripts.engine.step import Step
 

@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.common.hashes import digest_bytes
 from scripts.engine import digests
-from scripts.engine.digests import digest_bytes, stamp
+from scripts.engine.digests import stamp
 from scripts.engine.state import State
 
 ROOT = Path(__file__).resolve().parent.parent.parent

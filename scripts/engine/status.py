@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from scripts.common.errors import IngotError, MissingInputError
+from scripts.common.hashes import digest_bytes
 from scripts.engine import outputs
-from scripts.engine.digests import Digests, digest_bytes
+from scripts.engine.digests import Digests
 from scripts.engine.keys import Keys, input_names
 from scripts.engine.reasons import Reason, changes
 from scripts.engine.records import Records

@@ -18,20 +18,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from scripts.common import process
+from scripts.common import manifest, process
 from scripts.common.errors import IngotError
+from scripts.common.hashes import digest_file as digest
+from scripts.common.manifest import MANIFEST, NOT_CONTENT, Files
 
 INDEX = "foundry.local.modelinfo.json"
 FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody else
-MANIFEST = "manifest.json"
 MARKER = "inference_model.json"  # a runtime that scans lists a folder by this file: it is written last
 SETTINGS = "genai_config.json"
-NOT_CONTENT = frozenset({MANIFEST, "provenance.json"})  # about an artifact, not part of it
-
-#: Relative path -> {"size": bytes, "blake3": hex}.
-Files = dict[str, dict[str, Any]]
 
 
 # --- where the cache is
@@ -87,21 +83,9 @@ def candidates(home: Path | None = None) -> list[Path]:
 # --- what a package and a deployed folder hold
 
 
-def digest(path: Path | str) -> str:
-    """BLAKE3 of a file's content, in hex."""
-    from blake3 import blake3
-
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
-
-
 def contents(folder: Path) -> Files:
     """Every file of an artifact folder with its size and BLAKE3, computed now."""
-    files: Files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in NOT_CONTENT:
-            files[name] = {"size": path.stat().st_size, "blake3": digest(path)}
-    return files
+    return manifest.scan(str(folder), lambda path, _: digest(path))
 
 
 def manifest_of(package: Path) -> Files:
@@ -112,14 +96,14 @@ def manifest_of(package: Path) -> Files:
     for name in (SETTINGS, MARKER):
         if not (package / name).is_file():
             raise IngotError(package, f"has no {name}: not a package", "Build it with `doit package`")
-    recorded = _manifest(package)
-    return recorded["files"] if recorded else contents(package)
+    recorded = manifest.load(str(package))
+    return recorded["files"] if recorded and recorded["files"] else contents(package)
 
 
 def owner(folder: Path) -> str | None:
     """Id of the model that Ingot deployed into `folder`; None if it does not carry Ingot's manifest."""
-    manifest = _manifest(folder)
-    mark = manifest.get("ingot") if manifest else None
+    listed = manifest.load(str(folder))
+    mark = listed.get("ingot") if listed else None
     return str(mark["id"]) if isinstance(mark, dict) and "id" in mark else None
 
 
@@ -142,17 +126,6 @@ def differences(folder: Path, files: Files, digest_of: Callable[[str], str] | No
         if path.is_file() and name not in files and name not in NOT_CONTENT:
             found.append(f"{name} does not belong there")
     return found
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    files = value.get("files") if isinstance(value, dict) else None
-    if not isinstance(files, dict) or not files:
-        return None
-    return value if all(isinstance(f, dict) and {"size", "blake3"} <= f.keys() for f in files.values()) else None
 
 
 # --- the registrations

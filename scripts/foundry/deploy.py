@@ -27,9 +27,10 @@ import filelock
 
 from scripts.common import folders, json_files, links, moving
 from scripts.common.errors import IngotError
+from scripts.common.manifest import MANIFEST, Files
 from scripts.common.model_id import is_folder_name, parse
 from scripts.foundry import cache as caches
-from scripts.foundry.cache import MANIFEST, MARKER, Files
+from scripts.foundry.cache import MARKER
 from scripts.runtime.foundry import Runtime, RuntimeFault, label
 
 _IN_USE = (5, 32)  # Windows: access denied (of a folder with an open file), sharing violation

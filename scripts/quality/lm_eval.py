@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import blake3
-
 from scripts.common import json_files, quiet
 from scripts.common.errors import IngotError
+from scripts.common.hashes import digest_bytes
 from scripts.definitions.gates import parse_gates
 
 #: Shares of right answers: what `domain_points` can be asked of. Other metrics are told and not judged.
@@ -131,7 +130,7 @@ def _task(name: str, found: dict[str, Any]) -> dict[str, Any]:
         }
     return {
         "documents": found["n-samples"][name]["effective"],
-        "digest": blake3.blake3(repr(asked).encode()).hexdigest(),
+        "digest": digest_bytes(repr(asked).encode()),
         "metrics": metrics,
     }
 

@@ -81,8 +81,8 @@ def test_nothing_is_hashed_again_because_ingot_linked_or_removed(project: Projec
             assert size < 1 << 20, f"{path} was hashed again"
             return real(path, size)
 
-        real = scripts.engine.digests._digest_file
-        scripts.engine.digests._digest_file = refuse
+        real = scripts.engine.digests.digest_file
+        scripts.engine.digests.digest_file = refuse
 
     for words in ((), ("forget", "relink"), (), (), ("gc", "--keep", "0"), ()):
         assert forked.end(forked.start(project, *words, before=no_hashing)) == 0

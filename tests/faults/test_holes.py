@@ -273,7 +273,7 @@ def test_an_empty_input_is_not_built_every_time(world: Plain) -> bool:
 
 def note_reads(world: Plain) -> None:
     """In a fork: from now on an x in read.txt for each time that the text is hashed."""
-    for module, name in ((doit.dependency, "get_file_md5"), (digests, "_digest_file")):
+    for module, name in ((doit.dependency, "get_file_md5"), (digests, "digest_file")):
         real = getattr(module, name)
 
         def noted(path: str, *rest: object, real: Callable[..., str] = real) -> str:

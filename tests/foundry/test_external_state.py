@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from scripts.common.manifest import MANIFEST
 from scripts.engine.digests import Digests
 from scripts.engine.state import State
-from scripts.foundry import cache as caches
 from scripts.foundry import external_state
 from scripts.foundry.deploy import deploy
 from scripts.foundry.external_state import undeploy
@@ -40,7 +40,7 @@ def test_a_deployed_model_is_read_once_and_never_again(
 ) -> None:
     assert holds(result, digests) is None
     folder = Path(result["path"])
-    content = [path.stat().st_size for path in folder.iterdir() if path.name != caches.MANIFEST]
+    content = [path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST]
     assert digests.hashed_bytes == sum(content)
     assert holds(result, digests) is None
     assert digests.hashed_bytes == sum(content)
@@ -72,7 +72,7 @@ def test_a_registration_that_is_gone_or_points_elsewhere_is_seen(
 
 def test_a_folder_that_went_or_became_anothers_is_seen(result: dict[str, Any], digests: Digests) -> None:
     folder = Path(result["path"])
-    manifest = folder / caches.MANIFEST
+    manifest = folder / MANIFEST
     value = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**value, "ingot": {"id": "another:1"}}))
     assert "does not hold" in str(holds(result, digests))
