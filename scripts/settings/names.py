@@ -7,20 +7,19 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from scripts.common import model_id
 from scripts.common.errors import IngotError
 
 #: The end of a text, in Python's regular expressions and in those of JSON schemas ("$" lets a line feed follow).
 END = r"(?![\s\S])"
-#: What Foundry accepts before the colon of a model id (foundry-local-sdk 2.2.1, `register_model`).
 Name = Annotated[
     str,
     Meta(
-        pattern=rf"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?{END}",
+        pattern=rf"^{model_id.NAME}(?<!\.){END}",
         max_length=80,
         title="up to 80 letters, digits, - _ . only; a letter or digit first, no dot last",
     ),
 ]
-_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 #: Names that have a meaning of their own in `build/`, and in the folder of a model.
 MODEL_WORDS = ("foundry", "report", "logs", "store", "downloads", "state.db", "accepted.json")
 RECIPE_WORDS = (
@@ -33,7 +32,7 @@ _DEVICE_PARTS = ("generic-cpu", "generic-gpu", "generic-npu", "cuda-gpu")
 def check_name(subject: str, name: str, reserved: Iterable[str]) -> None:
     """Refuse a name that means something else, in this project, in Windows or to Foundry. Raises `IngotError`."""
     lower = name.lower()
-    if lower in reserved or lower.split(".")[0] in _WINDOWS_DEVICES:
+    if lower in reserved or not model_id.is_folder_name(name):
         raise IngotError(subject, f"{name!r} is reserved", "Choose another name")
     if part := next((part for part in _DEVICE_PARTS if part in lower), None):
         raise IngotError(subject, f"{name!r} contains {part!r}, by which Foundry tells devices", "Choose another name")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from scripts.common import model_id, pins
 from scripts.definitions.gates import Gates
 from scripts.definitions.sampling import MOST_TOKENS, Sampling
 from scripts.settings.limits import Limits
@@ -33,12 +34,12 @@ class HubSource(Struct, forbid_unknown_fields=True, frozen=True):
 
     hub: Annotated[
         str,
-        Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*{END}", title="organisation/name"),
+        Meta(pattern=f"^{pins.HUB}{END}", title="organisation/name"),
     ]
     revision: Annotated[
         str,
         Meta(
-            pattern=rf"^[0-9a-f]{{40}}{END}",
+            pattern=f"^{pins.COMMIT}{END}",
             title="the 40 digits of a commit: branches and tags move, and a build must not",
         ),
     ]
@@ -47,10 +48,8 @@ class HubSource(Struct, forbid_unknown_fields=True, frozen=True):
 class WheelSource(Struct, forbid_unknown_fields=True, frozen=True):
     """A GGUF file in a wheel of the package index."""
 
-    wheel: Annotated[str, Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+{END}", title="name==version")]
-    sha256: Annotated[
-        str, Meta(pattern=rf"^[0-9a-fA-F]{{64}}{END}", title="the wheel's SHA-256: 64 hexadecimal digits")
-    ]
+    wheel: Annotated[str, Meta(pattern=f"^{pins.WHEEL}{END}", title="name==version")]
+    sha256: Annotated[str, Meta(pattern=f"^{pins.SHA256}{END}", title="the wheel's SHA-256: 64 hexadecimal digits")]
     file: Annotated[str, Meta(pattern=rf"\.gguf{END}", title="the name of the .gguf file in the wheel")]
 
 
@@ -117,7 +116,7 @@ class FoundryTable(Struct, forbid_unknown_fields=True, frozen=True):
         None
     )
     app: Annotated[
-        Annotated[str, Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]*{END}", title="an app's name")] | None,
+        Annotated[str, Meta(pattern=f"^{model_id.NAME}{END}", title="an app's name")] | None,
         Meta(description="the cache of an app built on the SDK, ~/.<name>/cache/models"),
     ] = None
 
