@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from scripts.common import genai_config
 from scripts.common.errors import IngotError
 from scripts.common.genai_config import key_value_bytes, providers
 from scripts.common.machine import fingerprint
@@ -28,18 +28,15 @@ BUSY = 10.0
 
 def of_package(package: Path) -> dict[str, Any]:
     """What of a package decides how fast it is; raises `IngotError` if its settings cannot be read."""
-    settings = package / "genai_config.json"
+    genai = genai_config.read(package)
     try:
-        genai = json.loads(settings.read_text(encoding="utf-8"))
-        model, search = genai["model"], genai.get("search", {})
-        decoder = model["decoder"]
+        decoder = genai["model"]["decoder"]
         graph = package / decoder["filename"]
         session = decoder.get("session_options", {})
-        context = int(model["context_length"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IngotError(
-            settings, f"cannot be read ({type(error).__name__}: {error})", "Build the package again"
-        ) from None
+        context = int(genai["model"]["context_length"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = f"lacks what is measured by ({type(error).__name__}: {error})"
+        raise IngotError(package / genai_config.NAME, found, "Build the package again") from None
     return {
         "runtime": label(),
         "tools": {name: version(name) for name in _TOOLS},
@@ -47,10 +44,10 @@ def of_package(package: Path) -> dict[str, Any]:
         "threads": threads(session),
         "threads_by": "the package" if session.get("intra_op_num_threads") else "the runtime's default",
         "context_length": context,
-        "max_length": search.get("max_length"),
+        "max_length": genai["search"].get("max_length"),
         "key_value_buffer_bytes": key_value_bytes(genai),
         "session_options": session,
-        "search_options": search,
+        "search_options": genai["search"],
         "malloc_mmap_threshold_bytes": LARGE_BLOCK if sys.platform == "linux" else None,
         "size_bytes": sum(path.stat().st_size for path in package.rglob("*") if path.is_file()),
         **of_graph(graph),

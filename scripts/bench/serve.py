@@ -15,14 +15,13 @@ the request. A failure is answered with {"error": text}.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from scripts.common import json_child
+from scripts.common import genai_config, json_child
 from scripts.common.errors import IngotError
 from scripts.runtime import genai
 from scripts.runtime.foundry import Chat, Runtime
@@ -96,7 +95,7 @@ def _rates(package: Path, prefill: int, decode: int, times: int) -> dict[str, An
     With onnxruntime-genai itself: the runtime gives no way to force a length, and the model would stop earlier.
     """
     model = genai.Model(package)
-    vocabulary = json.loads((package / "genai_config.json").read_text(encoding="utf-8"))["model"]["vocab_size"]
+    vocabulary = genai_config.read(package)["model"]["vocab_size"]
     draw = random.Random(0)
     found: dict[str, list[float]] = {"prefill_seconds": [], "decode_seconds": []}
     for name, prompt, new in (("prefill_seconds", prefill, 0), ("decode_seconds", 1, decode)):

@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from scripts.common import json_files
+from scripts.common.errors import IngotError
+
 NAME = "genai_config.json"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """A model folder's settings. Raises `IngotError` where they are missing or not what the runtime can parse."""
+    path = folder / NAME
+    if not path.is_file():
+        raise IngotError(path, "missing", "An ONNX Runtime GenAI folder has one: run the conversion again")
+    try:
+        config = json_files.read(path)
+    except ValueError as error:
+        raise IngotError(path, f"not JSON ({error.__cause__})", "Run the conversion again") from None
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("model", "search")):
+        raise IngotError(path, "holds no tables `model` and `search`", "Run the conversion again")
+    return config
+
+
+def graphs(config: Mapping[str, Any]) -> list[str]:
+    """Names of the ONNX graphs that the runtime is told to open."""
+    parts = (part for part in config["model"].values() if isinstance(part, dict))
+    return [part["filename"] for part in parts if isinstance(part.get("filename"), str)]
 
 
 def providers(config: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,6 @@ many of these are gathered at once as fit into a budget, in the order of the gra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from scripts.common import json_values
+from scripts.common import genai_config, json_values
 from scripts.common.errors import IngotError
 from scripts.convert import gptq
 from scripts.convert.blockwise import Array
@@ -86,8 +85,7 @@ class Calibration:
     ) -> None:
         self._source, self._path, self._windows, self._progress = source, path, windows, progress
         self._groups = _groups(widths)
-        settings = json.loads((path.parent / "genai_config.json").read_text(encoding="utf-8"))
-        self._head_size = settings["model"]["decoder"]["head_size"]
+        self._head_size = genai_config.read(path.parent)["model"]["decoder"]["head_size"]
         self._ready: dict[str, Array] = {}
 
     def factor(self, name: str) -> Array:

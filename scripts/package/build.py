@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.common import json_files, links, model_id
+from scripts.common import genai_config, json_files, links, model_id
 from scripts.common.errors import IngotError
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.definitions.sampling import parse_sampling
@@ -76,8 +76,8 @@ def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:
             raise IngotError(folder, "no such folder", f"{option} names a folder")
     if not (checkpoint / "config.json").is_file():
         raise IngotError(checkpoint / "config.json", "missing", "A Hugging Face checkpoint has one")
-    exported = rules.read_genai_config(onnx)
-    for graph in rules.model_files(exported):
+    exported = genai_config.read(onnx)
+    for graph in genai_config.graphs(exported):
         if not (onnx / graph).is_file():
             raise IngotError(onnx / graph, "missing, but genai_config.json names it", "Run the conversion again")
     for name in SERVED_TOKENIZER:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common import genai_config
 from scripts.common.errors import IngotError
 from scripts.package import rules
 
@@ -51,4 +52,4 @@ def test_a_name_that_demands_cuda_is_refused_for_a_model_that_runs_on_cpu(tmp_pa
 def test_a_config_that_does_not_parse_is_named(tmp_path: Path) -> None:
     (tmp_path / "genai_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(IngotError, match=r"genai_config\.json: not JSON"):
-        rules.read_genai_config(tmp_path)
+        genai_config.read(tmp_path)
