@@ -25,7 +25,7 @@ from scripts.common.errors import IngotError
 from scripts.convert import bridges
 from scripts.convert.imports import uncollected
 from scripts.convert.options import TARGETS
-from scripts.convert.passes import parameters
+from scripts.convert.pass_options import parameters
 from scripts.definitions import builder as definition
 
 _PROVIDERS = {provider: name for name, (_, provider) in TARGETS.items()}
@@ -44,7 +44,9 @@ class ModelBuilder(Pass):  # type: ignore[misc]
 
     def _run_for_config(self, model: Any, config: Any, output_model_path: str) -> ONNXModelHandler:
         if not isinstance(model, HfModelHandler):
-            raise IngotError("pass ModelBuilder", "its input is no Hugging Face checkpoint", "Make it the first pass")
+            raise IngotError(
+                "pass ModelBuilder", "its input is not a Hugging Face checkpoint", "Make it the first pass"
+            )
         given = config.model_dump()
         options = definition.translate(given, "pass ModelBuilder")
         target = _PROVIDERS.get(self.accelerator_spec.execution_provider, "cpu")
@@ -72,7 +74,7 @@ def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: di
         import onnxruntime_genai
         from onnxruntime_genai.models import builder
 
-    # Builder 0.18 asks git for its commit from where it is installed, and a virtual environment stands in the user's
+    # Builder 0.18 asks git for its commit from where it is installed, and a virtual environment is in the user's
     # own repository: each commit there would change the model. What the wheel says of itself is meant.
     commit = getattr(onnxruntime_genai, "__commit__", None)
     builder.Model.get_genai_commit = classmethod(lambda _: commit)

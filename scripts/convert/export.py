@@ -25,4 +25,8 @@ def export(checkpoint: Path, output: Path, provider: str = "cpu") -> None:
     }
     print(f"export: building {precision} for {provider}", flush=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=output.parent) as scratch:
-        finish(olive.run(workflow, Path(scratch)), output, provider, checkpoint)
+        finish(olive.run(workflow, Path(scratch), _passes), output, provider, checkpoint)
+
+
+def _passes() -> None:
+    from scripts.convert import builder_pass  # noqa: F401

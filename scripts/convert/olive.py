@@ -1,8 +1,14 @@
-"""The one door to Olive: a workflow in, a folder with a model out, an exception when there is no model.
+"""The adapter of Olive: a workflow in, a folder with a model out, an exception when there is no model.
 
-Olive's command exits 0 without a model on truncated weights or an unsupported architecture (seen with 0.13.0), so this
-looks at what came out, and takes the reason from Olive's own log. Its cache key leaves out tool versions and confuses
-models (microsoft/Olive#1936): every call gets a fresh cache.
+`builder_pass`, `passes` and `pass_options` are its other half, which Olive itself imports. Measured with olive-ai
+0.13.0, the newest at that time. What is bridged here, until a later release does it itself:
+- Olive ends well without a model, on truncated weights or an unsupported architecture: what came out is looked at, and
+  the reason taken from Olive's own log.
+- Its cache key leaves out tool versions and confuses models (microsoft/Olive#1936): every call gets a fresh cache.
+- It ignores options that it does not know: they are refused.
+- Its ONNX passes write one file unless told otherwise, and protobuf ends at 2 GB: they are told.
+- It sets `tempfile.tempdir` for the whole process, to a folder that goes: what it was before is put back.
+- It sends a first message home in spite of its own switch: see `scripts.common.quiet`.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,15 +88,17 @@ def adopt(workflow: dict[str, Any], input_model: dict[str, Any]) -> dict[str, An
 
 def needs_unlinked(workflow: dict[str, Any]) -> bool:
     """Whether a pass of Olive's own reads the ONNX model: onnx 1.23 refuses external data with several hard links,
-    as an attack (`load_external_data`). Ours read the file themselves.
+    as an attack (`load_external_data`). Ingot's own read the file themselves.
     """
     kinds = [step.get("type") for _, step in steps(workflow, where="recipe")]
     return workflow["input_model"]["type"].lower() == "onnxmodel" and any(kind not in PASSES for kind in kinds)
 
 
-def run(workflow: dict[str, Any], scratch: Path) -> Path:
+def run(workflow: dict[str, Any], scratch: Path, passes: Callable[[], None]) -> Path:
     """Run `workflow` and return the folder below `scratch` that holds its ONNX model and the files beside it.
 
+    `passes` imports those of Ingot's passes that the workflow may name. Olive finds them by name; it is by this import
+    that the key of a step tells which of them it runs.
     Raises `IngotError` with Olive's own reason when no model came out.
     """
     quiet.silence()
@@ -102,8 +110,7 @@ def run(workflow: dict[str, Any], scratch: Path) -> Path:
             from olive.package_config import OlivePackageConfig
             from olive.workflows import run as run_olive
 
-            from scripts.convert import builder_pass, passes  # noqa: F401  (Olive finds them by name; keys, by this line)
-
+            passes()
         _check_olive_options(prepared, OlivePackageConfig.model_validate(options.package_config()))
         before = tempfile.tempdir
         try:
@@ -145,7 +152,7 @@ def _check_olive_options(workflow: dict[str, Any], package: Any) -> None:
 
 
 def _failure(error: BaseException | None, heard: list[logging.LogRecord]) -> IngotError:
-    """The reason in one line: our own error if one is at the bottom of it, else the last that Olive logged."""
+    """The reason in one line: Ingot's own error if one is at the bottom of it, else the last that Olive logged."""
     causes = [error] if error else []
     causes += [record.exc_info[1] for record in reversed(heard) if record.exc_info and record.exc_info[1]]
     for cause in causes:

@@ -1,4 +1,4 @@
-"""Recipes' words as Olive's: execution providers, and our passes among Olive's. Nothing here imports Olive."""
+"""Recipes' words as Olive's: execution providers, and Ingot's passes among Olive's. Nothing here imports Olive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MODULES = {"ModelBuilder": "scripts.convert.builder_pass"}
 
 
 def package_config() -> dict[str, Any]:
-    """Olive's package configuration with our passes registered; ours win where a name is taken."""
+    """Olive's package configuration with Ingot's passes registered, which win where a name is taken."""
     config: dict[str, Any] = json.loads(json.dumps(olive_config()))
     any_of = {"supported_providers": ["*"], "supported_accelerators": ["*"]}
     for name in PASSES:

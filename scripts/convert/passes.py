@@ -1,42 +1,24 @@
-"""Olive passes of ours on the float ONNX export; a recipe names them beside Olive's own.
+"""Ingot's own passes on the float ONNX export, as Olive's: a recipe names them beside Olive's own.
 
 Importing this module imports Olive (seconds): only Olive does it, by the package configuration of `options.py`.
+Measured with olive-ai 0.13.0, of which it uses the classes `Pass` and `ONNXModelHandler`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import numpy as np
-from msgspec import NODEFAULT, Struct, structs
 from olive.model import ONNXModelHandler
 from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
-from scripts.common.typed import bare, fields
 from scripts.convert import float16, weightonly
 from scripts.convert.blockwise import Scheme
+from scripts.convert.pass_options import parameters
 from scripts.definitions.passes import WeightOnlyQuantization as WeightOnlyOptions
-
-
-def parameters(definition: type[Struct]) -> dict[str, PassConfigParam]:
-    """The options of one of our passes in Olive's words."""
-    return {field.name: _parameter(field, fields(definition)[field.name]) for field in structs.fields(definition)}
-
-
-def _parameter(field: structs.FieldInfo, kind: Any) -> PassConfigParam:
-    kind, metas = bare(kind)
-    default = None if field.default is NODEFAULT else field.default
-    if field.default_factory is not NODEFAULT:
-        default = field.default_factory()
-    return PassConfigParam(
-        type_=type(get_args(kind)[0]) if get_origin(kind) is Literal else kind,
-        default_value=default,
-        required=field.required,
-        description=next((meta.description for meta in metas if meta.description), field.name),
-    )
 
 
 class StoreFloat16(Pass):  # type: ignore[misc]

@@ -32,7 +32,11 @@ def quantize(
             export = Path(shutil.copytree(export, Path(scratch) / "export"))
             target, workflow = plan(export, recipe, checkpoint)
         _calibrate(workflow, export, texts, Path(scratch))
-        finish(olive.run(workflow, Path(scratch)), output, target, checkpoint)
+        finish(olive.run(workflow, Path(scratch), _passes), output, target, checkpoint)
+
+
+def _passes() -> None:
+    from scripts.convert import builder_pass, passes  # noqa: F401  (a whole workflow starts with the builder)
 
 
 def plan(export: Path, recipe: Any, checkpoint: Path | None) -> tuple[str, dict[str, Any]]:
