@@ -7,22 +7,22 @@ import datetime
 import fnmatch
 import gc
 import re
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from doit.cmd_base import DoitCmdBase, subtasks_iter
+from doit.cmd_base import subtasks_iter
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.doit_plugin.usage import Usage, end_with_reader
 from scripts.engine import outputs
 from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 
-class SessionCommand(DoitCmdBase):  # type: ignore[misc]
+class SessionCommand(Usage):
     """A command in a project whose `dodo.py` hands over a session."""
 
     def execute(self, params: Any, args: list[str]) -> int:
@@ -48,8 +48,7 @@ class SessionCommand(DoitCmdBase):  # type: ignore[misc]
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
     """For commands that only tell: `| head` ends them quietly, and a user's mistake is no traceback."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    end_with_reader()
     try:
         yield
     except IngotError as error:
@@ -142,14 +141,6 @@ class Accept(_Reading):
     doc_usage = ""
     doc_description = "Replaces the one that was accepted before. `doit clean` leaves it where it is."
     cmd_options = (_flag("note", str, "", "a few words to keep with it: why this one is good"),)
-
-    def parse_execute(self, in_args: list[str]) -> int:
-        """Doit calls this with the command line; it knows `doit help accept` alone."""
-        if "--help" in in_args:
-            with reading():
-                print(self.help(), flush=True)
-            return 0
-        return super().parse_execute(in_args) or 0
 
     def _execute(self, note: str) -> int:
         step = self.session.steps.get("report")

@@ -5,33 +5,85 @@ The entry points of all commands lead here; those that only Ingot has are in `ow
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from doit.cmd_base import check_tasks_exist, subtasks_iter
 from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_completion import TabCompletion as DoitTabCompletion
 from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_ignore import Ignore as DoitIgnore
 from doit.cmd_info import Info as DoitInfo
 from doit.cmd_list import List as DoitList
+from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_run import Run as DoitRun
+from doit.cmd_strace import Strace as DoitStrace
 from doit.exceptions import InvalidCommand
 
 from scripts.common.errors import IngotError
 from scripts.common.process import StoppedBuildError, end_all, give_signals_back, take_signals
 from scripts.doit_plugin.commands import Accept, Check, Gate, Gc, SessionCommand, Why, reading
 from scripts.doit_plugin.tasks import UpToDate
+from scripts.doit_plugin.usage import at_least_one, is_empty, reworded, unknown_task, why_empty
 from scripts.engine import publish
 from scripts.engine.step import Step
 
-__all__ = ["Accept", "Check", "Clean", "Forget", "Gate", "Gc", "Info", "List", "Run", "Why"]
+__all__ = [
+    "Accept", "Check", "Clean", "DumpDB", "Forget", "Gate", "Gc", "Ignore", "Info", "List", "ResetDep", "Run", "Strace",
+    "TabCompletion", "Why",
+]  # fmt: skip
 
 _TIDY_SECONDS = 5.0
 
 
 class Run(SessionCommand, DoitRun):  # type: ignore[misc]
     """`doit run`: exits 1 where a step failed, 130 where it was stopped; children never outlive it."""
+
+    doc_purpose = "build; what `doit` does without a command"
+    doc_usage = "[TASK | FILE ...]"
+    doc_description = "Without a task: everything up to the report. A FILE is one that a task makes."
+    may_be_left_out = True
+    cmd_options = tuple(
+        {**option, "type": at_least_one} if option["name"] == "num_process" else option
+        for option in reworded(
+            DoitRun.cmd_options,
+            always="build also what is up to date, and restore nothing from the store",
+            num_process="how many steps run at once; one that measures runs alone all the same",
+            single="only the tasks named, not what they need",
+            outfile="a file to write into, instead of the terminal",
+            pdb="open Python's debugger where Ingot or a plain task ends in a traceback",
+            auto_delayed_regex="for plain tasks that are made late: see doit's manual",
+            failure_verbosity="what of a failed plain task is shown again: 0 nothing, 1 errors, 2 all",
+            verbosity="how much of the output of plain tasks is shown: 0, 1 or 2",
+            reporter="who prints what happens: ingot, or one of doit's",
+            par_type="thread or process",
+            **{"continue": "after a plain task failed, go on with others; steps always do"},
+        )
+    )
+
+    def parse_execute(self, in_args: Sequence[str]) -> int:
+        """`doit -h` is about doit as a whole, `doit run -h` about this command."""
+        if in_args and in_args[0] in ("-h", "--help") and "run" not in sys.argv:
+            from scripts.doit_plugin.help import overview
+
+            print(overview(self.commands.to_dict()), flush=True)
+            return 0
+        return super().parse_execute(in_args)
+
+    def check_names(self, tasks: Sequence[Any], names: Sequence[str]) -> None:
+        """A name may be that of a file, too, and doit finds out; here those that would do nothing are refused."""
+        known = {task.name: task for task in tasks}
+        for name in names:
+            if name.startswith("-"):  # from here on they are options of a task
+                return
+            meant = fnmatch.filter(known, name) if "*" in name else [name] if name in known else []
+            if meant and all(is_empty(known[task]) for task in meant):
+                raise InvalidCommand(why_empty(known[meant[0]]))
+            if "*" in name and not meant:
+                raise unknown_task(name, known)
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
@@ -62,6 +114,16 @@ class Run(SessionCommand, DoitRun):  # type: ignore[misc]
 class Clean(SessionCommand, DoitClean):  # type: ignore[misc]
     """`doit clean`: without a task it also removes logs, store and locks, so that nothing of a build is left."""
 
+    doc_purpose = "remove what was built, also what is deployed"
+    doc_description = "Without a task: everything. With one: what it made, and nothing that it needed."
+    cmd_options = reworded(
+        DoitClean.cmd_options,
+        dryrun="say what would be removed, and remove nothing",
+        cleandep="also what these tasks need",
+        cleanall="what any task made",
+        cleanforget="also what doit remembers of plain tasks",
+    )
+
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
         code = super().execute(params, args)
@@ -89,6 +151,14 @@ class Clean(SessionCommand, DoitClean):  # type: ignore[misc]
 class Forget(SessionCommand, DoitForget):  # type: ignore[misc]
     """`doit forget`: the steps named are built again at the next run, not restored either."""
 
+    doc_purpose = "have tasks built again, and not restored from the store"
+    doc_description = "Without a task: those that plain `doit` names. What was built stays until then."
+    cmd_options = reworded(
+        DoitForget.cmd_options,
+        forget_sub="also what these tasks need",
+        forget_disable_default="without a task: none",
+        forget_all="all tasks",
+    )
     sel_tasks: list[str] | None
 
     def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> int:
@@ -116,6 +186,18 @@ class List(SessionCommand, DoitList):  # type: ignore[misc]
     To doit itself a step has no `file_dep`, which it would look at one by one: the key knows. `--deps` shows them.
     """
 
+    doc_purpose = "the tasks; with --all, of each model, with --status, whether up to date"
+    cmd_options = reworded(
+        DoitList.cmd_options,
+        subtasks="also the tasks of each model and precision",
+        quiet="names alone",
+        status="R: will run, U: up to date, I: ignored (doit ignore)",
+        private="also tasks whose name starts with _",
+        list_deps="also the files that each reads",
+        template="how to print each: '{name} {doc} {status}'",
+        sort="by name, or in the order of dodo.py, which is that of the data [default]",
+    )
+
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
         with reading():
@@ -136,6 +218,16 @@ class List(SessionCommand, DoitList):  # type: ignore[misc]
 
 class Info(SessionCommand, DoitInfo):  # type: ignore[misc]
     """`doit info`: says why a step is not up to date."""
+
+    doc_purpose = "what a task reads and makes, and why it is not up to date"
+    doc_description = "Exits 1 where it is not up to date."
+    cmd_options = reworded(DoitInfo.cmd_options, hide_status="not whether it is up to date")
+
+    def check_names(self, tasks: Sequence[Any], names: Sequence[str]) -> None:
+        """One, and no more."""
+        super().check_names(tasks, names)
+        if len(names) != 1:
+            raise InvalidCommand(f"doit info: expected the name of one task, found {len(names)}. See: doit list --all")
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
@@ -159,6 +251,44 @@ class Info(SessionCommand, DoitInfo):  # type: ignore[misc]
         if not steps:
             return str(DoitInfo.get_reasons(reasons))
         return "\n".join(f" * {line}" for current in steps for line in str(current).split("; "))
+
+
+class Ignore(SessionCommand, DoitIgnore):  # type: ignore[misc]
+    """`doit ignore`."""
+
+    doc_purpose = "leave tasks out of every run, until `doit forget`"
+
+
+class ResetDep(SessionCommand, DoitResetDep):  # type: ignore[misc]
+    """`doit reset-dep`."""
+
+    doc_purpose = "take the files of plain tasks for up to date"
+    doc_description = "Of a step the key decides: this changes nothing there."
+
+
+class Strace(SessionCommand, DoitStrace):  # type: ignore[misc]
+    """`doit strace`."""
+
+    doc_purpose = "show which files a plain task reads and writes"
+    doc_description = "Of tasks that are commands of the shell alone; needs strace."
+
+
+class TabCompletion(SessionCommand, DoitTabCompletion):  # type: ignore[misc]
+    """`doit tabcompletion`."""
+
+    doc_purpose = "print a script that completes words in your shell"
+    names_tasks = False
+
+
+class DumpDB(SessionCommand):
+    """`doit dumpdb`: doit's own would open a file of dbm."""
+
+    doc_purpose = "say where doit keeps what it knows"
+    names_tasks = False
+
+    def _execute(self) -> int:
+        print(f"{self.session.build / 'state.db'}: a database of SQLite; doit why and doit info tell what it means")
+        return 0
 
 
 def _depends_on(step: Step) -> list[str]:

@@ -51,7 +51,7 @@ def task_steps():
 
 #: doit's commands as Ingot extends them, which a project names for itself.
 PLUGINS = "".join(re.findall(
-    r"^\[tool\.doit\.plugins\.\w+\]\n(?:[^\[].*\n)*", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))  # fmt: skip
+    r"^\[tool\.doit[.\w]*\]\n(?:[^\[].*\n)*", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))  # fmt: skip
 
 #: copy and split for two texts, one joined output, one shared file, one result: every kind of edge, in 1 s.
 CHEAP: Sequence[Mapping[str, Any]] = (

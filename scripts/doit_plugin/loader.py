@@ -1,0 +1,86 @@
+"""How doit loads `dodo.py`, and what is checked before any command runs: the file, variables and names of tasks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from doit import doit_cmd
+from doit.cmd_base import DodoTaskLoader
+from doit.exceptions import InvalidCommand, InvalidDodoFile
+
+from scripts.doit_plugin.usage import nearest
+
+
+class Loader(DodoTaskLoader):  # type: ignore[misc]
+    """doit makes one, by its name in pyproject.toml, before it looks at the command line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # doit answers `--help` and `--version` itself and asks no plugin, and it stumbles over an empty word.
+        doit_cmd.Help = _help
+        doit_cmd.DoitMain.print_version = staticmethod(_print_version)
+        doit_cmd.DoitMain.process_args = _process_args
+
+    def setup(self, opt_values: Any) -> None:
+        """Import `dodo.py`. Raises `InvalidDodoFile` where it can't be, or did not ask for a variable that is given."""
+        file = opt_values["dodoFile"]
+        if not file.endswith(".py") or os.path.isdir(file):
+            raise InvalidDodoFile(f"--file {file!r}: expected a Python file, such as dodo.py")
+        doit_cmd._CMDLINE_VARS = given = _Given(doit_cmd._CMDLINE_VARS or {})
+        try:
+            super().setup(opt_values)
+        finally:
+            given.check()
+
+    def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Any]:
+        """Doit's tasks. Raises `InvalidCommand` where a name on the command line is not one of them."""
+        tasks: list[Any] = super().load_tasks(cmd, pos_args)
+        cmd.check_names(tasks, pos_args)
+        return tasks
+
+
+class _Given(dict[str, str]):
+    """The variables of the command line, of which each must be one that `dodo.py` asks for."""
+
+    def __init__(self, given: dict[str, str]) -> None:
+        super().__init__(given)
+        self._asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """`doit.get_var` calls this."""
+        self._asked.add(name)
+        return super().get(name, default)
+
+    def check(self) -> None:
+        """Raises `InvalidCommand`."""
+        for name, value in self.items():
+            if self._asked and name not in self._asked:
+                known = ", ".join(f"{asked}=" for asked in sorted(self._asked))
+                raise InvalidCommand(
+                    f"{name}={value}: there is no such variable.{nearest(name, self._asked)} There are: {known}"
+                )
+
+
+def _help(**given: Any) -> Any:
+    from scripts.doit_plugin.help import Help  # only when it is asked for
+
+    return Help(**given)
+
+
+def _print_version() -> None:
+    from scripts.doit_plugin.help import version
+
+    print(version())
+
+
+_doits_process_args = doit_cmd.DoitMain.process_args
+
+
+def _process_args(self: Any, words: Sequence[str]) -> Any:
+    if "" in words:
+        print("ERROR: the command line has an empty word in it; see: doit help", file=sys.stderr)
+        raise SystemExit(3)
+    return _doits_process_args(self, words)

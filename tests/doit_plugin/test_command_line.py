@@ -1,0 +1,109 @@
+"""The command line at a terminal of 80 columns, as a newcomer meets it: help that helps, mistakes explained."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.doit_plugin import terminal
+from tests.engine.projects import Project
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("accept", "check", "clean", "dumpdb", "forget", "gate", "gc", "help", "ignore", "info", "list", "reset-dep",
+            "run", "strace", "tabcompletion", "why")  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "a project")
+
+
+def refused(project: Project, *words: str) -> str:
+    """doit exits 3 with one line of at most a few words; that line."""
+    drawn = terminal.doit(*words, cwd=project.folder, env=project.environment())
+    assert drawn.code == 3, drawn.text
+    lines = drawn.text.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("ERROR: "), drawn.text
+    assert "CmdOption" not in lines[0] and len(lines[0]) < 200
+    return lines[0]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("help",), ("config=config", "--help")])
+def test_help_says_what_there_is_within_80_columns(words: tuple[str, ...]) -> None:
+    drawn = terminal.doit(*words, cwd=ROOT)
+    assert drawn.code == 0 and len(drawn.widest) <= 80, drawn.widest
+    for part in ("Foundry Local", "doit why", "config=DIR", "build=DIR", "Exit codes", "130", *COMMANDS):
+        assert part in drawn.text, part
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_within_80_columns(project: Project, command: str) -> None:
+    drawn = terminal.doit("help", command, cwd=project.folder, env=project.environment())
+    assert drawn.code == 0 and drawn.text.startswith(f"doit {command}"), drawn.text
+    assert len(drawn.widest) <= 80, drawn.widest
+    assert terminal.doit(command, "--help", cwd=project.folder, env=project.environment()) == drawn
+
+
+def test_help_of_a_task_names_its_tasks_and_what_they_do() -> None:
+    drawn = terminal.doit("help", "quantize", cwd=ROOT)
+    assert drawn.code == 0 and len(drawn.widest) <= 80
+    assert "Make the ONNX folder" in drawn.text and "doit quantize:triage-int4\n" in drawn.text
+
+
+def test_the_version_is_that_of_ingot_and_of_doit() -> None:
+    drawn = terminal.doit("--version", cwd=ROOT)
+    assert drawn.code == 0 and drawn.text.startswith("ingot 0.") and "doit 0.37" in drawn.text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("graphh=x",), "Did you mean graph? There are: build=, graph="),
+        (("build=b", "nonsense=1"), "nonsense=1: there is no such variable. There are"),
+        (("--build=b",), "It is a variable, and has no dashes: build=DIR"),
+        (("list", "--stat", "--deep"), "option --deep not recognized"),
+        (("list", "--statsu"), "Did you mean --status?"),
+        (("copy:aa",), "copy:aa: there is no such command or task. Did you mean copy:a?"),
+        (("lst",), "Did you mean list?"),
+        (("list", "jion"), "Did you mean join?"),
+        (("why", "jion"), "Did you mean join?"),
+        (("check", "jion"), "Did you mean join?"),
+        (("gate", "jion"), "Did you mean join?"),
+        (("clean", "jion"), "Did you mean join?"),
+        (("forget", "jion"), "Did you mean join?"),
+        (("ignore", "jion"), "Did you mean join?"),
+        (("info", "jion"), "Did you mean join?"),
+        (("help", "jion"), "Did you mean join?"),
+        (("info",), "expected the name of one task, found 0"),
+        (("info", "join", "count"), "expected the name of one task, found 2"),
+        (("nothing*",), "nothing*: there is no such task"),
+        (("-n", "0"), "--process: expected a number from 1 on, found '0'"),
+        (("-n", "-1"), "--process: expected a number from 1 on, found '-1'"),
+        (("-n", "two"), "found 'two'"),
+        (("-v", "loud"), "--verbosity: expected a number, found 'loud'"),
+        (("list", "--sort=size"), "--sort: expected one of name, definition"),
+        (("join", "-n", "2"), "options come before the tasks: doit -n 2 join"),
+        (("list", "join", "--deps"), "options come before the tasks: doit list --deps join"),
+        (("list", "-f", ""), "an empty word"),
+        (("list", "--file="), "expected a Python file, such as dodo.py"),
+        (("list", "-f", "."), "expected a Python file, such as dodo.py"),
+        (("--backend=dbm",), "option --backend not recognized"),
+        (("",), "an empty word"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_that_says_what_is_meant(project: Project, words: tuple[str, ...], said: str) -> None:
+    assert said in refused(project, *words)
+    assert not project.build.exists() or not list(project.build.glob("copy*")), "nothing was run"
+
+
+def test_help_ends_quietly_with_whoever_reads_it() -> None:
+    command = [sys.executable, "-m", "doit", "help"]
+    doit = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    assert doit.stdout and doit.stderr
+    doit.stdout.close()
+    assert doit.stderr.read() == b""
+    doit.wait()
