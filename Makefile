@@ -1,18 +1,15 @@
-# make          set up, then cast, deploy, verify and measure every model of config/models.toml
-# make setup    the virtual environment alone
-# make test     every test but the long suites;  make test-all: those too;  make lint: style and types
-# make picture  tests/report/example.png, of the report that stands in build/
+# What people do, one line each; `doit` has more: doit help. `make help` prints the list.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # A test file stays with one worker, so that what its tests share is made once; each worker takes about 2 GB of memory.
 WORKERS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
-.PHONY: all setup test test-all lint picture
-all: setup
+.PHONY: all setup list why doctor build report check clean test test-all lint picture help
+all: setup ## set up, then everything up to the report
 	$(BIN)/doit
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.ready ## the virtual environment alone
 
 # The stamp is written last, so a broken or interrupted set-up is taken up again. pip, not uv: the machine's own
 # pip settings (index, certificates, a CPU build of torch) apply.
@@ -23,16 +20,40 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-test: setup
+list: setup ## the tasks
+	$(BIN)/doit list
+
+why: setup ## what would be built, and why; builds nothing
+	$(BIN)/doit why
+
+doctor: setup ## is everything here that a build needs?
+	$(BIN)/doit doctor
+
+build: setup ## MODEL=name: one model, without the report
+	$(BIN)/doit model:$(or $(MODEL),$(error which one? make build MODEL=name; the names: make list))
+
+report: setup ## the report, and all that it tells of
+	$(BIN)/doit report
+
+check: setup ## is everything as it was built, also what is deployed?
+	$(BIN)/doit check
+
+clean: setup ## remove what was built, also what is deployed
+	$(BIN)/doit clean
+
+test: setup ## every test but the long suites
 	$(BIN)/pytest $(WORKERS) -m "not long"
 
-test-all: setup
+test-all: setup ## the long suites too
 	$(BIN)/pytest $(WORKERS)
 
-lint: setup
+lint: setup ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-picture: setup
+picture: setup ## tests/report/example.png, of build/report (needs Chromium)
 	$(BIN)/python -m scripts.report picture --report build/report/index.html --output tests/report/example.png
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1	/p' Makefile | expand -t 16

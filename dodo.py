@@ -16,6 +16,7 @@ and questioned like any other, as the measure of what quantising cost, but never
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,12 @@ def checkpoint(model: Model) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each([model for model in MODELS if model.tickets and model.cases and model.schema])
+@TASKS.each(
+    [model for model in MODELS if model.tickets and model.cases and model.schema],
+    needs="evaluation.cases and evaluation.schema in models.toml, and train/<model>/tickets.jsonl beside it",
+)
 def finetune(model: Model) -> Step:
-    """Train a new adapter (40 minutes or so); adopting it into config/adapters is up to you"""
+    """Train a new adapter (40 minutes or so); adopting it is up to you"""
     source = model.source
     return INGOT.step(
         f"finetune:{model.name}", BUILD / model.name / "finetune", stage="finetune", verb="train",
@@ -91,7 +95,7 @@ def finetune(model: Model) -> Step:
 
 @TASKS.each(MODELS)
 def reference(model: Model) -> Step:
-    """Record the checkpoint's log-probabilities on the evaluation texts: the truth"""
+    """Record the checkpoint's log-probabilities on the evaluation texts"""
     return INGOT.step(
         f"reference:{model.name}", BUILD / model.name / "reference", stage="quality", verb="reference",
         inputs={"checkpoint": checkpoint(model), "text": (SETTINGS.general_text, model.text)}, tools=TORCH,
@@ -110,7 +114,7 @@ def export(model: Model) -> Step:
 
 @TASKS.each(PRECISIONS)
 def quantize(variant: Variant) -> Step:
-    """Make the ONNX folder of one precision, by the Olive passes of its recipe"""
+    """Make the ONNX folder of one precision, by its recipe's Olive passes"""
     assert variant.recipe
     return INGOT.step(
         f"quantize:{variant.name}", folder(variant) / "onnx", stage="convert", verb="quantize",
@@ -128,7 +132,7 @@ def onnx(variant: Variant) -> Step:
 
 @TASKS.each(VARIANTS)
 def quality(variant: Variant) -> Step:
-    """Compare: the export with the checkpoint, a precision with the export (KL, top-1, perplexity)"""
+    """Compare export with checkpoint, precision with export: KL, top-1"""
     return INGOT.step(
         f"quality:{variant.name}", folder(variant) / "quality.json", stage="quality", verb="compare",
         inputs={"onnx": onnx(variant), "reference": reference(variant.model),
@@ -151,9 +155,9 @@ def package(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each([variant for variant in VARIANTS if variant.model.cases])
+@TASKS.each([variant for variant in VARIANTS if variant.model.cases], needs="evaluation.cases in models.toml")
 def domain(variant: Variant) -> Step:
-    """Score the model's own job in the Foundry runtime, against the float export"""
+    """Score the model's own cases in the Foundry runtime"""
     baseline = domain(variant.model.float) if variant.recipe else None
     return INGOT.step(
         f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
@@ -163,9 +167,9 @@ def domain(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each([variant for variant in VARIANTS if variant.model.lm_eval])
+@TASKS.each([variant for variant in VARIANTS if variant.model.lm_eval], needs="evaluation.lm_eval in models.toml")
 def lm_eval(variant: Variant) -> Step:
-    """Run the user's own lm-eval tasks; outside the default build"""
+    """Run the user's own lm-eval tasks; only if named"""
     return INGOT.step(
         f"lm-eval:{variant.name}", folder(variant) / "lm-eval.json", stage="quality", verb="lm-eval",
         inputs={"package": package(variant), "tasks": variant.model.lm_eval,
@@ -176,7 +180,7 @@ def lm_eval(variant: Variant) -> Step:
 
 @TASKS.each(PRECISIONS)
 def bench(variant: Variant) -> Step:
-    """Measure response time, throughput, memory and CPU of the serving process"""
+    """Measure response time, throughput, memory and CPU of what serves"""
     return INGOT.step(
         f"bench:{variant.name}", folder(variant) / "bench.json", stage="bench", verb="quick",
         inputs={"package": package(variant)}, observed={"machine": fingerprint()}, tools=FOUNDRY, alone=True,
@@ -185,7 +189,7 @@ def bench(variant: Variant) -> Step:
 
 @TASKS.each(PRECISIONS)
 def bench_full(variant: Variant) -> Step:
-    """Measure prompt lengths, clients at once, and llama.cpp beside it (minutes; not part of the default build)"""
+    """Measure long prompts, clients at once, llama.cpp; only if named"""
     source = variant.model.source
     return INGOT.step(
         f"bench-full:{variant.name}", folder(variant) / "bench-full.json", stage="bench", verb="full",
@@ -197,7 +201,7 @@ def bench_full(variant: Variant) -> Step:
 
 @TASKS.each(PRECISIONS)
 def soak(variant: Variant) -> Step:
-    """See whether memory grows over hundreds of requests (minutes; not part of the default build)"""
+    """Watch memory over hundreds of requests; only if named"""
     return INGOT.step(
         f"soak:{variant.name}", folder(variant) / "soak.json", stage="bench", verb="soak",
         inputs={"package": package(variant)}, observed={"machine": fingerprint()}, tools=FOUNDRY, alone=True,
@@ -206,7 +210,7 @@ def soak(variant: Variant) -> Step:
 
 @TASKS.each(MODELS)
 def recommend(model: Model) -> Step:
-    """Choose the first precision, in the order of models.toml, that passes its gates"""
+    """Choose the first precision of models.toml that passes its gates"""
     return INGOT.step(
         f"recommend:{model.name}", BUILD / model.name / "recommend.json", stage="quality", verb="recommend", inputs={},
         verdicts={"export-quality": quality(model.float), "quality": tuple(map(quality, model.precisions)),
@@ -217,7 +221,7 @@ def recommend(model: Model) -> Step:
 
 @TASKS.each(PRECISIONS)
 def deploy(variant: Variant) -> Step:
-    """Bring the package into the Foundry cache and register it, or record why not"""
+    """Put the package into the Foundry cache, or record why not"""
     return INGOT.step(
         f"deploy:{variant.name}", folder(variant) / "deploy.json", stage="foundry", verb="deploy",
         inputs={"package": package(variant), "recommendation": recommend(variant.model)},
@@ -241,11 +245,19 @@ def verify(variant: Variant) -> Step:
 
 @TASKS.each(PRECISIONS)
 def edges(variant: Variant) -> Step:
-    """Send edge cases and invalid input to the deployed model (minutes; not part of the default build)"""
+    """Send edge cases and invalid input; only if named"""
     return INGOT.step(
         f"edges:{variant.name}", folder(variant) / "edges.json", stage="edges", verb="run",
         inputs={"package": package(variant), "deployed": deploy(variant)}, tools=FOUNDRY, stored=False,
     )  # fmt: skip
+
+
+def task_model() -> Iterator[dict[str, Any]]:
+    """Everything of one model but the report"""
+    for model in MODELS:
+        ends = [recommend(model), *(kind(variant) for variant in model.precisions for kind in (bench, verify))]
+        doc = f"Everything of {model.name} but the report"
+        yield {"name": model.name, "doc": doc, "actions": None, "task_dep": [step.name for step in ends]}
 
 
 @TASKS.once

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("checkpoint", "convert", "quality", "package", "foundry", "bench", "report")
 #: Room → the rooms of the project that it may import besides itself.
 MAY_IMPORT = {
+    "checkout_only": set(),  # Hatchling's hook
     "common": set(),
     "engine": {"common"},
     "results": {"common"},

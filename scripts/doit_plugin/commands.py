@@ -8,14 +8,14 @@ import fnmatch
 import gc
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from doit.cmd_base import subtasks_iter
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.doit_plugin import terminal
 from scripts.doit_plugin.usage import Usage, end_with_reader
 from scripts.engine import outputs
 from scripts.engine.session import Session
@@ -63,19 +63,25 @@ class _Reading(SessionCommand):
         with reading():
             return super().execute(params, args)
 
+    def write(self, text: str) -> None:
+        """To the terminal, or to whatever reads."""
+        self.outstream.write(terminal.fitted(text, terminal.columns(self.outstream)) + "\n")
+
     def _selected(self, names: Sequence[str] | None) -> list[Step]:
         tasks = {task.name: task for task in self.task_list}
         for name in names or ():
             if "*" not in name and name not in tasks:
                 raise InvalidCommand(not_found=name)
-        chosen = [task for task in tasks if not names or any(fnmatch.fnmatch(task, name) for name in names)]
-        every = dict.fromkeys(name for task in chosen for name in (task, *_below(tasks, task)))
-        steps = self.session.steps
-        return [steps[name] for name in every if name in steps]
-
-
-def _below(tasks: Mapping[str, Any], task: str) -> list[str]:
-    return [sub.name for sub in subtasks_iter(tasks, tasks[task])]
+        pending = [task for task in tasks if not names or any(fnmatch.fnmatch(task, name) for name in names)]
+        found: dict[str, Step] = {}
+        asked = set(pending)
+        for name in pending:  # a task that is not a step, a group above all, stands for the steps that it needs
+            if name in self.session.steps:
+                found[name] = self.session.steps[name]
+            else:
+                pending += [needed for needed in tasks[name].task_dep if needed not in asked]
+                asked.update(tasks[name].task_dep)
+        return list(found.values())
 
 
 def _flag(name: str, kind: type, default: object, help_text: str) -> dict[str, Any]:
@@ -94,7 +100,7 @@ class Why(_Reading):
         from scripts.engine import explain
 
         made = explain.plan(self.session, self._selected(self.sel_tasks))
-        self.outstream.write((explain.as_json(made) if json else explain.as_text(made)) + "\n")
+        self.write(explain.as_json(made) if json else explain.as_text(made))
         return 0
 
 
@@ -110,7 +116,7 @@ class Check(_Reading):
         from scripts.engine import check
 
         report = check.check(self.session, self._selected(pos_args), deep=deep)
-        self.outstream.write(check.as_text(report) + "\n")
+        self.write(check.as_text(report))
         return int(bool(report.damage))
 
 

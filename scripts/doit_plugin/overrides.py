@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from doit.exceptions import InvalidCommand
 
 from scripts.common.errors import IngotError
 from scripts.common.process import StoppedBuildError, end_all, give_signals_back, take_signals
+from scripts.doit_plugin import terminal
 from scripts.doit_plugin.commands import Accept, Check, Gate, Gc, SessionCommand, Why, reading
 from scripts.doit_plugin.tasks import UpToDate
 from scripts.doit_plugin.usage import at_least_one, is_empty, reworded, unknown_task, why_empty
@@ -203,9 +205,25 @@ class List(SessionCommand, DoitList):  # type: ignore[misc]
         with reading():
             return super().execute(params, args)
 
+    @functools.wraps(DoitList._execute)  # doit passes what the signature names
+    def _execute(self, *args: Any, **options: Any) -> int:
+        self._columns, self._told = terminal.columns(self.outstream), set[str]()
+        code: int = super()._execute(*args, **options) or 0
+        return code
+
+    def _wrapped(self, template: str, task: Any) -> str:
+        """doit's template of a line, for a terminal: a doc is told once a group, and wraps beside the name."""
+        self._told.add(task.name)
+        doc = "" if task.subtask_of in self._told else (task.doc or "").replace("{", "{{").replace("}", "}}")
+        before = template.removesuffix("{doc}")
+        start = len(before.format(name="", status="U"))
+        return before + ("\n" + " " * start).join(textwrap.wrap(doc, max(self._columns - start, 20))) + "\n"
+
     def _print_task(self, template: str, task: Any, status: bool, list_deps: bool, tasks: Mapping[str, Any]) -> None:
         steps, is_current = self.session.steps, self.session.status.is_current
         below = [steps.get(name) for name in task.task_dep] if status and task.has_subtask else []
+        if self._columns and template.endswith("{doc}\n"):
+            template = self._wrapped(template[:-1], task)
         if below and all(step and is_current(step) for step in below):  # doit has no status for groups
             self.outstream.write(template.format(name=task.name, doc=task.doc, status="U"))
             return
@@ -250,7 +268,8 @@ class Info(SessionCommand, DoitInfo):  # type: ignore[misc]
         steps = [utd for utd, _, _ in reasons.get("uptodate_false", ()) if isinstance(utd, UpToDate)]
         if not steps:
             return str(DoitInfo.get_reasons(reasons))
-        return "\n".join(f" * {line}" for current in steps for line in str(current).split("; "))
+        lines = "\n".join(f" * {line}" for current in steps for line in str(current).split("; "))
+        return terminal.fitted(lines, terminal.columns(sys.stdout))
 
 
 class Ignore(SessionCommand, DoitIgnore):  # type: ignore[misc]

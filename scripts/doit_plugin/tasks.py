@@ -34,9 +34,12 @@ class Tasks:
             "par_type": "thread", "verbosity": 2, **more,
         }  # fmt: skip
 
-    def each(self, subjects: Iterable[S]) -> Callable[[Callable[[S], Step]], StepsOf[S]]:
-        """Decorator: a function from one subject to its step becomes the task group of that function's name."""
-        return lambda function: StepsOf(self._session, function, subjects)
+    def each(self, subjects: Iterable[S], *, needs: str = "") -> Callable[[Callable[[S], Step]], StepsOf[S]]:
+        """Decorator: a function from one subject to its step becomes the task group of that function's name.
+
+        `needs` says, where there may be no subject, what makes one: for whoever asks doit for the group all the same.
+        """
+        return lambda function: StepsOf(self._session, function, subjects, needs)
 
     def once(self, function: Callable[[], Step]) -> Callable[[], Step]:
         """Decorator: a function that makes one step becomes the task of its name."""
@@ -50,10 +53,10 @@ class Tasks:
 class StepsOf(Generic[S]):
     """A task group of doit: one function, called once for each subject."""
 
-    def __init__(self, session: Session, function: Callable[[S], Step], subjects: Iterable[S]) -> None:
+    def __init__(self, session: Session, function: Callable[[S], Step], subjects: Iterable[S], needs: str = "") -> None:
         self._session = session
         self._make: Callable[[S], Step] = functools.cache(function)
-        self._subjects = tuple(subjects)
+        self._subjects, self._needs = tuple(subjects), needs
         self._name, self._doc = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
 
         @functools.wraps(function)  # doit orders tasks by the line on which the wrapped function stands
@@ -67,7 +70,7 @@ class StepsOf(Generic[S]):
         return self._make(subject)
 
     def _tasks(self) -> Iterator[dict[str, Any]]:
-        yield {"basename": self._name, "name": None, "doc": self._doc}
+        yield {"basename": self._name, "name": None, "doc": self._doc, "meta": {"needs": self._needs}}
         for subject in self._subjects:
             yield task(self._session, self(subject), self._doc)
 

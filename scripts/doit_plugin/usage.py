@@ -37,7 +37,7 @@ def unknown_task(name: str, tasks: Mapping[str, Any], others: Iterable[str] = ()
 
 def is_empty(task: Any) -> bool:
     """Whether it is a group without a task in it, that says what it needs."""
-    return bool(task.meta and "needs" in task.meta and not task.task_dep)
+    return bool(task.meta and task.meta.get("needs") and not task.task_dep)
 
 
 def why_empty(task: Any) -> str:

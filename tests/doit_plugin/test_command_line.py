@@ -107,3 +107,34 @@ def test_help_ends_quietly_with_whoever_reads_it() -> None:
     doit.stdout.close()
     assert doit.stderr.read() == b""
     doit.wait()
+
+
+@pytest.mark.parametrize("words", [("list",), ("list", "--all"), ("list", "--status"), ("why",), ("why", "deploy")])
+def test_what_is_listed_keeps_to_80_columns(tmp_path: Path, words: tuple[str, ...]) -> None:
+    drawn = terminal.doit(*words, f"build={tmp_path}", cwd=ROOT)
+    assert drawn.code == 0 and len(drawn.widest) <= 80, drawn.widest
+    assert "quantize" in drawn.text
+
+
+def test_a_list_that_is_piped_has_a_line_for_each_task() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "doit", "list", "--all"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert all(line.split()[1:] for line in listed), "each with what it does"
+
+
+def test_a_group_without_a_task_says_what_is_missing(tmp_path: Path) -> None:
+    weights = tmp_path / "config" / "weights"
+    weights.mkdir(parents=True)
+    models = tmp_path / "config" / "models.toml"
+    models.write_text('[[model]]\nname = "m"\nsource = { path = "weights" }\nprecisions = ["int8"]\n')
+    for name, needed in (("finetune", "train/<model>/tickets.jsonl"), ("lm-eval", "evaluation.lm_eval"),
+                         ("domain", "evaluation.cases"), ("domain:m-int8", "evaluation.cases")):  # fmt: skip
+        drawn = terminal.doit(name, f"config={models.parent}", f"build={tmp_path / 'build'}", cwd=ROOT)
+        assert drawn.code == 3 and f"no model has what it needs: {needed}" in drawn.text.replace("evaluation.cases and "
+            "evaluation.schema in models.toml, and ", ""), drawn.text  # fmt: skip
+
+
+def test_everything_of_one_model_is_a_task(tmp_path: Path) -> None:
+    drawn = terminal.doit("why", "model:triage", f"build={tmp_path}", cwd=ROOT)
+    assert drawn.code == 0 and "verify:triage-int8" in drawn.text and "bench:triage-int8" in drawn.text
