@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doit import get_var
-
 from scripts.common.machine import fingerprint
+from scripts.common.process import Limits
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
+from scripts.doit_plugin.variables import chosen_folders
 from scripts.engine.session import Session
 from scripts.engine.step import ExternalState, Step
 from scripts.foundry import external_state as deployed
@@ -32,12 +32,13 @@ from scripts.report.asked import asked
 from scripts.settings.models import Model, Variant
 from scripts.settings.reading import read
 
-BUILD, CONFIG = Path(get_var("build", "build")).absolute(), Path(get_var("config", "config")).absolute()
+BUILD, CONFIG = chosen_folders("build", "config")
 with user_errors():
     SETTINGS = read(CONFIG)
-    for problem in (problem for model in SETTINGS.models for problem in model.problems):
-        raise problem
-INGOT = Session(BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"])
+INGOT = Session(
+    BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"],
+    limits=lambda step: Limits(*SETTINGS.limits_of(step, BUILD)),
+)  # fmt: skip
 TASKS = Tasks(INGOT)
 DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition")
 
@@ -49,6 +50,9 @@ TORCH = ("torch", "transformers", "safetensors")
 OLIVE = ("olive-ai", "onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
 GENAI = ("onnxruntime-genai", "onnxruntime")
 FOUNDRY = ("foundry-local-sdk", "onnxruntime-genai-core", "onnxruntime")
+
+#: What a model is asked is judged before anything is built, and not when it is needed, hours later.
+CASES = {"cases": "scripts.cases.cases:load", "schema": "scripts.cases.cases:load_schema"}
 
 VARIANTS = [variant for model in MODELS for variant in model.variants]
 PRECISIONS = [variant for variant in VARIANTS if variant.recipe]
@@ -74,7 +78,8 @@ def checkpoint(model: Model) -> Step:
         inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters)},
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None},
         scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)}, tools=(*TORCH, "peft", "gguf"),
-        preflight={"source": "scripts.checkpoint.weights:check_source"},
+        preflight={"source": "scripts.checkpoint.weights:check_source"}, problem=model.problem,
+        guards={CASES["cases"]: model.cases, CASES["schema"]: model.schema},
     )  # fmt: skip
 
 
@@ -89,7 +94,8 @@ def finetune(model: Model) -> Step:
         f"finetune:{model.name}", BUILD / model.name / "finetune", stage="finetune", verb="train",
         inputs={"source": source.path, "train": model.tickets, "evaluation": model.cases, "schema": model.schema},
         parameters=source.flags, scratch={"downloads": BUILD / "downloads"}, tools=(*TORCH, "peft", "gguf"),
-        preflight={"source": "scripts.checkpoint.weights:check_source"},
+        preflight={"source": "scripts.checkpoint.weights:check_source", "evaluation": CASES["cases"], **CASES},
+        problem=model.problem,
     )  # fmt: skip
 
 
@@ -163,7 +169,7 @@ def domain(variant: Variant) -> Step:
         f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
         inputs={"package": package(variant), "cases": variant.model.cases, "schema": variant.model.schema,
                 "baseline": baseline},
-        parameters={"gates": variant.domain_gates}, tools=FOUNDRY,
+        parameters={"gates": variant.domain_gates}, tools=FOUNDRY, preflight=CASES,
     )  # fmt: skip
 
 
@@ -208,7 +214,7 @@ def soak(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(MODELS)
+@TASKS.each([model for model in MODELS if model.recipes])
 def recommend(model: Model) -> Step:
     """Choose the first precision of models.toml that passes its gates"""
     return INGOT.step(
@@ -239,7 +245,7 @@ def verify(variant: Variant) -> Step:
         f"verify:{variant.name}", folder(variant) / "verify.json", stage="foundry", verb="verify",
         inputs={"package": package(variant), "deployed": deploy(variant), "cases": model.cases, "schema": model.schema,
                 "domain": domain(variant) if model.cases else None},
-        tools=FOUNDRY, stored=False,
+        tools=FOUNDRY, stored=False, preflight=CASES,
     )  # fmt: skip
 
 
@@ -265,7 +271,7 @@ def report() -> Step:
     """Render every result as a page, report.json, report.md and a table"""
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
     answered = [domain(variant) for variant in VARIANTS if variant.model.cases]
-    chosen = [recommend(model) for model in MODELS]
+    chosen = [recommend(model) for model in MODELS if model.recipes]
     seen = [kind(variant) for variant in PRECISIONS for kind in (bench, deploy, verify)]
     return INGOT.step(
         "report", BUILD / "report", stage="report", verb="render",

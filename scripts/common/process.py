@@ -36,10 +36,14 @@ _signals = 0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may use: wall time in seconds, resident memory of its whole tree in bytes; None is no limit."""
+    """What a child may use: wall time in seconds, memory of its whole tree in bytes; None is no limit.
+
+    `setting`: where a user can change them, such as "limits.export in models.toml".
+    """
 
     seconds: float | None = None
     memory_bytes: int | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,15 +116,16 @@ def run(
             env={**env, LIFELINE: str(os.getpid()), LIFELINE_PIPE: "1", "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         _living.add(child)
-        peak, broke, pause = 0, None, _FIRST_POLL
+        peak, most, broke, pause = 0, 0, None, _FIRST_POLL
         try:
             with _Exit(child) as exited:
                 while not _interrupted.is_set() and not exited.within(pause):
                     pause = min(2 * pause, _POLL)
-                    peak = max(peak, tree_rss(child.pid))
+                    resident, own = tree_memory(child.pid)
+                    peak, most = max(peak, resident), max(most, own)
                     if line := _newest_line(read):
                         on_line(line)
-                    if broke := _broken(limits, time.monotonic() - started, peak):
+                    if broke := _broken(limits, time.monotonic() - started, most):
                         break
         finally:
             end_tree(child)
@@ -211,9 +216,16 @@ def end_all() -> None:
         kill_tree(child)
 
 
-def tree_rss(pid: int) -> int:
-    """Resident memory, in bytes, of a process and all below it; 0 where it has ended."""
-    return sum(map(_rss_linux, _tree_linux(pid))) if _LISTS_CHILDREN else _tree_rss_anywhere(pid)
+def tree_memory(pid: int) -> tuple[int, int]:
+    """Bytes of a process and all below it: resident, and what of that it made itself; 0 where it has ended.
+
+    The rest are pages of files, such as weights that are mapped: the system takes those back where memory gets short,
+    so they can't exhaust it. Only Linux tells them apart cheaply; elsewhere both are the same.
+    """
+    if not _LISTS_CHILDREN:
+        return (_tree_rss_anywhere(pid),) * 2
+    found = [_memory_linux(process) for process in _tree_linux(pid)]
+    return sum(resident for resident, _ in found), sum(own for _, own in found)
 
 
 def _tree_linux(pid: int) -> list[int]:
@@ -229,12 +241,13 @@ def _tree_linux(pid: int) -> list[int]:
     return found
 
 
-def _rss_linux(pid: int) -> int:
+def _memory_linux(pid: int) -> tuple[int, int]:
     try:
         with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            resident, of_files = (int(word) * os.sysconf("SC_PAGE_SIZE") for word in file.read().split()[1:3])
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return 0, 0
+    return resident, resident - of_files
 
 
 def _tree_rss_anywhere(pid: int) -> int:
@@ -299,11 +312,14 @@ class _Exit:
             os.close(self._handle)
 
 
-def _broken(limits: Limits, seconds: float, rss: int) -> str | None:
+def _broken(limits: Limits, seconds: float, memory: int) -> str | None:
+    raise_it = f"raise {limits.setting}" if limits.setting else "raise its limit"
     if limits.seconds is not None and seconds > limits.seconds:
-        return f"it ran longer than its limit of {limits.seconds:.0f} s"
-    if limits.memory_bytes is not None and rss > limits.memory_bytes:
-        return f"it used {rss / 2**30:.1f} GiB of memory, its limit is {limits.memory_bytes / 2**30:.1f} GiB"
+        span = f"{limits.seconds / 60:.0f} minutes" if limits.seconds >= 120 else f"{limits.seconds:g} s"
+        return f"it ran longer than its limit of {span} and was ended. If it only needs more time, {raise_it}"
+    if limits.memory_bytes is not None and memory > limits.memory_bytes:
+        used = f"{memory / 2**30:.1f} GiB of memory, its limit is {limits.memory_bytes / 2**30:.1f} GiB"
+        return f"it used {used}, and it was ended. Take a smaller model or a larger machine, or {raise_it}"
     return None
 
 

@@ -104,7 +104,7 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
         session.digests.journal(work / "links.jsonl"),
     ):
         ended = run(
-            command, log=session.log_of(step), limits=step.limits, env=_environment(session, step, work),
+            command, log=session.log_of(step), limits=session.limits_of(step), env=_environment(session, step, work),
             on_line=lambda line: session.progress.said(step.name, line),
         )  # fmt: skip
     reason = ended.broke or _why_failed(session, step, work, ended.code, out)

@@ -22,7 +22,7 @@ class Keys:
         self._constant: dict[Step, tuple[dict[str, str], str]] = {}
 
     def ingredients(self, step: Step) -> dict[str, Any]:
-        """All that the key is made of. Raises `IngotError` where an input of the user's is not there."""
+        """All that the key is made of. Raises `IngotError` where an input of the user's is not there or not sound."""
         return {
             "step": f"{step.stage} {step.verb}",
             "inputs": self._inputs(step),
@@ -51,17 +51,24 @@ class Keys:
         return {name: files for name, files in found.items() if files is not None}
 
     def _inputs(self, step: Step) -> dict[str, str]:
+        if step.problem:
+            raise IngotError(step.problem.subject, step.problem.found, step.problem.remedy)
+        for function, path in step.guards.items():
+            if path is not None:
+                self._digest(step, "", path, function)
         outcome_of = self._outcome_of
         return {
-            name: outcome_of(item) if isinstance(item, Step) else self._digest(step, flag, item)
+            name: outcome_of(item) if isinstance(item, Step)
+            else self._digest(step, flag, item, step.preflight.get(flag))
             for name, flag, item in step.read
-        }
+        }  # fmt: skip
 
-    def _digest(self, step: Step, flag: str, item: Any) -> str:
+    def _digest(self, step: Step, flag: str, item: Any, judge: str | None) -> str:
         try:
-            return self._user_files.of(str(item), step.preflight.get(flag)).digest
+            return self._user_files.of(str(item), judge).digest
         except FileNotFoundError as error:
-            raise MissingInputError(error.filename or item, f"is not there, and {step.name} needs it as {flag}",
+            needs = f"{step.name} needs it" + (f" as {flag}" if flag else "")
+            raise MissingInputError(error.filename or item, f"is not there, and {needs}",
                                     "Put it there, or change its path in models.toml") from None  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.common.errors import IngotError
 from scripts.common.process import Limits, StoppedBuildError
 from scripts.common.quiet import OFFLINE, QUIET
 from scripts.engine import publish
@@ -40,8 +41,12 @@ class Session:
         package: str = "scripts",
         online_stages: Sequence[str] = (),
         home_stages: Sequence[str] = (),
+        limits: Callable[[str], Limits] | None = None,
     ) -> None:
-        """`online_stages` may fetch from the network; they and `home_stages` see the user's home folder."""
+        """`online_stages` may fetch from the network; they and `home_stages` see the user's home folder.
+
+        `limits` are those of a step by its name, asked for when it runs.
+        """
         self.package = package
         self.build = folder.absolute()
         self.state = State(self.build / "state.db")
@@ -62,6 +67,7 @@ class Session:
         self.looks_ahead = True
         #: The threads that are at a step.
         self.busy: set[int] = set()
+        self._limits = limits
         self._online, self._at_home = set(online_stages), {*online_stages, *home_stages}
         self._started = threading.Lock()
         self._writable = False
@@ -73,13 +79,14 @@ class Session:
         external_state: ExternalState | None = None, alone: bool = False, limits: Limits | None = None,
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
         reads: Iterable[Step] = (), stored: bool = True, optional: Iterable[Step] = (),
-        preflight: Mapping[str, str] | None = None,
+        preflight: Mapping[str, str] | None = None, guards: Mapping[str, Path | None] | None = None,
+        problem: IngotError | None = None,
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
             name, output, stage, verb, inputs, tools, parameters or {}, verdicts or {}, observed or {}, scratch or {},
-            external_state, alone, limits or Limits(), undo, shows, tuple(reads), stored, tuple(optional),
-            preflight or {},
+            external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional), preflight or {},
+            guards or {}, problem,
         )  # fmt: skip
         self.steps[name] = made
         return made
@@ -96,6 +103,10 @@ class Session:
     def is_up_to_date(self, step: Step) -> bool:
         """Whether a step need not run; where nothing will run, nor any that it follows."""
         return self.status.is_current(step) if self.looks_ahead else not self.status.of(step).reasons
+
+    def limits_of(self, step: Step) -> Limits:
+        """How long a step may take, and how much memory it may use."""
+        return step.limits or (self._limits(step.name) if self._limits else Limits())
 
     def log_of(self, step: Step) -> Path:
         """What the last run of a step printed."""

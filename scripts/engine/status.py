@@ -73,6 +73,8 @@ class Status:
                 self.forget(read.item)
             else:
                 self.user_files.forget(str(read.item))
+        for path in step.guards.values():
+            self.user_files.forget(str(path))
 
     def invalidate(self, step: Step) -> None:
         """Give up the claim that the output is right; the next run builds it again, and restores none like it."""

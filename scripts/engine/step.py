@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.common import manifest
+from scripts.common.errors import IngotError
 from scripts.common.process import Limits
 
 #: Verdicts after which there is nothing to work on for those who need the output.
@@ -59,7 +60,7 @@ class Step:
     scratch         what can't change the result, such as a folder for downloads; on the command line alone
     external_state  for a result that claims something of what is outside `build/`
     alone           it measures: nothing else of Ingot may run meanwhile, on the whole machine
-    limits          time and memory that its process tree may use
+    limits          time and memory that its process tree may use; None: what the session says
     undo            for `doit clean`: a command that takes back what the result did outside `build/`
     shows           a text file in the output folder that is printed at the end of a run
     reads           steps whose outputs it finds by itself, below a scratch folder; they may have stopped
@@ -67,6 +68,9 @@ class Step:
     optional        like reads, but of steps that this one does not ask for: their outputs count where there are any
     preflight       flag → "module:function", called with each path of the user's of that flag before it is read for
                     the first time: raises `IngotError` in milliseconds where to read gigabytes would be in vain
+    guards          "module:function" → files of the user's that it judges in the same way, although this step does not
+                    read them: hours are not spent on the way to a mistake in what is read last
+    problem         a mistake in what declares this step: it can't be run, and fails with that
     """
 
     name: str
@@ -81,13 +85,15 @@ class Step:
     scratch: Mapping[str, Any] = field(default_factory=dict)
     external_state: ExternalState | None = None
     alone: bool = False
-    limits: Limits = Limits()  # noqa: RUF009  (frozen)
+    limits: Limits | None = None
     undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
     shows: str | None = None
     reads: Sequence[Step] = ()
     stored: bool = True
     optional: Sequence[Step] = ()
     preflight: Mapping[str, str] = field(default_factory=dict)
+    guards: Mapping[str, Path | None] = field(default_factory=dict)
+    problem: IngotError | None = None
 
     #: All that it reads, in the order of the command line.
     read: tuple[Read, ...] = field(init=False)

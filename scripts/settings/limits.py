@@ -81,6 +81,7 @@ class Allowed(NamedTuple):
 
     seconds: float
     memory_bytes: int
+    setting: str
 
 
 def allowed(task: str, layers: Sequence[Limits], weights: int | None) -> Allowed:
@@ -94,7 +95,8 @@ def allowed(task: str, layers: Sequence[Limits], weights: int | None) -> Allowed
     if minutes is None:
         base, per_gib = _MINUTES.get(task, _OTHERS)
         minutes = base + per_gib * (_UNKNOWN if weights is None else weights) / _GIB
-    return Allowed(minutes * 60, usable_memory() if memory is None else int(memory * _GIB))
+    memory_bytes = usable_memory() if memory is None else int(memory * _GIB)
+    return Allowed(minutes * 60, memory_bytes, f"limits.{task} in models.toml")
 
 
 def weights_size(path: Path) -> int | None:

@@ -25,7 +25,7 @@ class Source:
     @property
     def flags(self) -> Mapping[str, str]:
         """What the checkpoint stage is told of a source that is not a local path."""
-        return {} if self.path else {self.kind: self.where, **self.details}
+        return {} if self.path or not self.kind else {self.kind: self.where, **self.details}
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,13 @@ class Model:
         return (self.float, *self.precisions)
 
     @property
-    def broken(self) -> str:
-        """Why it can't be built; empty where it can."""
-        return "; ".join(map(str, self.problems))
-
-    @functools.cached_property
-    def weights_bytes(self) -> int | None:
-        """Bytes that its weights take with 16 bits each; None where that is not known before they are fetched."""
-        return weights_size(self.source.path) if self.source.path else None
+    def problem(self) -> IngotError | None:
+        """Why it can't be built, the first reason; None where it can."""
+        if len(self.problems) < 2:
+            return self.problems[0] if self.problems else None
+        first, more = self.problems[0], len(self.problems) - 1
+        remedy = f"{first.remedy}. There {'is' if more == 1 else 'are'} {more} more: doit doctor"
+        return IngotError(first.subject, first.found, remedy.removeprefix(". "))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +133,15 @@ class Settings:
     #: What is wrong with recipes, whether a model names them or not.
     recipe_problems: tuple[IngotError, ...] = ()
 
-    def allowed(self, task: str, model: Model | None = None) -> Allowed:
-        """How long the task of this name may take, and how much memory it may use."""
-        layers = (model.limits, self.limits) if model else (self.limits,)
-        return allowed(task, layers, model.weights_bytes if model else None)
+    def limits_of(self, step: str, build: Path) -> Allowed:
+        """How long a step (`export:triage`) may take, and how much memory it may use.
+
+        The weights tell, where they are or, fetched, in the build's folder.
+        """
+        task, _, subject = step.partition(":")
+        model = next((model for model in self.models if subject in [variant.name for variant in model.variants]), None)
+        if model is None:
+            return allowed(task, (self.limits,), None)
+        places = filter(None, (model.source.path, build / model.name / "checkpoint"))
+        size = next(filter(None, map(weights_size, places)), None)
+        return allowed(task, (model.limits, self.limits), size)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,7 +208,15 @@ def test_limits_of_time_and_memory_end_a_step(project: Project) -> None:
         {**broken, "name": "big", "parameters": {"how": "memory"}, "limits": {"memory_bytes": 1 << 27}},
     ])  # fmt: skip
     said = project.doit(code=1)
-    assert "longer than its limit" in said and "its limit is 0.1 GiB" in said
+    assert re.search(r"slow +failed: it ran longer than its limit of 0.5 s and was ended. .* raise its limit", said)
+    assert re.search(r"big +failed: it used 0\.\d GiB of memory, its limit is 0.1 GiB, .* smaller model .* raise", said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cheaply which memory a system can take back")
+def test_pages_of_a_file_do_not_count_as_memory_that_a_step_uses(project: Project) -> None:
+    project.declare([{"name": "mapped", "verb": "map", "inputs": ["src/a"], "parameters": {"size": 1 << 28},
+                      "limits": {"memory_bytes": 1 << 27}}])  # fmt: skip
+    assert project.built() == {"mapped"}
 
 
 def alone(measured: list[dict[str, float]], others: list[dict[str, float]]) -> bool:

@@ -158,7 +158,7 @@ def test_a_folder_that_is_not_there_is_told_by_the_settings(tmp_path: Path) -> N
         '[[model]]\nname = "m"\nsource = { path = "x" }\nevaluation = { lm_eval = "tasks" }\n', encoding="utf-8"
     )
     [model] = read(tmp_path).models
-    assert "evaluation.lm_eval: there is no folder" in model.broken
+    assert "evaluation.lm_eval: there is no folder" in str(model.problem)
     (tmp_path / "tasks").mkdir()
     assert read(tmp_path).models[0].lm_eval == (tmp_path / "tasks").resolve()
 

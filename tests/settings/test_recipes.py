@@ -51,7 +51,7 @@ def test_a_mistake_in_a_recipe_is_found_when_it_is_read(tmp_path: Path, recipe: 
     bad, good = settings(
         tmp_path, MINIMAL + 'precisions = ["mine", "int8"]\n' + MINIMAL.replace('"m"', '"other"'), f"[mine]\n{recipe}\n"
     ).models
-    assert said in bad.broken
+    assert said in str(bad.problem)
     assert "recipes.toml: mine" in bad.problems[0].subject
     assert not good.problems
 
@@ -78,7 +78,7 @@ def test_a_mistake_in_a_recipe_is_found_when_it_is_read(tmp_path: Path, recipe: 
 def test_a_mistake_in_a_workflow_is_found_when_it_is_read(tmp_path: Path, workflow: Any, said: str) -> None:
     (tmp_path / "w.json").write_text(json.dumps(workflow), encoding="utf-8")
     model = one(tmp_path, MINIMAL + 'precisions = ["w"]\n', '[w]\nolive = "w.json"\n')
-    assert said in model.broken
+    assert said in str(model.problem)
 
 
 def test_a_recipe_that_no_model_names_is_judged_and_stops_nothing(tmp_path: Path) -> None:

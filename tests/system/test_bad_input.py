@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,7 @@ def test_an_adapter_for_another_base(project: Project, weights: Path, tmp_path: 
         ({"precisions": "int4"}, ["precisions", "expected a list"]),
         ({"sampling": {"temprature": 1}}, ["temprature", "Did you mean 'temperature'?"]),
         ({"sampling": {"temperature": "hot"}}, ["temperature", "expected a number", "hot"]),
+        ({"context_length": 10**12}, ["context_length", "out of range"]),
         ({"deploy": "al"}, ["deploy", "Did you mean 'all'?"]),
         ({"evaluation": {"cases": "eval/none.jsonl"}}, ["cases", "none.jsonl"]),
         ({"evaluation": {"cases": "eval/empty.jsonl"}}, ["cases", "empty.jsonl", "empty"]),
@@ -150,6 +154,79 @@ def test_one_bad_model_does_not_stop_a_good_one_nor_the_report(project: Project,
     assert bad["precisions"][0]["verdict"] in ("failed", "skipped")
     assert any("nowhere" in reason for reason in bad["export"]["reasons"]) or "nowhere" in json.dumps(bad)
     assert good["precisions"][0]["verdict"] in ("passed", "warned", "refused")
+
+
+def test_a_mistake_in_one_models_settings_stops_this_model_alone(project: Project, tiny_llama: Path) -> None:
+    project.models(
+        {"name": "bad", "source": {"path": tiny_llama}, "precison": ["fp16"]},
+        {"name": "worse", "source": {"pth": tiny_llama}, "precisions": ["fp17"]},
+        {"name": "good", "source": {"path": tiny_llama}},
+    )
+    ran = project.doit("checkpoint")
+    assert (ran.code, ran.steps) == (1, {"checkpoint:good"}), ran.out
+    assert "Did you mean 'precisions'?" in ran.out
+    assert "needs exactly one of path, gguf, wheel, hub; found pth" in ran.out
+    assert "There is 1 more: doit doctor" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("eval/cases.jsonl", '{"id": "a", "prompt": "b"}', "cases.jsonl:1: expect"),
+        ("eval/cases.jsonl", "{", "cases.jsonl:1: "),
+        ("eval/schema.json", '{"type": 7}', "schema.json: is not a JSON schema"),
+    ],
+)
+def test_a_mistake_in_the_cases_is_told_before_anything_is_built(
+    project: Project, tiny_llama: Path, file: str, text: str, said: str
+) -> None:
+    case = '{"id": "a", "prompt": "b", "expect": {"exact": "c"}}'
+    for name, sound in (("eval/cases.jsonl", case), ("eval/schema.json", "{}")):
+        (project.config / name).write_text(sound, encoding="utf-8")
+    (project.config / file).write_text(text, encoding="utf-8")
+    evaluation = {"cases": "eval/cases.jsonl", "schema": "eval/schema.json"}
+    project.model(name="m", source={"path": tiny_llama}, evaluation=evaluation)
+    ran = project.doit("checkpoint", "export")
+    assert (ran.code, ran.steps) == (1, frozenset()), ran.out
+    assert said in ran.out
+    (project.config / file).write_text(case if "cases" in file else "{}", encoding="utf-8")
+    assert project.doit("checkpoint").steps == {"checkpoint:m"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"minutes": 0.001}, "longer than its limit of 0.06 s"),
+        ({"checkpoint": {"memory_gib": 0.001}}, "GiB of memory, its limit is 0.0 GiB"),
+    ],
+)
+def test_a_limit_of_models_toml_ends_a_step_and_to_raise_it_is_enough(
+    project: Project, tiny_llama: Path, limits: dict[str, Any], said: str
+) -> None:
+    project.model(name="m", source={"path": tiny_llama}, limits=limits)
+    refused(project, "checkpoint:m", said, "raise limits.checkpoint in models.toml")
+    project.model(name="m", source={"path": tiny_llama}, limits={"minutes": 10})
+    assert project.doit("checkpoint").steps == {"checkpoint:m"}
+    project.model(name="m", source={"path": tiny_llama})
+    assert project.doit("checkpoint").steps == frozenset()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_configuration_that_never_ends_is_refused(project: Project) -> None:
+    os.mkfifo(project.config / "models.toml")
+    refused(project, "models.toml", "is not a regular file")
+
+
+def test_doit_started_elsewhere_names_the_command_that_works(project: Project) -> None:
+    project.model(name="m", source={"path": "weights"})
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", "-f", str(ROOT / "dodo.py"), "config=.", "build=../my build"],
+        cwd=project.config, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    [said] = [line for line in done.stderr.splitlines() if line]
+    assert said.endswith(f"Type: cd {ROOT} && doit 'build={project.build}' 'config={project.config}'")
+    assert "Traceback" not in said
 
 
 def test_what_was_built_stays_when_the_weights_break(project: Project, weights: Path) -> None:
@@ -222,10 +299,8 @@ def test_an_unwritable_cache(project: Project, tiny_llama: Path) -> None:
 
 
 def test_olive_ending_without_a_model(project: Project, tiny_llama: Path) -> None:
-    workflow = {
-        "input_model": {"type": "HfModel", "model_path": "x", "task": "text-generation"},
-        "passes": {"b": {"type": "ModelBuilder", "config": {"precision": "int4", "int4_block_size": 17}}},
-    }
+    workflow = {"passes": {"b": {"type": "ModelBuilder", "config": {"precision": "fp32", "extra_options": {
+        "filename": "../out of place.onnx"}}}}}  # fmt: skip
     (project.config / "bad.json").write_text(json.dumps(workflow), encoding="utf-8")
     (project.config / "recipes.toml").write_text('[mine]\nolive = "bad.json"\n', encoding="utf-8")
     project.model(name="m", source={"path": tiny_llama}, precisions=["mine"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -95,6 +96,16 @@ def clock(source: list[Path], output: Path) -> None:
     )
 
 
+def map_file(source: list[Path], output: Path, size: int) -> None:
+    """Read a mapped file of so many bytes, and stay for a while with its pages in memory."""
+    output.mkdir()
+    with (output / "mapped.bin").open("w+b") as file:
+        file.truncate(size)
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
+            assert len(source) and not any(mapped[at] for at in range(0, size, mmap.PAGESIZE))
+            time.sleep(0.5)
+
+
 def fail(source: list[Path], output: Path, how: str = "reason") -> None:
     """Break in one of many ways."""
     if how == "reason":
@@ -124,7 +135,7 @@ def fail(source: list[Path], output: Path, how: str = "reason") -> None:
 
 VERBS = {
     verb.__name__: verb for verb in (copy, split, join, first, relink, refer, blow, count, place, clock, fail)
-}  # fmt: skip
+} | {"map": map_file}  # fmt: skip
 
 
 def app(**_: object) -> None:

@@ -1,0 +1,27 @@
+"""Variables of doit's command line: `doit config=DIR build=DIR`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import doit
+from doit.exceptions import InvalidDodoFile
+
+
+def chosen_folders(*names: str) -> tuple[Path, ...]:
+    """The folder that each variable gives, from where the user is; else the one of that name beside `dodo.py`.
+
+    doit goes to the folder of `dodo.py` before it reads that file; started elsewhere, it has not found the commands
+    of this project, since it looks for their names in the pyproject.toml where it starts.
+    """
+    project = Path.cwd()
+    started = Path(doit.get_initial_workdir() or project)
+    said = {name: doit.get_var(name) for name in names}
+    given = {name: Path(os.path.abspath(started / Path(value).expanduser())) for name, value in said.items() if value}
+    if started.resolve() != project.resolve():
+        words = [shlex.quote(f"{name}={path}") for name, path in given.items()]
+        command = " ".join(["cd", shlex.quote(str(project)), "&&", "doit", *words])
+        raise InvalidDodoFile(f"{started}: doit must be started in the project's own folder. Type: {command}")
+    return tuple(given.get(name, project / name) for name in names)
