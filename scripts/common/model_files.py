@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+#: A converted model: the graph, and its weights beside it.
+GRAPH, GRAPH_DATA = "model.onnx", "model.onnx.data"
 INDEX = "model.safetensors.index.json"
 CONFIGS = ("config.json", "generation_config.json", "*processor_config.json")
 TOKENIZER = (

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from scripts.common import json_files
+from scripts.common.model_files import GRAPH, GRAPH_DATA
 from scripts.convert.check import check
 
 
@@ -26,7 +27,7 @@ def collect(made: Path, output: Path) -> None:
 
     Weights kept inside the graph or in files of other names are written again, one at a time, into model.onnx.data.
     """
-    from scripts.convert.graph import DATA, MODEL, Graph, Writer
+    from scripts.convert.graph import Graph, Writer
 
     output.mkdir(parents=True)
     (source,) = sorted(made.glob("*.onnx"))
@@ -38,7 +39,7 @@ def collect(made: Path, output: Path) -> None:
         if entry.key == "location"
     }
     taken = {source.name, *files}
-    if source.name == MODEL and files == {DATA}:
+    if source.name == GRAPH and files == {GRAPH_DATA}:
         for name in taken:
             shutil.move(made / name, output / name)
     else:
@@ -48,9 +49,9 @@ def collect(made: Path, output: Path) -> None:
         if path.name not in taken and path.exists():
             shutil.move(path, output / path.name)
     settings_file = output / "genai_config.json"
-    if source.name != MODEL and settings_file.exists():
+    if source.name != GRAPH and settings_file.exists():
         settings = json_files.read(settings_file)
-        settings["model"]["decoder"]["filename"] = MODEL
+        settings["model"]["decoder"]["filename"] = GRAPH
         json_files.write(settings_file, settings)
 
 

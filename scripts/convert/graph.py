@@ -17,9 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from scripts.common.model_files import GRAPH, GRAPH_DATA
+
 Array = NDArray[Any]
 
-MODEL, DATA = "model.onnx", "model.onnx.data"
 #: Below this many bytes a tensor stays in the graph: shapes and other constants that shape inference must see.
 _INLINE = 1024
 #: Tensors of a page or more start on a page, so that the runtime can map them in place.
@@ -75,7 +76,7 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.tensors: dict[str, TensorProto] = {}
-        self._file: BinaryIO = (folder / DATA).open("wb")
+        self._file: BinaryIO = (folder / GRAPH_DATA).open("wb")
 
     def __enter__(self) -> Writer:
         return self
@@ -98,7 +99,7 @@ class Writer:
             dims=values.shape,
             data_location=TensorProto.EXTERNAL,
         )
-        for key, value in (("location", DATA), ("offset", self._file.tell()), ("length", values.nbytes)):
+        for key, value in (("location", GRAPH_DATA), ("offset", self._file.tell()), ("length", values.nbytes)):
             tensor.external_data.add(key=key, value=str(value))
         flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         for start in range(0, flat.size, _CHUNK):
@@ -128,7 +129,7 @@ class Writer:
         graph.value_info.extend(known)
         if all(entry.domain != "com.microsoft" for entry in model.opset_import):
             model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-        path = self.folder / MODEL
+        path = self.folder / GRAPH
         path.write_bytes(model.SerializeToString(deterministic=True))
         return path
 

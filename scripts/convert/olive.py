@@ -24,6 +24,8 @@ from typing import Any
 
 from scripts.common import quiet
 from scripts.common.errors import IngotError
+from scripts.common.manifest import NOT_CONTENT
+from scripts.common.model_files import GRAPH, GRAPH_DATA
 from scripts.convert import options
 from scripts.convert.imports import uncollected
 from scripts.definitions.builder import check_known
@@ -62,12 +64,12 @@ def from_checkpoint(checkpoint: Path) -> dict[str, Any]:
 
 def from_onnx(folder: Path) -> dict[str, Any]:
     """Olive's input model for an ONNX GenAI folder; the files beside the model travel with it."""
-    skip = {"model.onnx", "model.onnx.data", "manifest.json", "provenance.json"}
+    skip = {GRAPH, GRAPH_DATA, *NOT_CONTENT}
     beside = sorted(str(path.resolve()) for path in folder.iterdir() if path.name not in skip)
     return {
         "type": "ONNXModel",
         "model_path": str(folder.resolve()),
-        "onnx_file_name": "model.onnx",
+        "onnx_file_name": GRAPH,
         "model_attributes": {"additional_files": beside},
     }
 
@@ -145,7 +147,7 @@ def _check_olive_options(workflow: dict[str, Any], package: Any) -> None:
         known = package.import_pass_module(kind.lower()).default_config(DEFAULT_CPU_ACCELERATOR)
         check_known(f"recipe: passes: {name}", kind, options_of(step), known)
         if {"save_as_external_data", "external_data_name"} <= set(known):
-            beside = {"save_as_external_data": True, "external_data_name": "model.onnx.data"}
+            beside = {"save_as_external_data": True, "external_data_name": GRAPH_DATA}
             step["config"] = {**beside, **options_of(step)}
             for key in [key for key in step if key not in PASS_KEYS]:
                 del step[key]

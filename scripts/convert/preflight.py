@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.checkpoint.headers import read_safetensors
-from scripts.common import json_files
+from scripts.common import genai_config, json_files
 from scripts.common.errors import IngotError
-from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
+from scripts.common.model_files import GRAPH, GRAPH_DATA, files_in, holds_tokenizer, is_weight_file
 from scripts.families import supported
 
 
@@ -35,7 +35,7 @@ def checkpoint(folder: Path) -> None:
 
 
 def onnx(folder: Path) -> None:
-    """Raise `IngotError` unless `folder` is an export of ours."""
-    for name in ("model.onnx", "model.onnx.data", "genai_config.json"):
+    """Raise `IngotError` unless `folder` is what `export` made."""
+    for name in (GRAPH, GRAPH_DATA, genai_config.NAME):
         if not (folder / name).is_file():
             raise IngotError(folder / name, "is missing", "Give the folder that `export` made")

@@ -13,6 +13,7 @@ from typing import Any
 
 from scripts.common import genai_config, json_files, links, model_id
 from scripts.common.errors import IngotError
+from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.definitions.sampling import parse_sampling
 from scripts.package import card, head, rules, sampling, template, tokens
@@ -21,7 +22,8 @@ from scripts.package.card import Wish
 _BIG = 1 << 20  # bytes; from here on a file is linked
 #: Notes of the build and of Olive, some with absolute paths, and what is written anew.
 _LEFT_OUT = {
-    *("manifest.json", "provenance.json", "model_config.json", "footprint.json", "olive_config.json"),
+    *NOT_CONTENT,
+    *("model_config.json", "footprint.json", "olive_config.json"),
     *("genai_config.json", "tokenizer_config.json", "chat_template.jinja", "inference_model.json", "README.md"),
 }
 
