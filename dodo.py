@@ -45,11 +45,6 @@ DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition")
 MODELS = SETTINGS.models
 ACCEPTED = BUILD / "accepted.json"  # what the next report is compared with: `doit accept`
 CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path, "app:NAME" or "auto"
-#: The distributions that can change what a stage makes; a new version of another one rebuilds nothing.
-TORCH = ("torch", "transformers", "safetensors")
-OLIVE = ("olive-ai", "onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "transformers", "torch")
-GENAI = ("onnxruntime-genai", "onnxruntime")
-FOUNDRY = ("foundry-local-sdk", "onnxruntime-genai-core", "onnxruntime")
 
 #: What a model is asked is judged before anything is built, and not when it is needed, hours later.
 CASES = {"cases": "scripts.cases.cases:load", "schema": "scripts.cases.cases:load_schema"}
@@ -77,7 +72,7 @@ def checkpoint(model: Model) -> Step:
         f"checkpoint:{model.name}", BUILD / model.name / "checkpoint", stage="checkpoint", verb="build",
         inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters)},
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None},
-        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)}, tools=(*TORCH, "peft", "gguf"),
+        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)},
         preflight={"source": "scripts.checkpoint.weights:check_source"}, problem=model.problem,
         guards={CASES["cases"]: model.cases, CASES["schema"]: model.schema},
     )  # fmt: skip
@@ -93,7 +88,7 @@ def finetune(model: Model) -> Step:
     return INGOT.step(
         f"finetune:{model.name}", BUILD / model.name / "finetune", stage="finetune", verb="train",
         inputs={"source": source.path, "train": model.tickets, "evaluation": model.cases, "schema": model.schema},
-        parameters=source.flags, scratch={"downloads": BUILD / "downloads"}, tools=(*TORCH, "peft", "gguf"),
+        parameters=source.flags, scratch={"downloads": BUILD / "downloads"},
         preflight={"source": "scripts.checkpoint.weights:check_source", "evaluation": CASES["cases"], **CASES},
         problem=model.problem,
     )  # fmt: skip
@@ -104,7 +99,7 @@ def reference(model: Model) -> Step:
     """Record the checkpoint's log-probabilities on the evaluation texts"""
     return INGOT.step(
         f"reference:{model.name}", BUILD / model.name / "reference", stage="quality", verb="reference",
-        inputs={"checkpoint": checkpoint(model), "text": (SETTINGS.general_text, model.text)}, tools=TORCH,
+        inputs={"checkpoint": checkpoint(model), "text": (SETTINGS.general_text, model.text)},
         stored=False,  # large, and soon made
     )  # fmt: skip
 
@@ -114,7 +109,7 @@ def export(model: Model) -> Step:
     """Export the checkpoint to float ONNX through Olive"""
     return INGOT.step(
         f"export:{model.name}", BUILD / model.name / "export", stage="convert", verb="export",
-        inputs={"checkpoint": checkpoint(model)}, tools=OLIVE,
+        inputs={"checkpoint": checkpoint(model)},
     )  # fmt: skip
 
 
@@ -127,7 +122,7 @@ def quantize(variant: Variant) -> Step:
         inputs={"export": export(variant.model),
                 "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint else None,
                 "calibration": variant.model.calibration if variant.recipe.calibrates else ()},
-        parameters={"recipe": variant.recipe.steps}, tools=OLIVE,
+        parameters={"recipe": variant.recipe.steps},
     )  # fmt: skip
 
 
@@ -143,7 +138,7 @@ def quality(variant: Variant) -> Step:
         f"quality:{variant.name}", folder(variant) / "quality.json", stage="quality", verb="compare",
         inputs={"onnx": onnx(variant), "reference": reference(variant.model),
                 "export": export(variant.model) if variant.recipe else None},
-        parameters={"gates": variant.quality_gates}, tools=GENAI,
+        parameters={"gates": variant.quality_gates},
     )  # fmt: skip
 
 
@@ -157,7 +152,6 @@ def package(variant: Variant) -> Step:
         parameters={"model-id": variant.model_id, "precision": variant.precision or "float",
                     "description": model.description, "version": model.version, "license": model.license,
                     "sampling": model.sampling, "context-length": model.context_length},
-        tools=("onnxruntime-genai", "transformers", "tokenizers"),
     )  # fmt: skip
 
 
@@ -169,7 +163,7 @@ def domain(variant: Variant) -> Step:
         f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
         inputs={"package": package(variant), "cases": variant.model.cases, "schema": variant.model.schema,
                 "baseline": baseline},
-        parameters={"gates": variant.domain_gates}, tools=FOUNDRY, preflight=CASES,
+        parameters={"gates": variant.domain_gates}, preflight=CASES,
     )  # fmt: skip
 
 
@@ -180,7 +174,7 @@ def lm_eval(variant: Variant) -> Step:
         f"lm-eval:{variant.name}", folder(variant) / "lm-eval.json", stage="quality", verb="lm-eval",
         inputs={"package": package(variant), "tasks": variant.model.lm_eval,
                 "baseline": lm_eval(variant.model.float) if variant.recipe else None},
-        parameters={"gates": variant.domain_gates}, tools=("lm-eval", "datasets", *TORCH, *GENAI),
+        parameters={"gates": variant.domain_gates},
     )  # fmt: skip
 
 
@@ -189,7 +183,7 @@ def bench(variant: Variant) -> Step:
     """Measure response time, throughput, memory and CPU of what serves"""
     return INGOT.step(
         f"bench:{variant.name}", folder(variant) / "bench.json", stage="bench", verb="quick",
-        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, tools=FOUNDRY, alone=True,
+        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, alone=True,
     )  # fmt: skip
 
 
@@ -201,7 +195,7 @@ def bench_full(variant: Variant) -> Step:
         f"bench-full:{variant.name}", folder(variant) / "bench-full.json", stage="bench", verb="full",
         inputs={"package": package(variant), "peer": source.path if source.kind == "gguf" else None},
         parameters=source.flags if source.kind == "wheel" else {}, scratch={"downloads": BUILD / "downloads"},
-        observed={"machine": fingerprint()}, tools=(*FOUNDRY, "llama-cpp-python"), alone=True,
+        observed={"machine": fingerprint()}, alone=True,
     )  # fmt: skip
 
 
@@ -210,7 +204,7 @@ def soak(variant: Variant) -> Step:
     """Watch memory over hundreds of requests; only if named"""
     return INGOT.step(
         f"soak:{variant.name}", folder(variant) / "soak.json", stage="bench", verb="soak",
-        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, tools=FOUNDRY, alone=True,
+        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, alone=True,
     )  # fmt: skip
 
 
@@ -221,7 +215,7 @@ def recommend(model: Model) -> Step:
         f"recommend:{model.name}", BUILD / model.name / "recommend.json", stage="quality", verb="recommend", inputs={},
         verdicts={"export-quality": quality(model.float), "quality": tuple(map(quality, model.precisions)),
                   "domain": tuple(map(domain, model.precisions)) if model.cases else None},
-        parameters={"precisions": [variant.precision for variant in model.precisions]}, tools=(),
+        parameters={"precisions": [variant.precision for variant in model.precisions]},
     )  # fmt: skip
 
 
@@ -233,7 +227,7 @@ def deploy(variant: Variant) -> Step:
         inputs={"package": package(variant), "recommendation": recommend(variant.model)},
         parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy,
                     "cache": CACHE},
-        tools=FOUNDRY, external_state=ExternalState(deployed.files, deployed.holds), undo=deployed.undeploy(BUILD),
+        external_state=ExternalState(deployed.files, deployed.holds), undo=deployed.undeploy(BUILD),
     )  # fmt: skip
 
 
@@ -245,7 +239,7 @@ def verify(variant: Variant) -> Step:
         f"verify:{variant.name}", folder(variant) / "verify.json", stage="foundry", verb="verify",
         inputs={"package": package(variant), "deployed": deploy(variant), "cases": model.cases, "schema": model.schema,
                 "domain": domain(variant) if model.cases else None},
-        tools=FOUNDRY, stored=False, preflight=CASES,
+        stored=False, preflight=CASES,
     )  # fmt: skip
 
 
@@ -254,7 +248,7 @@ def edges(variant: Variant) -> Step:
     """Send edge cases and invalid input; only if named"""
     return INGOT.step(
         f"edges:{variant.name}", folder(variant) / "edges.json", stage="edges", verb="run",
-        inputs={"package": package(variant), "deployed": deploy(variant)}, tools=FOUNDRY, stored=False,
+        inputs={"package": package(variant), "deployed": deploy(variant)}, stored=False,
     )  # fmt: skip
 
 
@@ -279,5 +273,5 @@ def report() -> Step:
         optional=[kind(variant) for variant in PRECISIONS for kind in (bench_full, soak, edges)],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
                                 "settings": asked(model)} for model in MODELS]},
-        scratch={"build": BUILD}, tools=("altair", "vl-convert-python", "jinja2"), shows="table.txt",
+        scratch={"build": BUILD}, shows="table.txt",
     )  # fmt: skip

@@ -19,8 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from scripts.common.errors import IngotError
+from scripts.common.tools import PYTHON
 
-PYTHON = (3, 11)
 RAM = 8_000_000_000  # bytes: "8 GB" machines report a little less than 8 GiB
 DISK = 5_000_000_000  # bytes, for weights that are still to be fetched: the example model, every precision
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 import psutil
 
+from scripts.common import program
 from scripts.common.errors import IngotError
 from scripts.common.json_child import ClosedError, JsonChild, NoReplyError
 
@@ -30,19 +30,13 @@ class Died(IngotError):  # noqa: N818 - reads as what it is
     code = 0
 
 
-def verb(name: str, **options: object) -> list[str]:
-    """The command line of a hidden verb of this stage."""
-    flags = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "scripts.bench", name, *flags]
-
-
 class Child:
     """Speaks JSON lines with a process; raises `Refused` and `Died`, which name `subject`, with what it said."""
 
     def __init__(self, subject: Path, command: Sequence[str] | None = None) -> None:
         """`command`: what is started; by default the process that serves the package `subject`."""
         self._subject = subject.absolute()
-        self._command = command or verb("serve", package=self._subject)
+        self._command = command or program.command("scripts.bench", "serve", package=self._subject)
 
     def __enter__(self) -> Self:
         self._child = JsonChild(self._command, without=_NOT_FOR_CHILDREN)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench import conditions, judge, peer, stats
-from scripts.bench.child import Child, verb
+from scripts.bench.child import Child
 from scripts.bench.quick import DECODE, PREFILL, prompt
-from scripts.common import json_files, links
+from scripts.common import json_files, links, program
 
 BLOCKS = 4
 NEW_TOKENS = 32
@@ -132,7 +132,7 @@ def lengthened(package: Path, context: int) -> Iterator[Path]:
 def concurrency(served: Path, requests: int) -> list[dict[str, Any]]:
     """One, two and four clients that ask the HTTP endpoint at once, each level twice, up and then down."""
     print("bench: clients over HTTP", flush=True)
-    with Child(served) as server, Child(served, verb("clients")) as clients:
+    with Child(served) as server, Child(served, program.command("scripts.bench", "clients")) as clients:
         server.ask({"do": "load"})
         door = server.ask({"do": "listen"})
         found: dict[int, list[dict[str, Any]]] = {count: [] for count in CLIENTS}

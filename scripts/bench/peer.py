@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench import stats
-from scripts.bench.child import Child, Died, verb
-from scripts.common import json_child
+from scripts.bench.child import Child, Died
+from scripts.common import json_child, program
 from scripts.common.errors import IngotError
 
 DISTRIBUTION = "llama-cpp-python"
@@ -40,7 +40,7 @@ def packs(file: Path, context: int, threads: int) -> bool:
     llama-cpp-python 0.3.36); there it is measured without them rather than not at all.
     """
     try:
-        with Child(file, verb("peer", file=file)) as child:
+        with Child(file, program.command("scripts.bench", "peer", file=file)) as child:
             child.ask({"do": "load", "context": context, "threads": threads, "packed": True})
             child.ask({"do": "rates", "prefill": 64, "decode": 1, "times": 1})
     except Died as died:
@@ -52,7 +52,7 @@ def packs(file: Path, context: int, threads: int) -> bool:
 
 def block(file: Path, context: int, threads: int, packed: bool, prefill: int, decode: int) -> dict[str, Any]:
     """Measure `file` once, in a fresh process: rates in tokens a second, resident memory in bytes."""
-    with Child(file, verb("peer", file=file)) as child:
+    with Child(file, program.command("scripts.bench", "peer", file=file)) as child:
         loaded = child.ask({"do": "load", "context": context, "threads": threads, "packed": packed})
         child.ask({"do": "rates", "prefill": 16, "decode": 4, "times": 1})  # warm-up, dropped
         rates = child.ask({"do": "rates", "prefill": prefill, "decode": decode, "times": 1})

@@ -56,6 +56,15 @@ def _run(app: Callable[..., object]) -> None:
         sys.exit(130)
 
 
+def command(program: str, verb: str, **options: object) -> list[str]:
+    """The command line that starts a verb of a stage: `command("scripts.bench", "serve", package=PATH)`.
+
+    Both names stand there as literal texts: by them, keys know what a step's processes start.
+    """
+    flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return [sys.executable, "-m", program, verb, *flags]
+
+
 def parse_json(text: str) -> Any:
     """Parser for typer options that carry structured values, such as a recipe."""
     try:

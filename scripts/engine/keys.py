@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from scripts.common import tools
 from scripts.common.errors import IngotError, MissingInputError
 from scripts.common.hashes import digest_bytes
-from scripts.engine.sources import Sources, tool_version
+from scripts.engine.sources import Closure, Sources
 from scripts.engine.step import Step
 from scripts.engine.user_files import UserFiles
 
@@ -19,28 +19,30 @@ class Keys:
 
     def __init__(self, sources: Sources, user_files: UserFiles, outcome_of: Callable[[Step], str]) -> None:
         self._sources, self._user_files, self._outcome_of = sources, user_files, outcome_of
-        self._constant: dict[Step, tuple[dict[str, str], str]] = {}
+        self._constant: dict[Step, tuple[Closure, str]] = {}
 
     def ingredients(self, step: Step) -> dict[str, Any]:
         """All that the key is made of. Raises `IngotError` where an input of the user's is not there or not sound."""
+        made_by = self._made_by(step)
         return {
             "step": f"{step.stage} {step.verb}",
             "inputs": self._inputs(step),
             "parameters": dict(step.parameters),
             "observed": dict(step.observed),
-            "tools": {name: tool_version(name) for name in step.tools},
-            "sources": self._sources.of(step.stage, step.verb),
+            "tools": _tools(step, made_by),
+            "sources": made_by.modules,
         }
 
     def key(self, step: Step) -> str:
         """`key_of(self.ingredients(step))`, put together from parts most of which don't change while doit runs."""
-        sources = self._sources.of(step.stage, step.verb)
+        made_by = self._made_by(step)
         known = self._constant.get(step)
-        if known is None or known[0] is not sources:
+        if known is None or known[0] is not made_by:
             given = _json({"observed": dict(step.observed), "parameters": dict(step.parameters)})[1:-1]
-            code = self._sources.text(step.stage, step.verb)
-            verb, tools = _quoted(f"{step.stage} {step.verb}"), _tools(tuple(step.tools))
-            known = self._constant[step] = (sources, f'{given}, "sources": {code}, "step": {verb}, "tools": {tools}')
+            verb = _quoted(f"{step.stage} {step.verb}")
+            versions = _json(_tools(step, made_by)) if step.tools else made_by.tools_text
+            text = f'{given}, "sources": {made_by.modules_text}, "step": {verb}, "tools": {versions}'
+            known = self._constant[step] = made_by, text
         read = ", ".join(f"{_quoted(name)}: {_quoted(value)}" for name, value in sorted(self._inputs(step).items()))
         return digest_bytes(f'{{"inputs": {{{read}}}, {known[1]}}}'.encode())
 
@@ -49,6 +51,9 @@ class Keys:
         found = {read.name: self._user_files.of(str(read.item)).files
                  for read in step.read if not isinstance(read.item, Step)}  # fmt: skip
         return {name: files for name, files in found.items() if files is not None}
+
+    def _made_by(self, step: Step) -> Closure:
+        return self._sources.of(step.stage, step.verb, step.loads)
 
     def _inputs(self, step: Step) -> dict[str, str]:
         if step.problem:
@@ -99,6 +104,5 @@ def _json(value: Any) -> str:
         raise IngotError("dodo.py", f"a parameter can't be part of a key: {error}", remedy) from None
 
 
-@functools.cache
-def _tools(names: tuple[str, ...]) -> str:
-    return _json({name: tool_version(name) for name in names})
+def _tools(step: Step, made_by: Closure) -> dict[str, str]:
+    return made_by.tools | {name: tools.installed(name) for name in step.tools}

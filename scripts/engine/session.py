@@ -73,9 +73,10 @@ class Session:
         self._writable = False
 
     def step(
-        self, name: str, output: Path, *, stage: str, verb: str, inputs: Mapping[str, Any], tools: Sequence[str],
-        parameters: Mapping[str, Any] | None = None, verdicts: Mapping[str, Any] | None = None,
-        observed: Mapping[str, Any] | None = None, scratch: Mapping[str, Any] | None = None,
+        self, name: str, output: Path, *, stage: str, verb: str, inputs: Mapping[str, Any],
+        loads: Iterable[str] = (), tools: Sequence[str] = (), parameters: Mapping[str, Any] | None = None,
+        verdicts: Mapping[str, Any] | None = None, observed: Mapping[str, Any] | None = None,
+        scratch: Mapping[str, Any] | None = None,
         external_state: ExternalState | None = None, alone: bool = False, limits: Limits | None = None,
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
         reads: Iterable[Step] = (), stored: bool = True, optional: Iterable[Step] = (),
@@ -84,9 +85,9 @@ class Session:
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
-            name, output, stage, verb, inputs, tools, parameters or {}, verdicts or {}, observed or {}, scratch or {},
-            external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional), preflight or {},
-            guards or {}, problem,
+            name, output, stage, verb, inputs, tuple(loads), tools, parameters or {}, verdicts or {}, observed or {},
+            scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
+            preflight or {}, guards or {}, problem,
         )  # fmt: skip
         self.steps[name] = made
         return made

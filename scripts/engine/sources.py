@@ -1,161 +1,192 @@
-"""Which code and which tool versions an artifact was made by: the part of a key that is not data.
+"""Which code and which tools an artifact was made by: the part of a key that is not data.
 
-The sources of a verb are its stage's program, the module that does the work, all that this imports from the project,
-however deep, and the stage's data files. Every import counts, also one inside a function: stages import late.
+The code of a step is all that its process tree can load: its verb's command in the stage's program, what that imports,
+however deep, the programs that it starts and theirs, and the data files that these name (`scripts.engine.code` says
+how that is read). Its tools are the distributions that this code imports, and those that these bring
+(`scripts.common.tools`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import re
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.common import tools
 from scripts.common.hashes import digest_bytes
 from scripts.engine import digests
 from scripts.engine.digests import stamp
 from scripts.engine.state import State
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: How a stage is started and how it says what went wrong; neither can change what comes out.
-_PLUMBING = {"scripts.common.program", "scripts.common.errors"}
+#: How a stage and what it calls are started, kept alive and ended, and how it says what went wrong: none of it can
+#: change what comes out.
+PLUMBING = frozenset({
+    "scripts.common.program", "scripts.common.errors", "scripts.common.lifeline", "scripts.common.childenv",
+    "scripts.common.process",
+})  # fmt: skip
 
 
-@functools.cache
-def tool_version(distribution: str) -> str:
-    """The installed version, or "absent"."""
-    found = _installed().get(re.sub(r"[-_.]+", "_", distribution).lower())
-    if found is None:
-        import importlib.metadata
+class Closure(NamedTuple):
+    """What a step is made by: module, command or data file → digest; distribution → version. Both are sorted."""
 
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(distribution)
-        return "absent"
-    return found
+    modules: dict[str, str]
+    tools: dict[str, str]
+    modules_text: str
+    tools_text: str
 
 
-@functools.cache
-def _installed() -> dict[str, str]:
-    """Versions by normalised name, from the names of the folders: a hundred times faster than from the metadata."""
-    versions: dict[str, str] = {}
-    for folder in sys.path:
-        with contextlib.suppress(OSError):
-            for entry in os.listdir(folder or "."):
-                if entry.endswith(".dist-info") and entry.count("-") == 2:
-                    name, version = entry.removesuffix(".dist-info").split("-")
-                    versions.setdefault(re.sub(r"[-_.]+", "_", name).lower(), version)
-    return versions
+class _Known(NamedTuple):
+    """A file as it was when it was read: its stamp, and its `Part`s as JSON values."""
 
-
-class _Module(NamedTuple):
     mark: str
     digest: str
-    imports: list[str]
-    has_code: bool
+    common: list[list[str]]
+    verbs: dict[str, list[list[str]]]
+    acts: bool
 
 
 class Sources:
-    """Digests of the project's modules and of what they import, kept by stamp."""
+    """The closures of a build's steps; what each module loads is kept by stamp."""
 
     def __init__(self, state: State, package: str) -> None:
         self._state, self._package = state, package
-        self._seen: dict[str, _Module | None] = {}
-        self._closures: dict[tuple[str, str], dict[str, str]] = {}
-        self._texts: dict[tuple[str, str], str] = {}
+        self._seen: dict[str, _Known | None] = {}
+        self._folders: dict[str, frozenset[str]] = {}
+        self._closures: dict[tuple[str, str, tuple[str, ...]], Closure] = {}
 
-    @functools.cached_property
-    def _known(self) -> dict[str, _Module]:
-        return {file: _Module(*json.loads(text)) for file, text in self._state.all("source").items()}
-
-    def of(self, stage: str, verb: str) -> dict[str, str]:
-        """Module or data file → digest, for all that `python -m scripts.<stage> <verb>` runs."""
-        if (stage, verb) not in self._closures:
-            self._closures[stage, verb] = self._closure(stage, verb)
-        return self._closures[stage, verb]
-
-    def text(self, stage: str, verb: str) -> str:
-        """`of`, as JSON with sorted keys."""
-        if (stage, verb) not in self._texts:
-            self._texts[stage, verb] = json.dumps(self.of(stage, verb), sort_keys=True)
-        return self._texts[stage, verb]
+    def of(self, stage: str, verb: str, loads: tuple[str, ...] = ()) -> Closure:
+        """What `python -m scripts.<stage> <verb>` can load; `loads` are modules that only its parameters name."""
+        asked = stage, verb, loads
+        if asked not in self._closures:
+            self._closures[asked] = _Walk(self, f"{self._package}.{stage}", verb, loads).closure()
+        return self._closures[asked]
 
     def forget(self) -> None:
         """Someone may have edited a module: look again when next asked."""
-        self._closures, self._texts, self._seen = {}, {}, {}
+        self._closures, self._seen, self._folders = {}, {}, {}
 
-    def _closure(self, stage: str, verb: str) -> dict[str, str]:
-        folder = f"{ROOT}/{self._package.replace('.', '/')}/{stage}"
-        program, worker = f"{self._package}.{stage}.__main__", f"{self._package}.{stage}.{verb.replace('-', '_')}"
-        data = [name for name in sorted(os.listdir(folder)) if os.path.isfile(f"{folder}/{name}")]
-        found: dict[str, str] = {}
-        if self._module(worker):
-            if started := self._module(program):
-                found[program] = started.digest  # not followed: it reaches the other verbs too
-            self._follow(worker, found)
-        else:
-            for name in data:
-                if name.endswith(".py") and name != "__init__.py":  # which is followed where it does anything
-                    self._follow(f"{self._package}.{stage}.{name[:-3]}", found)
-        for name in data:
-            if not name.endswith((".py", ".pyc")):
-                with open(f"{folder}/{name}", "rb") as file:
-                    found[f"{stage}/{name}"] = digest_bytes(file.read())
-        return dict(sorted(found.items()))
+    def module(self, name: str) -> tuple[str, _Known] | None:
+        """A module's folder and text; None where the project has none of that name."""
+        path = f"{ROOT}/{name.replace('.', '/')}"
+        for folder, file in ((os.path.dirname(path), f"{path}.py"), (path, f"{path}/__init__.py")):
+            if found := self.file(file, name):
+                return folder, found
+        return None
 
-    def _follow(self, first: str, found: dict[str, str]) -> None:
-        """Add a module and all that it imports to `found`, and the packages on the way that do something."""
-        pending = [first]
-        while pending:
-            name = pending.pop()
-            if name in found or name in _PLUMBING or not (module := self._module(name)):
-                continue
-            found[name] = module.digest
-            pending += module.imports
-            parts = name.split(".")
-            packages = [".".join(parts[:end]) for end in range(1, len(parts))]
-            pending += [package for package in packages if (init := self._module(package)) and init.has_code]
+    def file(self, file: str, name: str = "") -> _Known | None:
+        """A file's text; that of the module `name`, if it is one."""
+        if file not in self._seen:
+            self._seen[file] = self._read(file, name)
+        return self._seen[file]
 
-    def _module(self, name: str) -> _Module | None:
-        if name not in self._seen:
-            path = f"{ROOT}/{name.replace('.', '/')}"
-            self._seen[name] = self._read(name, f"{path}.py") or self._read(name, f"{path}/__init__.py")
-        return self._seen[name]
+    def data_files(self, folder: str) -> frozenset[str]:
+        """The files in a folder that are no modules."""
+        if folder not in self._folders:
+            names = (name for name in os.listdir(folder) if not name.endswith((".py", ".pyc")))
+            self._folders[folder] = frozenset(name for name in names if os.path.isfile(f"{folder}/{name}"))
+        return self._folders[folder]
 
-    def _read(self, name: str, file: str) -> _Module | None:
+    @functools.cached_property
+    def _known(self) -> dict[str, _Known]:
+        return {file: _Known(*json.loads(text)) for file, text in self._state.all("code").items()}
+
+    @functools.cached_property
+    def _reader(self) -> str:
+        """The stamp of what reads modules: how it reads may change, too."""
+        return " ".join(map(str, stamp(os.stat(f"{os.path.dirname(__file__)}/code.py"))))
+
+    def _read(self, file: str, name: str) -> _Known | None:
         try:
-            mark = " ".join(map(str, stamp(os.stat(file))))
+            mark = f"{self._reader} {' '.join(map(str, stamp(os.stat(file))))}"
             known = self._known.get(file)
             if known is None or known.mark != mark or not digests.CTIME_TELLS:
                 with open(file, "rb") as opened:
-                    data = opened.read()
-                package = name if file.endswith("/__init__.py") else name.rpartition(".")[0]
-                known = self._known[file] = _Module(mark, digest_bytes(data), *_imports(data, package))
-                self._state.put("source", file, json.dumps(known))
+                    known = self._known[file] = _parsed(mark, opened.read(), name, file)
+                self._state.put("code", file, json.dumps(known))
         except (FileNotFoundError, NotADirectoryError):
             return None
         return known
 
 
-def _imports(source: bytes, package: str) -> tuple[list[str], bool]:
-    """The project's modules that a module of `package` names in import statements; whether it does anything at all."""
-    import ast  # only for a module that was never seen
+def _parsed(mark: str, data: bytes, name: str, file: str) -> _Known:
+    if not name:
+        return _Known(mark, digest_bytes(data), [], {}, True)
+    from scripts.engine import code  # only for a module that was never seen
 
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # the step that runs it will say so
-        return [], True
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    code = [node for node in tree.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
-    return sorted(name for name in names if name.split(".")[0] in ("scripts", "tests")), bool(code)
+    def as_json(part: code.Part) -> list[list[str]]:
+        programs = [" ".join(pair) for pair in part.programs]
+        return [[part.digest], [*part.modules], programs, [*part.files], [*part.outside]]
+
+    found = code.parse(data, name, is_package=file.endswith("/__init__.py"))
+    verbs = {verb: as_json(part) for verb, part in found.verbs.items()}
+    return _Known(mark, digest_bytes(data), as_json(found.common), verbs, found.acts)
+
+
+class _Walk:
+    """One closure in the making."""
+
+    def __init__(self, sources: Sources, program: str, verb: str, loads: tuple[str, ...]) -> None:
+        self._sources = sources
+        self._found: dict[str, str] = {}
+        self._outside: set[str] = set()
+        self._modules, self._programs = list(loads), [(program, verb)]
+
+    def closure(self) -> Closure:
+        """All that is reached from where it starts."""
+        while self._modules or self._programs:
+            if self._programs:
+                self._start(*self._programs.pop())
+            else:
+                self._load(self._modules.pop())
+        modules = dict(sorted(self._found.items()))
+        versions = tools.versions(self._outside)
+        return Closure(modules, versions, json.dumps(modules), json.dumps(versions))
+
+    def _start(self, program: str, verb: str) -> None:
+        """A program, with one verb, or with all of them where it has none of that name."""
+        name = f"{program}.__main__"
+        found = self._sources.module(name)
+        if found is None:  # a module, named where a program could stand
+            self._modules.append(program)
+            return
+        folder, known = found
+        self._note(name, folder, known.common)
+        for one in [verb] if verb in known.verbs else known.verbs:
+            self._note(f"{name}:{one}", folder, known.verbs[one])
+        self._load_packages(name)
+
+    def _load(self, name: str) -> None:
+        """A module; of "module.attribute", the module."""
+        if name in PLUMBING or (name in self._found and not name.endswith(".__main__")):
+            return
+        found = self._sources.module(name)
+        if found is None:
+            parent = name.rpartition(".")[0]
+            if parent and parent not in self._found and self._sources.module(parent):
+                self._modules.append(parent)
+            return
+        folder, known = found
+        if not known.acts:  # a package that only says what it is
+            return
+        self._note(name, folder, known.common)
+        for verb, part in known.verbs.items():
+            self._note(f"{name}:{verb}", folder, part)
+        self._load_packages(name)
+
+    def _load_packages(self, name: str) -> None:
+        parts = name.split(".")
+        self._modules += [".".join(parts[:end]) for end in range(1, len(parts))]
+
+    def _note(self, name: str, folder: str, part: list[list[str]]) -> None:
+        if name in self._found:
+            return
+        [[self._found[name]], modules, programs, files, outside] = part
+        self._modules += modules
+        self._programs += [(program, verb) for program, _, verb in (pair.partition(" ") for pair in programs)]
+        self._outside.update(outside)
+        for file in self._sources.data_files(folder).intersection(files):
+            if known := self._sources.file(f"{folder}/{file}"):
+                self._found[f"{os.path.basename(folder)}/{file}"] = known.digest

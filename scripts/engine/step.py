@@ -53,7 +53,9 @@ class Step:
     stage, verb     `python -m scripts.<stage> <verb>`, whose flags are the names below
     inputs          steps (their output is passed; where one stopped, this one is skipped) or the user's own paths; a
                     tuple repeats the flag, None leaves it out
-    tools           the distributions whose versions can change the result
+    loads           modules that only its parameters name, such as the passes of a recipe: what else its processes load
+                    is read from the code, see `sources`
+    tools           distributions that can change the result although its code does not import them
     parameters      text, passed as it is, or anything else, passed as JSON
     verdicts        steps that may have stopped: then their marker is passed, which has the form of a result
     observed        what the result depends on without being told, such as the machine; in the key alone
@@ -78,7 +80,8 @@ class Step:
     stage: str
     verb: str
     inputs: Mapping[str, Any]
-    tools: Sequence[str]
+    loads: tuple[str, ...] = ()
+    tools: Sequence[str] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     verdicts: Mapping[str, Any] = field(default_factory=dict)
     observed: Mapping[str, Any] = field(default_factory=dict)

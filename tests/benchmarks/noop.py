@@ -120,7 +120,7 @@ for kind, name, output, reads, users, makes in graph(MODELS, PRECISIONS):
     MADE[name] = SESSION.step(
         name, output, stage=stage, verb=verb, inputs={} if kind == "report" else {"input": upstream, "path": users},
         parameters={"settings": {"model": name, "numbers": [1, 2, 3]}}, reads=upstream if kind == "report" else (),
-        observed={"machine": fingerprint()} if kind == "bench" else {}, tools=("onnxruntime-genai", "onnxruntime"),
+        observed={"machine": fingerprint()} if kind == "bench" else {},
         stored=False)
 
 def task_all():

@@ -22,7 +22,8 @@ from doit.doit_cmd import DoitMain
 
 import scripts.doit_plugin.overrides
 import scripts.doit_plugin.reporter  # noqa: F401  (imported once, here, and not by every fork)
-from scripts.engine import digests, keys, sources
+from scripts.common import tools
+from scripts.engine import digests
 from tests.engine.projects import Project
 
 OPERATIONS = ("rename", "replace", "mkdir", "unlink", "rmdir", "symlink", "link", "chmod", "utime", "fsync", "open",
@@ -71,7 +72,7 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
         os.environ.update(project.environment())
         tempfile.tempdir = None  # asked for anew
         digests._LARGE = 1 << 62  # BLAKE3's threads, if another test started them, are not in the fork: do without
-        for cached in (sources.tool_version, sources._installed, keys._tools):  # a started doit knows nothing yet
+        for cached in (tools.installed, tools._installed):  # a started doit knows nothing yet
             cached.cache_clear()
         if before:
             before()
