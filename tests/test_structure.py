@@ -33,7 +33,7 @@ MAY_IMPORT = {
 }  # fmt: skip
 #: Distribution → the modules that adapt it: a new release of it changes these alone.
 ADAPTERS = {
-    "doit": {"dodo", "scripts.doit_plugin."},
+    "doit": {"scripts.doit_plugin."},
     "olive": {f"scripts.convert.{name}" for name in ("builder_pass", "olive", "pass_options", "passes")},
     "onnxruntime_genai": {"scripts.runtime.genai", "scripts.convert.builder_pass"},  # the runtime; the model builder
     "foundry_local_sdk": {"scripts.runtime.foundry", "scripts.runtime.chat"},

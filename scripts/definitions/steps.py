@@ -12,12 +12,11 @@ from scripts.definitions import workflow
 from scripts.definitions.passes import check_pass, check_target
 
 _Passes = Annotated[
-    list[dict[str, Any]],
+    list[Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/Pass"})]],
     Meta(
         min_length=1,
         title='[{ type = "…", … }, …]',
         description="Olive passes that run on the float export, in order",
-        extra_json_schema={"items": {"$ref": "#/$defs/Pass"}},
     ),
 ]
 
