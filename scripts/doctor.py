@@ -162,7 +162,7 @@ def _models(config: Path) -> tuple[list[Line], int]:
         try:
             base = check_source(path)
             for adapter in model.adapters:
-                check_adapter(adapter.path, base, adapter.weight)
+                check_adapter(adapter.path, adapter.weight, alone=len(model.adapters) == 1)
         except IngotError as error:
             lines.append(Line("bad", what, f"{error.subject}: {error.found}", error.remedy))
             continue

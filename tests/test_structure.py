@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "results": {"common"},
     "runtime": {"common"},
     "definitions": {"common"},
+    "families": {"common"},
     "settings": {"common", "definitions"},
     "cases": {"common", "results", "runtime"},
     "doit_plugin": {"common", "engine"},
-    **{stage: {"common", "definitions", "results", "runtime", "cases", *STAGES[:number]}
+    **{stage: {"common", "definitions", "families", "results", "runtime", "cases", *STAGES[:number]}
        for number, stage in enumerate(STAGES)},
     # Programs beside the pipeline, which no stage imports.
     "finetune": {"common", "results", "runtime", "cases", *STAGES},

@@ -36,6 +36,9 @@ def build(
     weights: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help="A factor for each adapter: [1.0, 0.5].")
     ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="A file with the chat template, or the name of one that the weights bring.")
+    ] = None,
     downloads: Downloads = None,
     precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
 ) -> None:
@@ -48,6 +51,7 @@ def build(
         output,
         adapters=adapter or [],
         weights=_numbers(weights),
+        template=template,
         downloads=downloads,
         precisions=precisions,
     )

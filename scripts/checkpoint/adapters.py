@@ -1,126 +1,163 @@
-"""Does a LoRA adapter fit a checkpoint? Decided from the shapes in the two headers, before anything is loaded.
+"""Is this a LoRA adapter that can be merged? What its config and headers say by themselves, before anything is loaded.
 
-`base_model_name_or_path` in an adapter's config is only a hint: folders are renamed and models re-uploaded. What must
-fit are the shapes: A is [rank, inputs], B is [outputs, rank] of the base's weight [outputs, inputs].
+`base_model_name_or_path` in an adapter's config is only a hint: folders are renamed and models re-uploaded. Whether the
+adapter fits its base is asked of peft, tensor by tensor, in `fitting`.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scripts.checkpoint.headers import Tensor, read_safetensors
-from scripts.checkpoint.weights import PICKLES, Checkpoint, json_object
+from scripts.checkpoint.layout import PICKLES
+from scripts.checkpoint.user_json import json_object
+from scripts.checkpoint.weights import trainer_checkpoints
 from scripts.common.errors import IngotError
+from scripts.results.remarks import Remark
 
-PREFIX = "base_model.model."
-OTHER_BASE = "Name the model that this adapter was trained on as `source`, or train it again"
-#: Keys of an adapter's config that make it touch fewer layers than its target modules say.
-NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules", "target_parameters")
-#: Endings of an adapter's tensors: for each, which dimension of it meets which of the base's weight.
-PARTS = {
-    "lora_A.weight": (1, 1),
-    "lora_B.weight": (0, 0),
-    "lora_embedding_A": (1, 0),
-    "lora_embedding_B": (0, 1),
-    "lora_magnitude_vector": (0, 0),
+WEIGHTS = "adapter_model.safetensors"
+_SAVED = "Name the folder that peft's save_pretrained wrote"
+_TRAIN_AGAIN = "Merge it where it was trained, and name the merged model as `source`"
+#: Settings of an adapter that make of it something else than a change of weights, or one that can't be repeated here.
+_REFUSED = {
+    "alora_invocation_tokens": "an activated LoRA (aLoRA): it acts from certain tokens on, so it can't be merged",
+    "layer_replication": "an adapter that repeats layers of its base",
+    "arrow_config": "a router over other adapters (Arrow)",
+    "use_bdlora": "a block-diagonal LoRA",
+    "use_qalora": "a QALoRA adapter, bound to its quantised base",
+    "kasa_config": "a KaSA adapter, which also changes its base",
+    "velora_config": "a VeLoRA adapter",
+    "monteclora_config": "a MonteCLoRA adapter, which is random",
+    "megatron_config": "an adapter of Megatron's parallel layers",
 }
+#: Initialisations that leave the base as it is.
+PLAIN = ("gaussian", "eva", "orthogonal")
+#: Those that take their start out of the base's weights, and peft repeats that when it loads the adapter.
+_REPEATED = ("pissa", "olora")
+_WHOLE = ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias")
+_MOST_RANK = 1 << 16
 
 
-def check_adapter(folder: Path, base: Checkpoint, weight: float = 1.0) -> None:
-    """Raise `IngotError` unless `folder` holds a whole LoRA adapter, as safetensors, that fits `base`.
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that could be merged: its folder, config, tensors by their names in the file, and its factor."""
 
-    `weight` is the factor it will be merged with; one that is not 1 needs an adapter that is linear in it.
+    folder: Path
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    weight: float
+    remarks: tuple[Remark, ...] = ()
+
+
+def check_adapter(path: Path, weight: float = 1.0, *, alone: bool = True) -> Adapter:
+    """Read an adapter's config and header. Raises `IngotError` unless it is a LoRA adapter that can be merged.
+
+    `weight` is the factor it will be merged with; one that is not 1 needs an adapter that is linear in it. `alone` says
+    that no other adapter is merged beside it.
     """
-    if not folder.is_dir():
-        raise IngotError(folder, "adapter folder not found", "Correct the path in `adapters`")
-    config = json_object(folder / "adapter_config.json", "Name the folder that peft's save_pretrained wrote")
+    if not path.exists():
+        raise IngotError(path, "adapter folder not found", "Correct the path in `adapters`")
+    if not path.is_dir():
+        kind = "a GGUF file" if path.suffix == ".gguf" else "a file"
+        raise IngotError(path, f"{kind}, not an adapter's folder", f"{_SAVED}; an adapter as GGUF is not read")
+    folder = adapter_folder(path)
+    file = folder / "adapter_config.json"
+    config = json_object(file, _SAVED)
     if config.get("peft_type") != "LORA":
-        found = f"adapter of type {config.get('peft_type')}"
-        raise IngotError(folder / "adapter_config.json", found, "Only LoRA adapters can be merged")
-    if config.get("auto_mapping") and config["auto_mapping"].get("custom_module_mapping"):
-        raise IngotError(folder / "adapter_config.json", "maps custom modules", "Merge it where it was trained")
-    _check_weight(folder / "adapter_config.json", config, weight)
+        raise IngotError(file, f"adapter of type {config.get('peft_type')}", "Only LoRA adapters can be merged")
+    _check_kind(file, config, weight, alone=alone)
+    _check_numbers(file, config)
     tensors = read_safetensors(_weights(folder))
-    modules = {_check_tensor(folder, name, tensor, base) for name, tensor in tensors.items()}
-    _check_coverage(folder, config, modules, base)
+    nested = () if folder == path else (Remark(folder.name, f"taken as the adapter in {path.name}"),)
+    return Adapter(folder, config, tensors, weight, nested)
+
+
+def adapter_folder(path: Path) -> Path:
+    """The folder that holds adapter_config.json: `path`, or the folder `adapter` in it, where Olive puts it."""
+    if (path / "adapter_config.json").is_file():
+        return path
+    if (path / "adapter" / "adapter_config.json").is_file():
+        return path / "adapter"
+    if last := trainer_checkpoints(path, "adapter_config.json"):
+        found = f"no adapter_config.json, but a trainer's checkpoints ({', '.join(found.name for found in last[-3:])})"
+        raise IngotError(path, found, f"Name one of them in `adapters`, the last one is {last[-1]}")
+    return path
 
 
 def _weights(folder: Path) -> Path:
-    path = folder / "adapter_model.safetensors"
+    path = folder / WEIGHTS
     if path.exists():
         return path
     if pickled := sorted(found.name for found in folder.iterdir() if found.suffix in PICKLES):
         remedy = "Pickle can run code; save the adapter again with safe_serialization=True"
         raise IngotError(folder, f"adapter weights only as pickle ({pickled[0]})", remedy)
-    raise IngotError(path, "adapter weights not found", "Name the folder that peft's save_pretrained wrote")
+    raise IngotError(path, "adapter weights not found", _SAVED)
 
 
-def _check_weight(path: Path, config: dict[str, Any], weight: float) -> None:
+def _check_kind(path: Path, config: dict[str, Any], weight: float, *, alone: bool) -> None:
     if not math.isfinite(weight):
         raise IngotError(path, f"adapter weight {weight}", "Give a finite number, 1.0 for the adapter as trained")
-    for key in ("use_dora", "modules_to_save", "trainable_token_indices"):
+    if weight == 0:
+        raise IngotError(path, "adapter weight 0: it would change nothing", "Give another weight, or take it out")
+    for key, what in _REFUSED.items():
+        if config.get(key):
+            raise IngotError(path, what, _TRAIN_AGAIN)
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        found = f"trained for {config['task_type']}, not to generate text"
+        raise IngotError(path, found, "Only adapters of task type CAUSAL_LM are merged")
+    mapping = config.get("auto_mapping")
+    if isinstance(mapping, dict) and mapping.get("custom_module_mapping"):
+        raise IngotError(path, "maps custom modules", _TRAIN_AGAIN)
+    start = config.get("init_lora_weights", True)
+    if not isinstance(start, bool) and start not in PLAIN:
+        if not isinstance(start, str) or not start.startswith(_REPEATED):
+            remedy = "Save it as a plain LoRA: save_pretrained(…, path_initial_model_for_weight_conversion=…)"
+            raise IngotError(path, f"init_lora_weights is {start!r}: its training began from a changed base", remedy)
+        if weight != 1 or not alone:
+            company = f"adapter weight {weight:g}" if weight != 1 else "beside another adapter"
+            found = f"a {start} adapter, which changes its base as well, {company}"
+            raise IngotError(path, found, "Merge such an adapter alone and with weight 1.0")
+    for key in _WHOLE:
         if weight != 1.0 and config.get(key):
             raise IngotError(path, f"adapter weight {weight} with {key}", "Such an adapter merges with weight 1.0 only")
 
 
-def _check_tensor(folder: Path, name: str, tensor: Tensor, base: Checkpoint) -> str:
-    """Hold one tensor of the adapter against the base; returns the base's module that it belongs to."""
-    module, part = _split(name)
-    if part.startswith(("lora_bias", "trainable_tokens")) or part in ("lora_B.bias", "bias"):
-        return module
-    weight = _weight_of(module, base)
-    if weight is None:
-        found = f"adapter for another base: it changes {module}, which {base.path} does not have"
-        raise IngotError(folder, found, OTHER_BASE)
-    if part in PARTS:
-        mine, theirs = PARTS[part]
-        fits = tensor.shape[mine] == weight.shape[theirs]
-    else:  # a module saved whole
-        fits = tensor.shape == weight.shape
-    if not fits:
-        found = f"adapter for another base: {module} {part} is {list(tensor.shape)}, the base's {list(weight.shape)}"
-        raise IngotError(folder, found, OTHER_BASE)
-    return module
+def _check_numbers(path: Path, config: dict[str, Any]) -> None:
+    """Ranks, alphas and patterns: what peft would compute with, or search with."""
+    ranks, alphas = (config.get(key) or {} for key in ("rank_pattern", "alpha_pattern"))
+    for key, pattern in (("rank_pattern", ranks), ("alpha_pattern", alphas)):
+        if not isinstance(pattern, dict):
+            raise IngotError(path, f"{key} is not a table of modules and numbers", _SAVED)
+    for key, rank in (("r", config.get("r", 8)), *(("rank_pattern", rank) for rank in ranks.values())):
+        if type(rank) is not int or not 1 <= rank <= _MOST_RANK:
+            raise IngotError(path, f"{key} is {_shown(rank)} where a rank from 1 to {_MOST_RANK} is due", _SAVED)
+    for key, alpha in (("lora_alpha", config.get("lora_alpha", 8)), *(("alpha_pattern", a) for a in alphas.values())):
+        if type(alpha) not in (int, float) or not math.isfinite(alpha) or abs(alpha) > 1e9:
+            raise IngotError(path, f"{key} is {_shown(alpha)} where a finite number is due", _SAVED)
+    for key in ("target_modules", "exclude_modules", "layers_pattern"):
+        value = config.get(key)
+        names: Sequence[Any] = [value] if isinstance(value, str) else value or ()
+        if not isinstance(names, list) and names:
+            raise IngotError(path, f"{key} is neither a name nor a list of them", _SAVED)
+        if not all(isinstance(name, str) for name in names):
+            raise IngotError(path, f"{key} holds something else than names", _SAVED)
+    for pattern in (*ranks, *alphas):
+        if not _is_tame(pattern):
+            found = f"the pattern {_shown(pattern)} could take for ever to search with"
+            raise IngotError(path, found, "Write the ranks and alphas by the modules' names instead")
 
 
-def _split(name: str) -> tuple[str, str]:
-    """`base_model.model.M.lora_A.weight` → (`M`, `lora_A.weight`); a module saved whole → (`M`, `weight`)."""
-    name = name.removeprefix(PREFIX).replace(".modules_to_save.", ".").replace(".base_layer.", ".")
-    for part in (*PARTS, "lora_B.bias", "trainable_tokens_delta"):
-        if name.endswith("." + part):
-            return name.removesuffix("." + part).removesuffix(".token_adapter"), part
-    module, _, part = name.rpartition(".")
-    return module, part
+def _is_tame(pattern: str) -> bool:
+    """Whether a regular expression is one that can't take long: no repeated group, few repetitions."""
+    repeated = re.search(r"\)\s*[*+{]", pattern)
+    return len(pattern) <= 500 and not repeated and len(re.findall(r"[*+{]", pattern)) <= 3
 
 
-def _weight_of(module: str, base: Checkpoint) -> Tensor | None:
-    """The base's weight of a module, whatever stands before `layers.` in its name."""
-    if exact := base.tensors.get(module + ".weight"):
-        return exact
-    if module == "lm_head" and base.tied:
-        module = "embed_tokens"
-    tail = module[module.find("layers.") :] if "layers." in module else module.rpartition(".")[2]
-    same = [tensor for name, tensor in base.tensors.items() if name.endswith(f"{tail}.weight")]
-    return same[0] if len(same) == 1 else None
-
-
-def _check_coverage(folder: Path, config: dict[str, Any], modules: set[str], base: Checkpoint) -> None:
-    """Peft adapts every module of a target's name, so one that the adapter lacks tells a base with fewer layers."""
-    targets = config.get("target_modules")
-    if not isinstance(targets, list) or any(config.get(key) for key in NARROWING):
-        return
-    ends = tuple("." + target for target in targets)
-    adapted = {_layer(module) for module in modules}
-    for name in sorted(base.tensors):
-        module = name.removesuffix(".weight")
-        if module == name or ".layers." not in module or not module.endswith(ends):
-            continue
-        if _layer(module) not in adapted:
-            found = f"adapter for another base: it leaves {module} of {base.path} as it is"
-            raise IngotError(folder, found, OTHER_BASE)
-
-
-def _layer(module: str) -> str:
-    return module[module.find("layers.") :]
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,18 +1,42 @@
-"""Make the checkpoint folder that the rest of the build reads: linked where nothing changes, written where it does."""
+"""Make the checkpoint folder that the rest of the build reads: linked where nothing changes, written where it does.
+
+Before anything is made, the input is held against truths of its own: its tensors against the class that its config
+names, an adapter's against peft, its tokenizer against the embedding, its numbers against being numbers.
+"""
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from scripts.checkpoint import preflight
+from scripts.checkpoint import preflight, speech, vocabulary
+from scripts.checkpoint.adapters import WEIGHTS, Adapter
 from scripts.checkpoint.sources import Opened, Source, opened
+from scripts.checkpoint.weights import Checkpoint
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.common.model_files import INDEX, files_in, is_companion, is_legal_file, is_tokenizer_file
+from scripts.common.model_files import files_in, is_companion, is_tokenizer_file
+from scripts.results import remarks
+from scripts.results.remarks import Remark
+
+
+@dataclass
+class _Work:
+    """One build under way."""
+
+    origin: Opened
+    adapters: list[Adapter]
+    template: str | None
+    scratch: Path
+    remarks: list[Remark] = field(default_factory=list)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.origin.checkpoint
 
 
 def build(
@@ -21,15 +45,16 @@ def build(
     *,
     adapters: Sequence[Path] = (),
     weights: Sequence[float] | None = None,
+    template: str | None = None,
     downloads: Path | None = None,
     precisions: int = 0,
 ) -> None:
-    """Write a Hugging Face checkpoint to `output`: config, safetensors, tokenizer, license.
+    """Write a Hugging Face checkpoint to `output`: config, safetensors, tokenizer, license, and remarks on them.
 
     A folder without adapters becomes symlinks to its files. With adapters, or out of GGUF, the weights are float32.
-    `weights`: a factor for each adapter, 1.0 where not given. `precisions`: how many will be made of it, so that a
-    machine too small for them is told now and not half an hour later. Raises `IngotError` for what the user can mend,
-    before anything heavy is imported.
+    `weights`: a factor for each adapter, 1.0 where not given. `template`: a file with the chat template, or the name of
+    one that is there. `precisions`: how many will be made of it, so that a machine too small for them is told now and
+    not half an hour later. Raises `IngotError` for what the user can mend, before any weight is loaded.
     """
     factors = [1.0] * len(adapters) if weights is None else list(weights)
     if len(factors) != len(adapters):
@@ -39,79 +64,117 @@ def build(
         tempfile.TemporaryDirectory(dir=output.parent) as scratch,
         opened(source, Path(scratch), downloads) as origin,
     ):
-        for adapter, factor in zip(adapters, factors, strict=True):
-            preflight.check_adapter(adapter, origin.checkpoint, factor)
-        rewritten = bool(adapters) or origin.checkpoint.path.is_file()
-        need = preflight.estimate(origin.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
+        alone = len(adapters) < 2
+        checked = [
+            preflight.check_adapter(path, factor, alone=alone) for path, factor in zip(adapters, factors, strict=True)
+        ]
+        work = _Work(origin, checked, template, Path(scratch), list(origin.checkpoint.remarks))
+        rewritten = bool(adapters) or work.checkpoint.path.is_file()
+        need = preflight.estimate(work.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
         preflight.check_room(need, output.parent)
-        work = Path(scratch) / "checkpoint"
-        work.mkdir()
-        if rewritten:
-            _write(origin, work, adapters, factors)
-        else:
-            _link(origin, work)
-        work.rename(output)
+        _check_adapters(work)
+        made = Path(scratch) / "checkpoint"
+        made.mkdir()
+        (_from_gguf if work.checkpoint.path.is_file() else _from_folder)(work, made)
+        remarks.write(made, work.remarks)
+        for remark in remarks.read(made):
+            print(f"checkpoint: {remark.subject}: {remark.text}", flush=True)
+        made.rename(output)
 
 
-def _link(origin: Opened, output: Path) -> None:
-    """Symlinks, never hard links: the user's inodes stay untouched by whatever Ingot does to its own files."""
-    checkpoint = origin.checkpoint
-    index = [checkpoint.path / INDEX] if len(checkpoint.weights) > 1 else []
-    copied = []
-    for path in (*files_in(checkpoint.path, is_companion), *index, *checkpoint.weights):
-        if not symlink(path, output / path.name):
-            copied.append(path.name)
-    if copied:
-        print(f"checkpoint: no right to make symlinks here, so copied {', '.join(copied)}", flush=True)
+def _check_adapters(work: _Work) -> None:
+    from scripts.checkpoint import tensors
+
+    for adapter in work.adapters:
+        work.remarks += adapter.remarks
+        tensors.refuse_infinite(dict.fromkeys(adapter.tensors, adapter.folder / WEIGHTS), adapter.tensors)
 
 
-def symlink(target: Path, link: Path) -> bool:
-    """Make `link` point to `target`; where the system has no symlinks or forbids them, copy and return False."""
-    try:
-        # The folder is resolved but not the file: in the hub's cache a file is itself a link with a telling name.
-        link.symlink_to(target.parent.resolve() / target.name)
-    except OSError as error:
-        forbidden = error.errno in (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS)
-        if not forbidden and getattr(error, "winerror", None) != 1314:  # ERROR_PRIVILEGE_NOT_HELD
-            raise
-        shutil.copyfile(target, link)
-        return False
-    return True
+def _from_folder(work: _Work, output: Path) -> None:
+    from scripts.checkpoint import fitting, tensors, truth
+    from scripts.checkpoint.load import be_quiet, load
+    from scripts.checkpoint.normal import Normal, write_normal
 
-
-def _write(origin: Opened, output: Path, adapters: Sequence[Path], factors: Sequence[float]) -> None:
-    from scripts.checkpoint import merge
-
-    checkpoint = origin.checkpoint
+    be_quiet()
+    checkpoint = work.checkpoint
+    normal = Normal(checkpoint)
+    normal.count_rows()
+    described = truth.Described(checkpoint.path / "config.json", checkpoint.architecture, normal.config)
+    base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors)
+    normal.untie_where_told_apart(base)
+    fits = [fitting.fit(adapter, base, checkpoint.path) for adapter in work.adapters]
+    rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
+    spoken = _speech(work, checkpoint.tokenizer, rows)
+    tensors.refuse_infinite(checkpoint.places, checkpoint.tensors)
+    work.remarks += [*normal.remarks(left), *(remark for fit in fits for remark in fit.remarks), *spoken.remarks]
+    if not work.adapters:
+        copied = write_normal(normal, spoken, output, linked=True)
+        if copied:
+            print(f"checkpoint: no right to make symlinks here, so copied {', '.join(copied)}", flush=True)
+        return
+    folder = work.scratch / "base"
+    folder.mkdir()
+    write_normal(normal, spoken, folder, linked=True)
     print(f"checkpoint: reading {checkpoint.parameters / 1e6:.0f} million parameters in float32", flush=True)
-    if checkpoint.path.is_file():
-        with merge.parsed_once():
-            model = merge.load(checkpoint)
-            context = getattr(model.config, "max_position_embeddings", None)
-            merge.load_gguf_tokenizer(checkpoint.path, context).save_pretrained(output)
-    else:
-        model = merge.load(checkpoint)
-    for adapter in adapters:
-        if files_in(adapter, is_tokenizer_file):
-            print(f"checkpoint: {adapter.name} has tokenizer files of its own; the base model's are used", flush=True)
-    tied = merge.save(merge.merge(model, adapters, factors), output)
-    if checkpoint.path.is_dir():
-        _copy_companions(checkpoint.path, output, tied=tied)
-    for path in origin.licenses:
+    import torch
+
+    model = load(described.kind, folder, dtype=torch.float32)
+    _merge(work, model, fits, output)
+    _copy_companions(folder, output)
+
+
+def _from_gguf(work: _Work, output: Path) -> None:
+    from scripts.checkpoint import fitting, gguf_file
+
+    checkpoint = work.checkpoint
+    print(f"checkpoint: reading {checkpoint.parameters / 1e6:.0f} million parameters in float32", flush=True)
+    with gguf_file.parsed_once():
+        model, said = gguf_file.load_model(checkpoint)
+        context = getattr(model.config, "max_position_embeddings", None)
+        folder = work.scratch / "tokenizer"
+        gguf_file.load_tokenizer(checkpoint.path, context).save_pretrained(folder)
+    fits = [fitting.fit(adapter, model, checkpoint.path) for adapter in work.adapters]
+    rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
+    spoken = _speech(work, folder, rows)
+    work.remarks += [*said, *(remark for fit in fits for remark in fit.remarks), *spoken.remarks]
+    _merge(work, model, fits, output)
+    for name, path in spoken.files.items():
+        shutil.copyfile(path, output / name)
+    for name, text in spoken.written.items():
+        (output / name).write_text(text, encoding="utf-8", newline="\n")
+    for path in work.origin.licenses:
         shutil.copyfile(path, output / path.name)
 
 
-def _copy_companions(folder: Path, output: Path, *, tied: bool) -> None:
+def _speech(work: _Work, tokenizer: Path, rows: int | None) -> speech.Speech:
+    folders = [adapter.folder for adapter in work.adapters]
+    return speech.choose(tokenizer, folders, work.template, rows, work.scratch / "converted", work.checkpoint.path)
+
+
+def _merge(work: _Work, model: Any, fits: Sequence[Any], output: Path) -> None:
+    from scripts.checkpoint import merge
+
+    merge.save(merge.merge(model, work.adapters, fits), output)
+
+
+def _copy_companions(folder: Path, output: Path) -> None:
     """The user's own files rather than what transformers rewrites them to; the config changes where it must."""
+    for path in output.iterdir():
+        if is_tokenizer_file(path.name):
+            path.unlink()
     for path in files_in(folder, is_companion):
-        if not is_legal_file(path.name) and path.name != "config.json":
+        if path.name != "config.json":
             shutil.copyfile(path, output / path.name)
-    config = json_files.read(folder / "config.json")
+    config, written = json_files.read(folder / "config.json"), json_files.read(output / "config.json")
     for key in ("dtype", "torch_dtype"):
         if key in config:
             config[key] = "float32"
     if not {"dtype", "torch_dtype"} & set(config):
         config["dtype"] = "float32"
-    if not tied and config.get("tie_word_embeddings") is not False:
+    tied = written.get("tie_word_embeddings")
+    if tied is False and config.get("tie_word_embeddings") is not False:
         config["tie_word_embeddings"] = False  # said aloud, because many families tie by default
+    settings, rows = (value.get("text_config") or value for value in (config, written))
+    if rows.get("vocab_size") != settings.get("vocab_size"):
+        settings["vocab_size"] = rows["vocab_size"]
     json_files.write(output / "config.json", config)

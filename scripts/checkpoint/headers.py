@@ -10,7 +10,7 @@ import json
 import math
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,15 @@ FETCH_AGAIN = "Fetch or save the file again"
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor's element type, as its format names it, and its shape, outermost dimension first."""
+    """One tensor's element type, as its format names it, and its shape, outermost dimension first.
+
+    `start` and `end` say where in its file the bytes of it lie; only safetensors' are told.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
 
     @property
     def elements(self) -> int:
@@ -88,14 +93,14 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     if not header:
         found = f"truncated: {size} bytes, its header alone needs {length + 8}"
         raise IngotError(path, found if start[:1] != b"{" else "not a safetensors file", FETCH_AGAIN)
-    tensors, end = _parse_header(path, header)
+    tensors, end = _parse_header(path, header, 8 + length)
     if end != size - 8 - length:
         relation = "truncated" if end > size - 8 - length else "longer than its header says"
         raise IngotError(path, f"{relation}: {size} bytes where {8 + length + end} are due", FETCH_AGAIN)
     return tensors
 
 
-def _parse_header(path: Path, header: bytes) -> tuple[dict[str, Tensor], int]:
+def _parse_header(path: Path, header: bytes, data: int) -> tuple[dict[str, Tensor], int]:
     """Tensors by name, and where the data ends counted from where it begins, in bytes."""
     try:
         entries: dict[str, Any] = json.loads(header)
@@ -103,13 +108,15 @@ def _parse_header(path: Path, header: bytes) -> tuple[dict[str, Tensor], int]:
         tensors: dict[str, Tensor] = {}
         end = 0
         for name, entry in sorted(entries.items(), key=lambda item: tuple(item[1]["data_offsets"])):
-            tensor = Tensor(entry["dtype"], tuple(entry["shape"]))
             first, last = entry["data_offsets"]
+            tensor = Tensor(entry["dtype"], tuple(entry["shape"]), data + first, data + last)
+            if not all(type(size) is int and size >= 0 for size in tensor.shape):
+                raise ValueError(f"tensor {name} has the shape {entry['shape']}")
             width = SIZES.get(tensor.dtype)
             if first != end or (width and last - first != tensor.elements * width):
                 raise IngotError(path, f"damaged: tensor {name} does not fill its place in the file", FETCH_AGAIN)
             tensors[name], end = tensor, last
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IngotError(path, f"not a safetensors file: unreadable header ({error})", FETCH_AGAIN) from None
     if not tensors:
         raise IngotError(path, "holds no tensor", FETCH_AGAIN)
@@ -158,6 +165,8 @@ class _Reader:
             elements, width = BLOCKS.get(kind, (1, 0))
             end = max(end, offset + tensors[name].elements // elements * width)
         alignment = metadata.get("general.alignment", 32)
+        if type(alignment) is not int or alignment < 1:
+            raise IngotError(self.path, f"damaged: its alignment is {alignment!r}", FETCH_AGAIN)
         due = math.ceil(self.at / alignment) * alignment + end
         if due > len(self.data):
             raise IngotError(self.path, f"truncated: {len(self.data)} bytes where {due} are due", FETCH_AGAIN)
@@ -186,6 +195,8 @@ class _Reader:
         if inner in SCALARS:
             self.at += count * struct.calcsize("<" + SCALARS[inner])
         else:
+            if inner == ARRAY:
+                raise IngotError(self.path, "damaged: metadata with arrays in arrays", FETCH_AGAIN)
             for _ in range(count):
                 self._value(inner)
         return count

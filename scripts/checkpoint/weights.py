@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint.headers import Tensor, read_gguf, read_safetensors
+from scripts.checkpoint.headers import Tensor, read_gguf
+from scripts.checkpoint.layout import find_weights
+from scripts.checkpoint.plausible import check_layers, check_sizes, text_settings
+from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
-from scripts.common.model_files import INDEX, SERVED_TOKENIZER, holds_tokenizer
+from scripts.common.model_files import SERVED_TOKENIZER, files_in, holds_tokenizer, is_companion
 from scripts.families import supported
+from scripts.results.remarks import Remark
 
 #: GGUF's `general.architecture` to the class that transformers reads it into, where the builder knows that class.
 GGUF_ARCHITECTURES = {
@@ -37,16 +41,27 @@ GGUF_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FLOATS = ("F64", "F32", "F16", "BF16")
+#: What quantised weights leave in the names of tensors, and whose they are.
+_QUANTISED = {
+    r"\.(qweight|qzeros|g_idx)": "GPTQ or AWQ",
+    r"\.weight_(packed|shape)": "compressed-tensors",
+    r"\.(absmax|SCB|quant_map|quant_state\..+)": "bitsandbytes",
+    r"\.weight_scale(_inv)?": "fp8",
+    r"_proj_(blocks|scales)": "MXFP4",
+}
+_FLOAT_REMEDY = "Name the float checkpoint it was made of"
+_NESTED = ("model", "data/model")
+_NESTED_TOKENIZERS = (".", "components/tokenizer", "tokenizer", "data/tokenizer")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that passed: where they are, whose architecture, and every tensor by its Hugging Face name.
+    """Weights that passed: where they are, whose architecture, and every tensor by its name in the files.
 
-    `path` is a folder, or a GGUF file; `weights` are the files that hold tensors; `tied` says that the output head
-    is the embedding.
+    `path` is a folder, or a GGUF file; `weights` are the files that hold tensors, `places` which of them holds which;
+    `index` is the index that came with them. `tokenizer` is the folder with the tokenizer's files; `tied` says that the
+    output head is the embedding.
     """
 
     path: Path
@@ -54,6 +69,12 @@ class Checkpoint:
     weights: tuple[Path, ...]
     tensors: dict[str, Tensor]
     tied: bool
+    tokenizer: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, Path] = field(default_factory=dict)
+    index: Path | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -65,7 +86,7 @@ def check_source(path: Path) -> Checkpoint:
     """Look at a Hugging Face folder or a GGUF file and describe it.
 
     Raises `IngotError`, with the file and a remedy, for whatever would fail later: missing or damaged files, pickled
-    weights, remote code, quantised weights, an architecture that the builder does not know.
+    weights, remote code, quantised weights, an architecture that the builder does not know, sizes that no model has.
     """
     if path.suffix == ".gguf":
         return _check_gguf(path)
@@ -73,13 +94,45 @@ def check_source(path: Path) -> Checkpoint:
         raise IngotError(path, "weights folder not found", "Correct the path in `source`")
     if not path.is_dir():
         raise IngotError(path, "neither a folder nor a .gguf file", "Name the folder that holds config.json")
-    config = json_object(path / "config.json", "Name the folder that holds the checkpoint")
-    architecture = _check_config(path / "config.json", config)
-    _check_tokenizer(path)
-    weights, tensors = _check_weights(path)
-    tied = bool(config.get("tie_word_embeddings", "lm_head.weight" not in tensors))
-    _check_widths(path, config, tensors)
-    return Checkpoint(path, architecture, weights, tensors, tied)
+    folder = model_folder(path)
+    config = json_object(folder / "config.json", "Name the folder that holds the checkpoint")
+    architecture = _check_config(folder / "config.json", config)
+    tokenizer = _find_tokenizer(path, folder)
+    _refuse_strays(folder, tokenizer)
+    layout = find_weights(folder)
+    quantised = supported.reads_quantised(config)
+    for name, tensor in () if quantised else layout.tensors.items():
+        _check_tensor(layout.places[name], name, tensor)
+    check_layers(folder / "config.json", config, layout.tensors)
+    tied = bool(text_settings(config).get("tie_word_embeddings", "lm_head.weight" not in layout.tensors))
+    _check_widths(folder, supported.text_config(config), layout.tensors)
+    nested = () if folder == path else (Remark(str(folder.relative_to(path)), "taken as the model's folder"),)
+    return Checkpoint(
+        folder, architecture, layout.files, layout.tensors, tied, tokenizer, config, layout.places, layout.index,
+        remarks=(*nested, *layout.remarks),
+    )  # fmt: skip
+
+
+def model_folder(path: Path) -> Path:
+    """The folder that holds config.json: `path`, or where MLflow, Azure ML and Olive put the model below it."""
+    if (path / "config.json").is_file():
+        return path
+    for name in _NESTED:
+        if (path / name / "config.json").is_file():
+            return path / name
+    if last := trainer_checkpoints(path, "config.json"):
+        found = f"no config.json, but a trainer's checkpoints ({', '.join(found.name for found in last[-3:])})"
+        raise IngotError(path, found, f"Name one of them as `source`, the last one is {last[-1]}")
+    return path
+
+
+def trainer_checkpoints(path: Path, name: str) -> list[Path]:
+    """A trainer's checkpoint-N folders that hold a file `name`, by number."""
+    found = [folder for folder in path.glob("checkpoint-*") if (folder / name).is_file()]
+    return sorted(
+        (folder for folder in found if folder.name.partition("-")[2].isdecimal()),
+        key=lambda folder: int(folder.name.partition("-")[2]),
+    )
 
 
 def _check_config(path: Path, config: dict[str, Any]) -> str:
@@ -87,62 +140,57 @@ def _check_config(path: Path, config: dict[str, Any]) -> str:
         key = "auto_map" if config.get("auto_map") else "trust_remote_code"
         remedy = "Ingot never runs code out of a checkpoint; use one whose architecture transformers itself knows"
         raise IngotError(path, f"wants remote code ({key})", remedy)
-    if config.get("quantization_config") and not supported.reads_quantised(config):
-        method = config["quantization_config"].get("quant_method", "some method")
-        raise IngotError(path, f"weights are already quantised ({method})", "Name the float checkpoint it was made of")
+    if config.get("transformers_weights"):
+        found = f"names a weights file of its own ({config['transformers_weights']!r})"
+        raise IngotError(path, found, "Call that file model.safetensors and remove the key transformers_weights")
+    for file, key in ((path, "quantization_config"), (path.with_name("quantize_config.json"), "")):
+        value = config.get(key) if key else (json_object(file, "Remove it") if file.is_file() else None)
+        if value and not (key and supported.reads_quantised(config)):
+            method = value.get("quant_method") or "GPTQ" if isinstance(value, dict) else "some method"
+            raise IngotError(file, f"weights are already quantised ({method})", _FLOAT_REMEDY)
+    check_sizes(path, config)
     return supported.check(path, config)
 
 
-def _check_tokenizer(folder: Path) -> None:
-    if not holds_tokenizer(folder):
-        raise IngotError(folder, "no tokenizer (tokenizer.json)", "Copy the tokenizer files of the base model there")
-    for name in SERVED_TOKENIZER:
-        if (folder / name).exists():
-            json_object(folder / name, "Copy it from the base model again")
+def _find_tokenizer(path: Path, folder: Path) -> Path:
+    nested = [] if folder == path else [path / name for name in _NESTED_TOKENIZERS]
+    for place in (folder, *nested):
+        if holds_tokenizer(place):
+            for name in SERVED_TOKENIZER:
+                if (place / name).exists():
+                    json_object(place / name, "Copy it from the base model again")
+            return place
+    raise IngotError(folder, "no tokenizer (tokenizer.json)", "Copy the tokenizer files of the base model there")
 
 
-def _check_weights(folder: Path) -> tuple[tuple[Path, ...], dict[str, Tensor]]:
-    """The safetensors files in use, and what all of them hold."""
-    index, single = folder / INDEX, folder / "model.safetensors"
-    if single.exists() or not index.exists():
-        if not single.exists():
-            raise IngotError(folder, *_no_weights(folder))
-        return (single,), _floats(single, read_safetensors(single))
-    names = json_object(index, "Save the checkpoint again").get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise IngotError(index, "has no weight_map", "Save the checkpoint again")
-    shards = sorted(set(names.values()))
-    tensors: dict[str, Tensor] = {}
-    for shard in shards:
-        if Path(shard).name != shard or not (folder / shard).exists():
-            raise IngotError(folder / shard, f"shard is missing that {index.name} names", "Fetch it, or save again")
-        tensors |= _floats(folder / shard, read_safetensors(folder / shard))
-    if lost := sorted(set(names) - set(tensors)):
-        found = f"names {len(lost)} tensors that no shard holds, {lost[0]} the first"
-        raise IngotError(index, found, "Save the checkpoint again")
-    return tuple(folder / shard for shard in shards), tensors
+def _refuse_strays(*folders: Path) -> None:
+    """What is carried along must lie in the folder itself, or in the repository of the hub's cache that it is part of.
+
+    A link to elsewhere would bring a file of this machine into packages that are passed on.
+    """
+    for folder in dict.fromkeys(folders):
+        home = folder.resolve()
+        home = home.parent.parent if home.parent.name == "snapshots" else home
+        for path in files_in(folder, is_companion):
+            if path.is_symlink() and home not in path.resolve().parents:
+                found = f"a link out of its folder, to {path.resolve()}, which the package would pass on"
+                raise IngotError(path, found, "Put the file itself there, or remove the link")
 
 
-def _no_weights(folder: Path) -> tuple[str, str]:
-    if pickled := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
-        remedy = 'Pickle can run code; save as safetensors: model.save_pretrained("FOLDER", safe_serialization=True)'
-        return f"weights only as pickle ({pickled[0]})", remedy
-    if (folder / "adapter_config.json").exists():
-        return "an adapter, not a checkpoint", "Name its base model as `source` and this folder in `adapters`"
-    return "no weights (model.safetensors)", "Name the folder that holds the checkpoint"
+def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
+    if 0 in tensor.shape:
+        found = f"{name} is empty {list(tensor.shape)}, as DeepSpeed's ZeRO-3 leaves what it had spread over GPUs"
+        remedy = "Gather the weights: python zero_to_fp32.py CHECKPOINT OUTPUT --safe_serialization"
+        raise IngotError(path, found, remedy)
+    method = next((method for mark, method in _QUANTISED.items() if re.search(mark + "$", name)), None)
+    if method or (name.endswith(".weight") and tensor.dtype not in FLOATS):
+        found = f"weights are already quantised ({name} is {tensor.dtype}{f', {method}' if method else ''})"
+        raise IngotError(path, found, _FLOAT_REMEDY)
 
 
-def _floats(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for name, tensor in tensors.items():
-        if name.endswith(".weight") and tensor.dtype not in FLOATS:
-            found = f"weights are already quantised ({name} is {tensor.dtype})"
-            raise IngotError(path, found, "Name the float checkpoint it was made of")
-    return tensors
-
-
-def _check_widths(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _check_widths(folder: Path, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
     """Builder 0.18 takes every linear layer with as many outputs as there are tokens for the output head."""
-    vocabulary = supported.text_config(config).get("vocab_size")
+    vocabulary = config.get("vocab_size")
     for name, tensor in tensors.items():
         head = "embed" in name or "lm_head" in name
         if not head and len(tensor.shape) == 2 and tensor.shape[0] == vocabulary:
@@ -162,7 +210,8 @@ def _check_gguf(path: Path) -> Checkpoint:
     if not file.metadata.get("tokenizer.ggml.tokens"):
         raise IngotError(path, "no tokenizer in the GGUF", "Convert the model again with its tokenizer")
     tensors = {_gguf_name(name, architecture): tensor for name, tensor in file.tensors.items()}
-    return Checkpoint(path, architecture, (path,), tensors, tied="lm_head.weight" not in tensors)
+    tied = "lm_head.weight" not in tensors
+    return Checkpoint(path, architecture, (path,), tensors, tied, path.parent, metadata=file.metadata)
 
 
 def _gguf_name(name: str, architecture: str) -> str:
@@ -175,18 +224,6 @@ def _gguf_name(name: str, architecture: str) -> str:
     if known is None:
         return name
     return f"model.layers.{layer}.{known}.{kind}" if layer else f"{known}.{kind}"
-
-
-def json_object(path: Path, remedy: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise IngotError(path, "not found", remedy)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IngotError(path, f"not JSON: {error}", remedy) from None
-    if not isinstance(value, dict):
-        raise IngotError(path, f"a JSON {type(value).__name__} where an object is due", remedy)
-    return value
 
 
 def _supported(names: Iterable[str]) -> str:

@@ -226,7 +226,7 @@ def test_an_adapter_that_diverged_is_refused_and_leaves_nothing(bad: Path, bad_a
     length = int.from_bytes(path.read_bytes()[:8], "little")
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: 8 + length] + b"\xff" * (size - 8 - length))  # every number a NaN
-    assert "does not merge" in refused(bad, "--adapter", bad_adapter)
+    assert "not finite" in refused(bad, "--adapter", bad_adapter)
 
 
 def test_an_existing_output_is_refused(bad: Path) -> None:

@@ -1,0 +1,245 @@
+"""Does an adapter fit its base, tensor by tensor? Asked of peft, on the meta device, where tensors have no numbers.
+
+Peft puts the adapter that its config describes into the described base; what it would then save is what the file must
+hold, by full name and shape. Names that a wrapper or the adapter's own name was written into are told by what is left
+without it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from scripts.checkpoint.adapters import PLAIN, Adapter
+from scripts.checkpoint.truth import core
+from scripts.checkpoint.vocabulary import rows_of
+from scripts.common.errors import IngotError
+from scripts.results.remarks import Remark
+
+PREFIX = "base_model.model."
+NAME = "default"  # what the adapter is called once it is in the model
+OTHER_BASE = "Name the model that this adapter was trained on as `source`, or train it again"
+#: Settings of an adapter that make it touch fewer modules than its targets' names say.
+_NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules", "target_parameters")
+_PART = re.compile(r"\.lora_(?:[AB]|embedding_[AB]|magnitude_vector)(?:\.[^.]+)*$")
+#: Where an adapter's own name may stand in a tensor's.
+_NAMED = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|trainable_tokens_delta)\.(?!(?:weight|bias)$)[^.]+")
+_SAVED = re.compile(r"\.modules_to_save(?:\.(?!(?:weight|bias)$)[^.]+)?(?=\.(?:weight|bias)$)")
+_MAGNITUDE = re.compile(r"\.lora_magnitude_vector\..+$")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an adapter goes into its base: under which names, with how many tokens, and whether two layers part ways.
+
+    `targets` are the modules that get LoRA, by full name; None leaves it to the adapter's config. `untie` says that
+    embedding and output head, which were one, get changes of their own.
+    """
+
+    names: dict[str, str]
+    targets: tuple[str, ...] | None
+    rows: int | None
+    untie: bool
+    remarks: tuple[Remark, ...]
+
+
+def fit(adapter: Adapter, base: Any, base_path: Path) -> Fit:
+    """Find a place in `base`, a transformers model of whose tensors only the shapes are looked at, for an adapter.
+
+    Raises `IngotError` that names the first tensors which have none, which are missing or of another shape.
+    """
+    from peft.utils.save_and_load import get_peft_model_state_dict
+
+    targets = _targets(adapter, base, base_path)
+    model = blank(base)
+    rows = _rows(adapter, model)
+    if rows:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    untie = _parts_ways(adapter)
+    if untie:
+        untie_head(model)
+    wrapped = insert(model, adapter, targets, load=False)
+    due = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    spare = {name: value for name, value in wrapped.state_dict().items() if _plain(name) not in due}
+    names = _names(adapter.tensors, due, spare)
+    found = {names.get(name, name): name for name in adapter.tensors}
+    _refuse_misfits(adapter, found, due, spare, base_path)
+    remarks = _unknown(adapter)
+    if renamed := sorted(name for name, other in names.items() if name != other):
+        what = f"{len(renamed)} tensors renamed as peft calls them, {renamed[0]} to {names[renamed[0]]} the first"
+        remarks.append(Remark(f"adapter {adapter.folder.name}", what))
+    if rows:
+        what = f"brings tokens of its own: the embedding gets {rows} rows"
+        remarks.append(Remark(f"adapter {adapter.folder.name}", what))
+    return Fit(names, targets, rows, untie, tuple(remarks))
+
+
+def insert(model: Any, adapter: Adapter, targets: tuple[str, ...] | None, *, load: bool) -> Any:
+    """`model` with the adapter's modules in it: to load into, or else on meta, for their names and shapes."""
+    import torch
+    from peft import LoraConfig, PeftModel
+
+    known = {field.name for field in fields(LoraConfig)} - {"auto_mapping", "eva_config", "loftq_config"}
+    settings = {key: value for key, value in adapter.config.items() if key in known}
+    if targets is not None:
+        settings |= dict.fromkeys(("exclude_modules", "layers_to_transform", "layers_pattern"))
+        settings["target_modules"] = list(targets)
+    start = settings.get("init_lora_weights", True)
+    if not load or isinstance(start, bool) or start in PLAIN:
+        settings["init_lora_weights"] = False  # every number is loaded: none need be computed
+    settings |= {"inference_mode": True, "task_type": "CAUSAL_LM"}
+    try:
+        with torch.device("cpu" if load else "meta"):
+            return PeftModel(model, LoraConfig(**settings), NAME, low_cpu_mem_usage=not load)
+    except (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError, re.error) as error:
+        reason = " ".join(str(error).split())[:200]
+        path = adapter.folder / "adapter_config.json"
+        raise IngotError(path, f"peft can't put it into this base ({reason})", OTHER_BASE) from None
+
+
+def _unknown(adapter: Adapter) -> list[Remark]:
+    """What the adapter's config holds that this peft has no word for; options that are off say nothing."""
+    from peft import LoraConfig, __version__
+
+    strange = set(adapter.config) - {field.name for field in fields(LoraConfig)}
+    if said := sorted(key for key in strange if adapter.config[key]):
+        what = f"peft {__version__} does not know {', '.join(said)} in adapter_config.json"
+        return [Remark(f"adapter {adapter.folder.name}", what)]
+    return []
+
+
+def blank(model: Any) -> Any:
+    """The model again, on the meta device, with what is tied still tied."""
+    import torch
+
+    with torch.device("meta"):
+        other = type(model)(copy.deepcopy(model.config))
+    if is_tied(model):
+        other.tie_weights()
+    else:
+        untie_head(other)
+    return other
+
+
+def is_tied(model: Any) -> bool:
+    """Whether a model's output head is its embedding."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    return head is None or head.weight is embedding.weight
+
+
+def untie_head(model: Any) -> None:
+    """Give the head weights of its own. Tied, a change trained for one of the two would be merged into both."""
+    import torch
+
+    if is_tied(model):
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
+def _targets(adapter: Adapter, base: Any, base_path: Path) -> tuple[str, ...] | None:
+    """The modules that the adapter's tensors change, by their full names in the base.
+
+    A stranger's regular expressions are not searched with: what an adapter changes, its tensors' names say.
+    """
+    if adapter.config.get("target_parameters"):
+        return None
+    modules = {name: module for name, module in base.named_modules() if getattr(module, "weight", None) is not None}
+    cores = Counter(map(core, modules))
+    by_core = {core(name): name for name in modules if cores[core(name)] == 1}
+    targets = set()
+    for tensor in sorted(adapter.tensors):
+        if not (part := _PART.search(tensor)):
+            continue
+        asked = tensor[: part.start()].removeprefix(PREFIX)
+        name = asked if asked in modules else by_core.get(core(asked))
+        if name is None:
+            found = f"adapter for another base: it changes {asked}, which {base_path} does not have"
+            raise IngotError(adapter.folder, found, OTHER_BASE)
+        targets.add(name)
+    _check_coverage(adapter, modules, targets, base_path)
+    return tuple(sorted(targets))
+
+
+def _check_coverage(adapter: Adapter, modules: Mapping[str, Any], targets: Collection[str], base_path: Path) -> None:
+    """Peft adapts every module of a target's name, so one that the adapter lacks tells a base with fewer layers."""
+    wanted = adapter.config.get("target_modules")
+    if any(adapter.config.get(key) for key in _NARROWING) or not (isinstance(wanted, list) or wanted == "all-linear"):
+        return
+    ends = None if wanted == "all-linear" else tuple("." + target for target in wanted)
+    for name, module in modules.items():
+        meant = type(module).__name__ == "Linear" if ends is None else name.endswith(ends)
+        if ".layers." in name and meant and name not in targets:
+            found = f"adapter for another base: it leaves {name} of {base_path} as it is"
+            raise IngotError(adapter.folder, found, OTHER_BASE)
+
+
+def _rows(adapter: Adapter, base: Any) -> int | None:
+    """How many rows the adapter gives to embedding and head, where they are not what the base has."""
+    whole = {_plain(name): tensor for name, tensor in adapter.tensors.items() if not _PART.search(name)}
+    heads = {tensor.shape[0] for name, tensor in whole.items() if name.endswith("lm_head.weight")}
+    rows = rows_of(whole) or (heads.pop() if len(heads) == 1 else None)
+    now = base.get_input_embeddings().weight.shape[0]
+    _check_trained_tokens(adapter, rows or now)
+    return rows if rows != now else None
+
+
+def _check_trained_tokens(adapter: Adapter, rows: int) -> None:
+    given = adapter.config.get("trainable_token_indices") or []
+    for indices in given.values() if isinstance(given, dict) else [given]:
+        for index in indices:
+            if type(index) is not int or not 0 <= index < rows:
+                found = f"adapter for another base: it trains token {index!r}, and the embedding has {rows} rows"
+                raise IngotError(adapter.folder / "adapter_config.json", found, OTHER_BASE)
+
+
+def _parts_ways(adapter: Adapter) -> bool:
+    """Whether an adapter has its own change, LoRA or whole, for the output head or the embedding alone."""
+    if adapter.config.get("ensure_weight_tying"):
+        return False
+    saved = tuple(adapter.config.get("modules_to_save") or ())
+    for name in adapter.tensors:
+        if "token_adapter" in name or "trainable_tokens" in name:
+            continue
+        layer = next((layer for layer in ("lm_head", "embed_tokens") if f".{layer}." in name), None)
+        if layer and (_PART.search(name) or layer in saved or ".modules_to_save." in name):
+            return True
+    return False
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without the adapter's own name, as peft saves it."""
+    name = _NAMED.sub(r".\1", name)
+    return _MAGNITUDE.sub(".lora_magnitude_vector", _SAVED.sub("", name))
+
+
+def _names(have: Collection[str], due: Collection[str], spare: Collection[str]) -> dict[str, str]:
+    """The names in the file to those that are due; one that is spare, of the base itself, is its own."""
+    strange = [name for name in have if name not in due and name not in spare]
+    missing = [name for name in due if name not in have]
+    cores, asked = {core(_plain(name)): name for name in missing}, Counter(core(_plain(name)) for name in missing)
+    met = Counter(core(_plain(name)) for name in strange)
+    return {name: cores[key] for name in strange if asked[key := core(_plain(name))] == met[key] == 1}
+
+
+def _refuse_misfits(
+    adapter: Adapter, found: Mapping[str, str], due: Mapping[str, Any], spare: Mapping[str, Any], base_path: Path
+) -> None:
+    for name, original in sorted(found.items()):
+        target = due.get(name, spare.get(name))
+        if target is None:
+            what = f"adapter for another base: nothing in {base_path} takes its tensor {original}"
+            raise IngotError(adapter.folder, what, OTHER_BASE)
+        shape = adapter.tensors[original].shape
+        if shape != tuple(target.shape):
+            what = f"adapter for another base: {original} is {list(shape)}, and {list(target.shape)} is due"
+            raise IngotError(adapter.folder, what, OTHER_BASE)
+    if missing := sorted(set(due) - set(found)):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        what = f"its config asks for {missing[0]}{more}, which its weights lack"
+        raise IngotError(adapter.folder, what, "Save the adapter again: model.save_pretrained(FOLDER)")

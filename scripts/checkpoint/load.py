@@ -1,0 +1,57 @@
+"""Load a checkpoint with transformers, and believe its account of it: nothing missing, nothing left over.
+
+Transformers fills what a checkpoint lacks with zeros, ones or random numbers and says so in a log line. Every stage
+that loads a model does it through here.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scripts.checkpoint.truth import refuse_misfits
+from scripts.common import quiet
+
+
+def load(kind: Any, folder: Path, **options: Any) -> Any:
+    """The model in `folder`, of a class of transformers or an Auto class. Raises `IngotError` unless all fits."""
+    model, account = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+    refuse_misfits(folder, account)
+    return model
+
+
+@contextmanager
+def all_loads_checked() -> Iterator[None]:
+    """Hold every model that some library loads meanwhile, by `from_pretrained`, against its account likewise."""
+    from transformers import PreTrainedModel
+
+    original = PreTrainedModel.from_pretrained
+
+    def checked(cls: Any, /, path: Any, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
+        model, account = original.__func__(cls, path, *args, output_loading_info=True, **options)
+        refuse_misfits(Path(str(path)), account)
+        return (model, account) if output_loading_info else model
+
+    PreTrainedModel.from_pretrained = classmethod(checked)
+    try:
+        yield
+    finally:
+        PreTrainedModel.from_pretrained = original
+
+
+def be_quiet() -> None:
+    """No progress bars, no advice, no network: what is printed here is a log."""
+    quiet.silence()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,139 @@
+"""A checkpoint's folder in normal form: what transformers, the builder and every other reader takes the same way.
+
+Links to the user's files wherever these are so already; else the config, the index or the weights' names are written
+anew. Weights keep their bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from scripts.checkpoint import tensors, vocabulary
+from scripts.checkpoint.layout import SINGLE
+from scripts.checkpoint.plausible import text_settings
+from scripts.checkpoint.speech import Speech
+from scripts.checkpoint.user_json import has_bom
+from scripts.checkpoint.weights import Checkpoint
+from scripts.common import json_files
+from scripts.common.model_files import INDEX, files_in, is_companion, is_tokenizer_file
+from scripts.results.remarks import Remark
+
+_CONFIG = "config.json"
+
+
+class Normal:
+    """What a checkpoint becomes in normal form: its config as it must read, and tensors under other names."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.config: dict[str, Any] = copy.deepcopy(checkpoint.config)
+        self.renamed: dict[str, str] = {}
+        self._said: list[Remark] = []
+
+    @property
+    def changed(self) -> bool:
+        """Whether the config must be written anew."""
+        return self.config != self.checkpoint.config or has_bom(self.checkpoint.path / _CONFIG)
+
+    def count_rows(self) -> None:
+        """Take the number of tokens from the embedding: that is what there are weights for."""
+        rows, settings = vocabulary.rows_of(self.checkpoint.tensors), text_settings(self.config)
+        if rows is not None and settings.get("vocab_size") not in (None, rows):
+            what = f"vocab_size is {rows}, the embedding's rows, in place of {settings['vocab_size']}"
+            self._said.append(Remark(_CONFIG, what))
+            settings["vocab_size"] = rows
+
+    def untie_where_told_apart(self, model: Any) -> None:
+        """Take the config's word that head and embedding are one only where the files do not hold two."""
+        found = {self.renamed.get(name, name): name for name in self.checkpoint.tensors}
+        names = {id(value): name for name, value in model.named_parameters(remove_duplicate=False)}
+        head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+        pair = [found.get(names.get(id(layer.weight), "")) for layer in (head, embedding) if layer is not None]
+        settings = model.config.get_text_config()
+        if len(pair) < 2 or None in pair or not settings.tie_word_embeddings or pair[0] == pair[1]:
+            return
+        places, all_tensors = self.checkpoint.places, self.checkpoint.tensors
+        if tensors.same(*((places[name], all_tensors[name]) for name in pair if name)):
+            return
+        for part in (self.config, text_settings(self.config)):
+            part["tie_word_embeddings"] = False
+        model.config.tie_word_embeddings = False
+        what = "is not the embedding, though config.json says that the two are tied: both are kept"
+        self._said.append(Remark(str(pair[0]), what))
+
+    def remarks(self, left: Collection[str]) -> list[Remark]:
+        """What there is to say; `left` are tensors that no model of this class has a use for."""
+        said = list(self._said)
+        if self.renamed:
+            first = min(self.renamed)
+            what = f"{len(self.renamed)} tensors renamed, {first} to {self.renamed[first]} the first"
+            said.append(Remark("weights", what))
+        if left:
+            named = sorted(left)
+            more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+            said.append(Remark("weights", f"not used by this class of model: {named[0]}{more}"))
+        return said
+
+
+def write_normal(normal: Normal, spoken: Speech, output: Path, *, linked: bool) -> list[str]:
+    """Write the folder; returns what had to be copied because links can't be made."""
+    checkpoint, copied = normal.checkpoint, []
+
+    def bring(path: Path, name: str) -> None:
+        if has_bom(path) and path.suffix == ".json":
+            (output / name).write_text(path.read_text(encoding="utf-8-sig"), encoding="utf-8", newline="\n")
+        elif not linked or not symlink(path, output / name):
+            copied.append(name)
+
+    for path in files_in(checkpoint.path, is_companion):
+        if not is_tokenizer_file(path.name) and path.name != _CONFIG:
+            bring(path, path.name)
+    if normal.changed:
+        json_files.write(output / _CONFIG, normal.config)
+    else:
+        bring(checkpoint.path / _CONFIG, _CONFIG)
+    for name, path in spoken.files.items():
+        bring(path, name)
+    for name, text in spoken.written.items():
+        (output / name).write_text(text, encoding="utf-8", newline="\n")
+    _write_weights(normal, output, bring)
+    return copied
+
+
+def _write_weights(normal: Normal, output: Path, bring: Any) -> None:
+    checkpoint = normal.checkpoint
+    alone = len(checkpoint.weights) == 1 and checkpoint.index is None
+    for path in checkpoint.weights:
+        name = SINGLE if alone else path.name
+        if normal.renamed:
+            own = {key: checkpoint.tensors[key] for key, place in checkpoint.places.items() if place == path}
+            tensors.write_renamed(path, output / name, own, normal.renamed)
+        else:
+            bring(path, name)
+    if checkpoint.index and not normal.renamed and not has_bom(checkpoint.index):
+        bring(checkpoint.index, INDEX)
+    elif not alone:
+        names = {normal.renamed.get(key, key): path.name for key, path in sorted(checkpoint.places.items())}
+        total = sum(tensor.end - tensor.start for tensor in checkpoint.tensors.values())
+        text = json.dumps({"metadata": {"total_size": total}, "weight_map": names}, indent=2)
+        (output / INDEX).write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def symlink(target: Path, link: Path) -> bool:
+    """Make `link` point to `target`; where the system has no symlinks or forbids them, copy and return False."""
+    try:
+        # The folder is resolved but not the file: in the hub's cache a file is itself a link with a telling name.
+        link.symlink_to(target.parent.resolve() / target.name)
+    except OSError as error:
+        forbidden = error.errno in (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS)
+        if not forbidden and getattr(error, "winerror", None) != 1314:  # ERROR_PRIVILEGE_NOT_HELD
+            raise
+        shutil.copyfile(target, link)
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""Is a config.json plausible beside the tensors of its files? Decided before a class is built from its numbers.
+
+Building a class costs time by its number of modules, whatever their width: so counts of layers and experts are held
+against the tensors' names here, and widths are left to the class itself (see `truth`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import IngotError
+
+#: Sizes that must be whole and positive where they are given, and the largest that can be meant.
+_SIZES = {
+    "hidden_size": 1 << 20,
+    "intermediate_size": 1 << 24,
+    "num_hidden_layers": 1 << 12,
+    "num_attention_heads": 1 << 14,
+    "num_key_value_heads": 1 << 14,
+    "head_dim": 1 << 16,
+    "vocab_size": 1 << 26,
+    "max_position_embeddings": 1 << 28,
+    "num_experts": 1 << 14,
+    "num_local_experts": 1 << 14,
+    "n_routed_experts": 1 << 14,
+    "num_experts_per_tok": 1 << 14,
+    "moe_intermediate_size": 1 << 24,
+    "depth": 1 << 12,
+}
+_MAY_BE_ZERO = ("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
+_PARTS = ("text_config", "vision_config", "audio_config")
+REMEDY = "Copy config.json from the model that these weights were trained from"
+
+
+def check_sizes(path: Path, config: dict[str, Any]) -> None:
+    """Raise `IngotError` for a size in `config`, or in one of its parts, that no model can have."""
+    for part in ("", *_PARTS):
+        settings = config.get(part, {}) if part else config
+        if not isinstance(settings, dict):
+            raise IngotError(path, f"{part} is {_shown(settings)} where an object is due", REMEDY)
+        for key, most in _SIZES.items():
+            value = settings.get(key)
+            least = 0 if key in _MAY_BE_ZERO else 1
+            for number in value if isinstance(value, list) else [value]:
+                if number is not None and not (type(number) is int and least <= number <= most):
+                    name = f"{part}.{key}" if part else key
+                    found = f"{name} is {_shown(number)} where a whole number from {least} to {most} is due"
+                    raise IngotError(path, found, REMEDY)
+
+
+def check_layers(path: Path, config: dict[str, Any], names: Iterable[str]) -> None:
+    """Raise `IngotError` where `config` promises more layers than any tensor's name counts."""
+    counted = 1 + max((int(number[:9]) for name in names for number in re.findall(r"\.(\d+)\.", name)), default=-1)
+    for part in ("", "text_config"):
+        said = (config.get(part) or {} if part else config).get("num_hidden_layers")
+        if isinstance(said, int) and said > counted:
+            name = f"{part}.num_hidden_layers" if part else "num_hidden_layers"
+            raise IngotError(path, f"{name} is {said}, but the weights hold {counted} layers", REMEDY)
+
+
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that describes the language model."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else config
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
