@@ -74,7 +74,8 @@ def checkpoint(model: Model) -> Step:
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None},
         scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)},
         preflight={"source": "scripts.checkpoint.weights:check_source"}, problem=model.problem,
-        guards={CASES["cases"]: model.cases, CASES["schema"]: model.schema},
+        guards={CASES["cases"] if model.schema else f"{CASES['cases']}_without_schema": model.cases,
+                CASES["schema"]: model.schema},
     )  # fmt: skip
 
 

@@ -13,34 +13,55 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jsonschema
+from msgspec import Meta, Struct, structs
+from referencing import Registry, Resource
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from scripts.cases import checks
 from scripts.common import json_values
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
-from scripts.common.toml_table import Table
+from scripts.common.typed import key_name, parse
+from scripts.common.user_files import read_json
 
-ROLES = ("system", "user", "assistant")
 MAX_TOKENS = 48
+_Count = Annotated[int, Meta(ge=1, le=2**31 - 1, title="a whole number from 1")]
 
 
-@dataclass(frozen=True)
-class Expect:
+class Expect(Struct, forbid_unknown_fields=True, frozen=True):
     """What must hold of the answer; None (or False) asks nothing."""
 
     schema: bool = False
     fields: dict[str, Any] | None = None
     exact: str | None = None
-    contains: tuple[str, ...] = ()
+    contains: tuple[Annotated[str, Meta(min_length=1, title="text")], ...] = ()
     regex: str | None = None
-    max_chars: int | None = None
+    max_chars: _Count | None = None
     refusal: bool | None = None
     no_loop: bool = False
+
+
+class _Message(Struct, forbid_unknown_fields=True, frozen=True):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _Row(Struct, forbid_unknown_fields=True, frozen=True):
+    """One line of a cases file."""
+
+    id: Annotated[str, Meta(pattern=r"\S", title="each case a name of its own")]
+    expect: Expect = Expect()
+    prompt: str | None = None
+    messages: tuple[_Message, ...] | None = None
+    max_tokens: _Count = MAX_TOKENS
+    labels: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,7 @@ def load(path: Path) -> list[Case]:
     cases: dict[str, Case] = {}
     lines: dict[str, str] = {}
     for place, value in json_values.lines(path, "Write one case, a JSON object, on each line"):
-        case = _case(Table(value, Path(place), ""), place)
+        case = _case(value, place)
         if case.id in cases:
             found = f"{case.id!r} is the id of line {lines[case.id]} already"
             raise IngotError(f"{place}: id", found, "Give each its own")
@@ -69,26 +90,38 @@ def load(path: Path) -> list[Case]:
     return list(cases.values())
 
 
+def load_without_schema(path: Path) -> list[Case]:
+    """`load`, for a model that has no JSON schema of an answer: a case that asks for one is a mistake too."""
+    cases = load(path)
+    if asking := [case.id for case in cases if case.expect.schema]:
+        found = f"case {asking[0]!r} asks for an answer that is valid by a schema, and the model has none"
+        raise IngotError(path, found, "Give evaluation.schema in models.toml, or leave `schema` out of `expect`")
+    return cases
+
+
 def load_schema(path: Path) -> jsonschema.protocols.Validator:
     """A validator from a JSON schema file (its own `$schema`, else draft 2020-12). It never fetches a reference."""
-    from referencing import Registry
-
+    value = read_json(path, missing="Give the JSON schema of an answer")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
         kind = jsonschema.validators.validator_for(value, default=jsonschema.Draft202012Validator)
         kind.check_schema(value)
-    except FileNotFoundError:
-        raise IngotError(path, "there is no such file", "Give the JSON schema of an answer") from None
-    except ValueError as error:
-        raise IngotError(path, f"not JSON: {error}", "Correct the schema") from None
+        resource = Resource.from_contents(value, default_specification=DRAFT202012)
+        here = resource.id() or ""
+        resolver = Registry().with_resource(here, resource).resolver(here)
+        for ref in _refs(value):
+            resolver.lookup(ref)
     except jsonschema.exceptions.SchemaError as error:
         raise IngotError(path, f"is not a JSON schema: {error.message}", "Correct the schema") from None
+    except Unresolvable as error:
+        raise IngotError(
+            path, f"refers to {error.ref!r}, which is not in it", "Write that part into the schema"
+        ) from None
     return kind(value, registry=Registry())  # type: ignore[call-arg,unused-ignore]
 
 
 def digest(cases: list[Case], schema: Any) -> str:
     """BLAKE3 of what was asked and expected: two scores are comparable where it is the same."""
-    content = [[case.id, case.messages, case.max_tokens, vars(case.expect), case.labels] for case in cases]
+    content = [[case.id, case.messages, case.max_tokens, structs.asdict(case.expect), case.labels] for case in cases]
     text = json.dumps([content, schema], sort_keys=True, ensure_ascii=True)
     return digest_bytes(text.encode())
 
@@ -118,65 +151,42 @@ def judge(case: Case, text: str, validator: jsonschema.protocols.Validator | Non
     return [f"{name}: {failure}" for name, failure in found if failure]
 
 
-def _case(table: Table, place: str) -> Case:
-    name = table.take("id", str)
-    if not name.strip():
-        raise table.error("id", "is empty", "Give each case a name of its own")
-    messages = _messages(table)
-    max_tokens = table.take("max_tokens", int, MAX_TOKENS)
-    if max_tokens < 1:
-        raise table.error("max_tokens", f"expected at least 1, found {max_tokens}")
-    labels = table.table("labels").raw()
-    expect = _expect(table.table("expect"))
-    for key, value in (expect.fields or {}).items():
-        if key in labels and not json_values.same(labels[key], value):
-            raise IngotError(f"{place}: labels.{key}", f"{labels[key]!r} contradicts expect.fields, {value!r}")
-    table.done()
-    return Case(name, messages, max_tokens, expect, {**labels, **(expect.fields or {})})
-
-
-def _messages(table: Table) -> tuple[dict[str, str], ...]:
-    keys = table.keys()
-    if ("prompt" in keys) == ("messages" in keys):
-        found = "both are given" if "prompt" in keys else "neither is given"
-        raise table.error("prompt or messages", found, "Give one of them")
-    prompt = table.maybe("prompt", str)
-    rows = table.tables("messages")
-    if prompt is not None:
-        return ({"role": "user", "content": prompt},)
-    messages = []
-    for row in rows:
-        role = row.take("role", str)
-        if role not in ROLES:
-            raise row.error("role", f"unknown role {role!r}", "Allowed: " + ", ".join(ROLES))
-        messages.append({"role": role, "content": row.take("content", str)})
-        row.done()
-    if not messages or messages[-1]["role"] != "user":
-        raise table.error("messages", "the last one is not the user's", "End with what is to be answered")
-    return tuple(messages)
-
-
-def _expect(table: Table) -> Expect:
-    pattern = table.maybe("regex", str)
-    if pattern is not None:
+def _case(value: Any, place: str) -> Case:
+    row = parse(value, _Row, file=place)
+    messages = _messages(row, place)
+    labels, fields = row.labels or {}, row.expect.fields or {}
+    if row.expect == Expect():
+        raise IngotError(f"{place}: expect", "expects nothing, so it would always pass",
+                         "Give fields, exact, contains, or the like")  # fmt: skip
+    if row.expect.regex is not None:
         try:
-            re.compile(pattern)
-        except re.error as error:
-            raise table.error("regex", f"is not a regular expression: {error}") from None
-    most = table.maybe("max_chars", int)
-    if most is not None and most < 1:
-        raise table.error("max_chars", f"expected at least 1, found {most}")
-    expect = Expect(
-        schema=table.take("schema", bool, False),
-        fields=table.table("fields").raw() or None,
-        exact=table.maybe("exact", str),
-        contains=table.strings("contains", []),
-        regex=pattern,
-        max_chars=most,
-        refusal=table.maybe("refusal", bool),
-        no_loop=table.take("no_loop", bool, False),
-    )
-    table.done()
-    if expect == Expect():
-        raise table.error("", "expects nothing, so it would always pass", "Give fields, exact, contains, or the like")
-    return expect
+            re.compile(row.expect.regex)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise IngotError(f"{place}: expect.regex", f"is not a regular expression: {error}", "Correct it") from None
+    for key, right in fields.items():
+        if key in labels and not json_values.same(labels[key], right):
+            raise IngotError(
+                f"{place}: labels.{key_name(key)}", f"{labels[key]!r} contradicts expect.fields, {right!r}"
+            )
+    return Case(row.id, messages, row.max_tokens, row.expect, {**labels, **fields})
+
+
+def _messages(row: _Row, place: str) -> tuple[dict[str, str], ...]:
+    if (row.prompt is None) == (row.messages is None):
+        found = "neither is given" if row.prompt is None else "both are given"
+        raise IngotError(f"{place}: prompt or messages", found, "Give one of them")
+    if row.messages is None:
+        return ({"role": "user", "content": row.prompt or ""},)
+    if not row.messages or row.messages[-1].role != "user":
+        raise IngotError(f"{place}: messages", "the last one is not the user's", "End with what is to be answered")
+    return tuple({"role": message.role, "content": message.content} for message in row.messages)
+
+
+def _refs(value: Any) -> Iterator[str]:
+    """Every reference in a schema, however deep."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if key in ("$ref", "$dynamicRef") and isinstance(item, str):
+            yield item
+        else:
+            yield from _refs(item)

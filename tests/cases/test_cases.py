@@ -50,12 +50,16 @@ def test_a_prompt_is_one_message_of_the_user_and_the_answer_has_48_tokens(tmp_pa
         (GOOD | {"expect": {"exakt": "x"}}, "expect.exakt", "Did you mean 'exact'"),
         (GOOD | {"expect": {"regex": "("}}, "expect.regex", "not a regular expression"),
         (GOOD | {"expect": {"contains": "x"}}, "expect.contains", "expected a list"),
-        (GOOD | {"expect": {"max_chars": 0}}, "expect.max_chars", "at least 1"),
+        (GOOD | {"expect": {"max_chars": 0}}, "expect.max_chars", "0 is out of range. Give a whole number from 1"),
         (GOOD | {"expect": {"refusal": "no"}}, "expect.refusal", "expected true or false"),
-        (GOOD | {"max_tokens": 0}, "max_tokens", "at least 1"),
+        (GOOD | {"max_tokens": 0}, "max_tokens", "0 is out of range. Give a whole number from 1"),
         (GOOD | {"messages": []}, "prompt or messages", "both are given"),
         ({"id": "x", "expect": {"exact": "y"}}, "prompt or messages", "neither"),
-        ({"id": "x", "messages": [{"role": "tool", "content": ""}]}, "messages[1].role", "unknown role"),
+        (
+            {"id": "x", "messages": [{"role": "tool", "content": ""}]},
+            "messages[1].role",
+            "'tool' is not allowed. Allowed:",
+        ),
         ({"id": "x", "messages": [{"role": "system", "content": ""}]}, "messages", "not the user's"),
         (GOOD | {"labels": {"a": 1}, "expect": {"fields": {"a": 2}}}, "labels.a", "contradicts"),
         (GOOD | {"id": "first"}, "id", "is the id of line 1"),
@@ -92,6 +96,33 @@ def test_all_expectations_must_hold_and_each_failure_is_told(tmp_path: Path) -> 
     (case,) = _load(tmp_path, GOOD | {"expect": {"contains": ["here"], "regex": "x$", "max_chars": 6}})
     assert cases.judge(case, "here x", None) == []
     assert len(cases.judge(case, "nowhere at all", None)) == 2
+
+
+def test_a_case_that_asks_for_a_schema_needs_one(tmp_path: Path) -> None:
+    _load(tmp_path, GOOD | {"expect": {"schema": True}})
+    with pytest.raises(IngotError, match=r"cases\.jsonl: case 't-1' asks for .* evaluation\.schema in models\.toml"):
+        cases.load_without_schema(tmp_path / "cases.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "sound"),
+    [
+        ('{"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}', True),
+        ('{"$id": "https://x.example/s", "$ref": "#/$defs/a", "$defs": {"a": {}}}', True),
+        ('{"$ref": "#/$defs/b", "$defs": {"a": {}}}', False),
+        ('{"$ref": "https://elsewhere.example/schema.json"}', False),
+        ("[" * 100_000, False),
+        ("{", False),
+    ],
+)
+def test_a_schema_is_whole_when_it_is_read(tmp_path: Path, text: str, sound: bool) -> None:
+    path = tmp_path / "answer.schema.json"
+    path.write_text(text, encoding="utf-8")
+    if sound:
+        assert cases.load_schema(path).is_valid("x")
+        return
+    with pytest.raises(IngotError, match=r"answer\.schema\.json"):
+        cases.load_schema(path)
 
 
 def test_a_schema_that_is_none_is_named(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ BUILDER: dict[str, Any] = {"type": "ModelBuilder", "config": {"precision": "int4
         ('olive = "gone.json"', "gone.json"),
         ('olive = "folder"', "is a folder"),
         ('olive = "text.json"', "is not JSON"),
-        ('olive = "deep.json"', "nested more than"),
+        ('olive = "deep.json"', "nested too deeply"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_recipe_is_found_when_it_is_read(tmp_path: Path, recipe: str, said: str) -> None:
