@@ -61,7 +61,8 @@ def folder(variant: Variant) -> Path:
 def task_doctor() -> dict[str, Any]:
     """Look this machine over: is everything here that a build needs?"""
     places = ["--config", str(CONFIG), "--build", str(BUILD), "--cache", CACHE]
-    return {"actions": [[sys.executable, "-m", "scripts.doctor", *places]], "uptodate": [False]}
+    return {"actions": [[sys.executable, "-m", "scripts.doctor", *places]], "uptodate": [False],
+            "io": {"capture": False}}  # fmt: skip
 
 
 @TASKS.each(MODELS)

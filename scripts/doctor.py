@@ -8,7 +8,6 @@ Exits 1 if something needed is missing; what is merely good to know never fails.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from scripts.common import terminal
 from scripts.common.errors import IngotError
 from scripts.common.tools import PYTHON
 
@@ -184,16 +184,19 @@ def _gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def render(lines: list[Line], colours: bool) -> str:
-    """The findings as text, one line each, the remedy below where there is one."""
+def render(lines: list[Line], colours: bool, columns: int = 0) -> str:
+    """The findings as text, with the remedy below where there is one; wrapped to so many columns, if any."""
     width = max(len(line.what) for line in lines)
+    beside = " " * (width + 8)
     rows = []
     for line in lines:
         mark = f"{line.status:4}"
         mark = f"\x1b[{_COLOURS[line.status]}m{mark}\x1b[0m" if colours else mark
-        rows.append(f"{mark}  {line.what:{width}}  {line.found}")
-        if line.remedy:
-            rows.append(f"      {'':{width}}  {line.remedy}")
+        told = [
+            part for text in (line.found, line.remedy) if text
+            for part in terminal.wrapped(text, columns and columns - len(beside))
+        ] or [""]  # fmt: skip
+        rows += [f"{mark}  {line.what:{width}}  {told[0]}", *(beside + part for part in told[1:])]
     return "\n".join(rows)
 
 
@@ -207,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lock", type=Path, help="the pinned versions, default requirements.lock")
     given = parser.parse_args(arguments)
     lines = diagnose(given.cache, given.need_disk, given.lock, config=given.config, build=given.build)
-    print(render(lines, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    print(render(lines, terminal.obeys(sys.stdout), terminal.columns(sys.stdout)))
     return 1 if any(line.status == "bad" for line in lines) else 0
 
 

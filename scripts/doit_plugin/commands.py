@@ -13,9 +13,8 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
-from scripts.common import json_files
+from scripts.common import json_files, terminal
 from scripts.common.errors import IngotError
-from scripts.doit_plugin import terminal
 from scripts.doit_plugin.usage import Usage, end_with_reader
 from scripts.engine import outputs
 from scripts.engine.session import Session

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import functools
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,9 +23,9 @@ from doit.cmd_run import Run as DoitRun
 from doit.cmd_strace import Strace as DoitStrace
 from doit.exceptions import InvalidCommand
 
+from scripts.common import terminal
 from scripts.common.errors import IngotError
 from scripts.common.process import StoppedBuildError, end_all, give_signals_back, take_signals
-from scripts.doit_plugin import terminal
 from scripts.doit_plugin.commands import Accept, Check, Gate, Gc, SessionCommand, Why, reading
 from scripts.doit_plugin.tasks import UpToDate
 from scripts.doit_plugin.usage import at_least_one, is_empty, reworded, unknown_task, why_empty
@@ -217,7 +216,7 @@ class List(SessionCommand, DoitList):  # type: ignore[misc]
         doc = "" if task.subtask_of in self._told else (task.doc or "").replace("{", "{{").replace("}", "}}")
         before = template.removesuffix("{doc}")
         start = len(before.format(name="", status="U"))
-        return before + ("\n" + " " * start).join(textwrap.wrap(doc, max(self._columns - start, 20))) + "\n"
+        return before + ("\n" + " " * start).join(terminal.wrapped(doc, self._columns - start)) + "\n"
 
     def _print_task(self, template: str, task: Any, status: bool, list_deps: bool, tasks: Mapping[str, Any]) -> None:
         steps, is_current = self.session.steps, self.session.status.is_current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import Any
 from scripts.common.process import is_interrupted
 from scripts.engine.session import Session
 from scripts.engine.step import Step
+
+#: What doit says of a command, which is the whole command line.
+_COMMAND_FAILED = re.compile(r"^Command failed: .* returned (-?\d+)$", re.DOTALL)
 
 
 class Reporter:
@@ -38,7 +42,7 @@ class Reporter:
 
     def execute_task(self, task: Any) -> None:
         """Before a task runs."""
-        if task.actions:
+        if task.name in self._session.steps:  # what a plain task prints goes to the terminal as it is
             self._progress.begin(task.name)
 
     def add_success(self, task: Any) -> None:
@@ -56,7 +60,11 @@ class Reporter:
         """A task of doit's plain kind failed, or Ingot itself has a bug."""
         self._progress.end(task.name)
         self._counts["failed"] += 1
-        self._progress.note(f"✗ {task.name}: {fail.get_msg()}", "bad")
+        # doit's own text holds the whole command line.
+        why = re.sub(
+            r"^Command failed: .* returned (-?\d+)$", r"ended with exit code \1", fail.get_msg(), flags=re.DOTALL
+        )
+        self._progress.note(f"✗ {task.name}: {why}", "bad")
         self._errors.append(fail.get_err() if hasattr(fail, "get_err") else "")
 
     def skip_uptodate(self, task: Any) -> None:

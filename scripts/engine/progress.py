@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from scripts.common import terminal
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
@@ -26,7 +28,7 @@ class Progress:
         self._running: dict[str, tuple[float, str]] = {}
         self._beat = 0.0
         self._live: Live | None = None
-        self.on_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.on_terminal = terminal.obeys(sys.stdout)  # with NO_COLOR rich alone would still write what is dim
 
     def begin(self, name: str) -> None:
         """A step starts."""
@@ -54,7 +56,8 @@ class Progress:
                 self._stop()
 
     def note(self, text: str, colour: str | None = None) -> None:
-        """A line that stays; colours are rich's to leave out (NO_COLOR)."""
+        """A line that stays; on a terminal it wraps between words."""
+        text = terminal.fitted(text, terminal.columns(sys.stdout))
         with self._lock:
             if self.on_terminal and (self._live or colour):
                 from rich.console import Console

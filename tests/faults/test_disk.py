@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def inside(project: Project, script: str) -> str:
     return done.stdout + done.stderr
 
 
-DOIT = f"{sys.executable} -m doit"
+DOIT = f"{shlex.quote(sys.executable)} -m doit"
 
 
 @pytest.mark.needs("namespaces")
