@@ -77,8 +77,15 @@ def _container_limits() -> list[int]:
 
 def temporary(name: str) -> Path:
     """A file for all builds of this user on this machine."""
-    import getpass
-    import re
     import tempfile
 
-    return Path(tempfile.gettempdir()) / f"ingot-{re.sub(r'[^A-Za-z0-9]', '_', getpass.getuser())}-{name}"
+    return Path(tempfile.gettempdir()) / f"ingot-{_user()}-{name}"
+
+
+def _user() -> str:
+    if os.name != "nt":
+        return str(os.getuid())  # in a container it may have no name
+    import getpass
+    import re
+
+    return re.sub(r"[^A-Za-z0-9]", "_", getpass.getuser())

@@ -71,7 +71,7 @@ def _help(**given: Any) -> Any:
 
 
 def _print_version() -> None:
-    from scripts.doit_plugin.help import version
+    from scripts.doit_plugin.manual import version
 
     print(version())
 

@@ -68,7 +68,7 @@ class Run(SessionCommand, DoitRun):  # type: ignore[misc]
     def parse_execute(self, in_args: Sequence[str]) -> int:
         """`doit -h` is about doit as a whole, `doit run -h` about this command."""
         if in_args and in_args[0] in ("-h", "--help") and "run" not in sys.argv:
-            from scripts.doit_plugin.help import overview
+            from scripts.doit_plugin.manual import overview
 
             print(overview(self.commands.to_dict()), flush=True)
             return 0

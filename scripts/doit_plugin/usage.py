@@ -13,12 +13,6 @@ from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
 
-#: What `dodo.py` asks doit for, as the help names it.
-VARIABLES = {
-    "config": "folder of models.toml and recipes.toml [config]",
-    "build": "folder of everything that is made [build]",
-}
-
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The sentence that offers the word that was probably meant; nothing where none is near."""
@@ -94,7 +88,7 @@ class Usage(DoitCmdBase):  # type: ignore[misc]
 
     def help(self) -> str:
         """What the command does, and its own options."""
-        from scripts.doit_plugin.help import of_command  # only when it is asked for
+        from scripts.doit_plugin.manual import of_command  # only when it is asked for
 
         return of_command(self)
 
@@ -135,6 +129,8 @@ class Usage(DoitCmdBase):  # type: ignore[misc]
         return f"{named}: {why}. See: doit help {self.name}"
 
     def _meant(self, option: str) -> str:
+        from scripts.doit_plugin.manual import VARIABLES
+
         name = option.partition("=")[0]
         if name in VARIABLES:
             return f" It is a variable, and has no dashes: {name}=DIR."

@@ -100,7 +100,7 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out)]
     written = _written(session, step)
     with (
-        locks.measurement(step.name, alone=step.alone, note=note),
+        locks.measurement(step.name, session.build, alone=step.alone, note=note),
         session.digests.journal(work / "links.jsonl"),
     ):
         ended = run(

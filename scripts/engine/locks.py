@@ -4,39 +4,61 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scripts.common.machine import temporary
 from scripts.common.process import check_interrupted
-from scripts.engine import publish
+from scripts.engine import holders, publish
 
 #: A wait is cut into pieces so long, in seconds: no signal gets through to a thread, nor into the wait itself.
 _PIECE = 0.5
+#: A wait is told again after so many seconds.
+_AGAIN = 60.0
+#: So many of those that are waited for are named.
+_NAMED = 3
 
 
 @contextlib.contextmanager
-def measurement(step: str, *, alone: bool, note: Callable[[str], None]) -> Iterator[None]:
-    """Steps that measure run alone, whatever `-n`, also across builds on this machine; others run together."""
+def measurement(step: str, build: Path, *, alone: bool, note: Callable[[str], None]) -> Iterator[None]:
+    """Steps that measure run alone, whatever `-n`, also across builds on this machine; others run together.
+
+    `note` is told for whom it waits, at once and each minute.
+    """
     from filelock import ReadWriteLock, Timeout  # only when something runs
 
-    lock = ReadWriteLock(temporary("measuring.lock"), is_singleton=False)
-    take, others = (lock.acquire_write, "others to end") if alone else (lock.acquire_read, "a measurement to end")
-    noted = False
+    path = temporary("measuring.lock")
+    lock, folder = ReadWriteLock(path, is_singleton=False), Path(f"{path}.holders")
+    take = lock.acquire_write if alone else lock.acquire_read
+    started, noted = time.monotonic(), None
     while True:
         check_interrupted()
         try:
             take(_PIECE)
             break
         except Timeout:
-            if not noted:
-                note(f"{step}: waiting for {others}")
-            noted = True
+            now = time.monotonic()
+            if noted is None or now - noted >= _AGAIN:
+                so_far = "" if noted is None else f", for {(now - started) / 60:.0f} min by now"
+                note(f"{step}: waiting for {_awaited(folder, alone)} to end{so_far}")
+                noted = now
     try:
-        yield
+        with holders.registered(folder, step, build, alone=alone):
+            yield
     finally:
         lock.release()
         lock.close()
+
+
+def _awaited(folder: Path, alone: bool) -> str:
+    """Who has to end first: for what measures, everything; for the rest, what measures."""
+    found = holders.living(folder)
+    named = [str(holder) for holder in found if alone or holder.alone]
+    if not named:
+        return "others" if alone else "a measurement"
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
 
 
 def file_of(build: Path, step: str, end: str) -> Path:
