@@ -71,8 +71,10 @@ def checkpoint(model: Model) -> Step:
     source = model.source
     return INGOT.step(
         f"checkpoint:{model.name}", BUILD / model.name / "checkpoint", stage="checkpoint", verb="build",
-        inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters)},
-        parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None},
+        inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters),
+                "template": model.template if isinstance(model.template, Path) else None},
+        parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None,
+                    "template-name": model.template if isinstance(model.template, str) else None},
         scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)},
         preflight={"source": "scripts.checkpoint.weights:check_source"}, problem=model.problem,
         guards={CASES["cases"] if model.schema else f"{CASES['cases']}_without_schema": model.cases,

@@ -36,8 +36,9 @@ def build(
     weights: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help="A factor for each adapter: [1.0, 0.5].")
     ] = None,
-    template: Annotated[
-        str | None, typer.Option(help="A file with the chat template, or the name of one that the weights bring.")
+    template: Annotated[Path | None, typer.Option(help="A file with the chat template to use.")] = None,
+    template_name: Annotated[
+        str | None, typer.Option(help="The name of one of the templates that the weights bring.")
     ] = None,
     downloads: Downloads = None,
     precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
@@ -51,7 +52,7 @@ def build(
         output,
         adapters=adapter or [],
         weights=_numbers(weights),
-        template=template,
+        template=str(template) if template else template_name,
         downloads=downloads,
         precisions=precisions,
     )

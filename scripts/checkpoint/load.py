@@ -29,7 +29,7 @@ def all_loads_checked() -> Iterator[None]:
     """Hold every model that some library loads meanwhile, by `from_pretrained`, against its account likewise."""
     from transformers import PreTrainedModel
 
-    original = PreTrainedModel.from_pretrained
+    original = vars(PreTrainedModel)["from_pretrained"]  # the class method itself, bound to no class
 
     def checked(cls: Any, /, path: Any, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
         model, account = original.__func__(cls, path, *args, output_loading_info=True, **options)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cases.cases import load, load_schema
+from scripts.checkpoint.load import load as load_model
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.finetune.data import Example, read_examples, refuse_leaks
@@ -109,7 +110,7 @@ def _load(base: Path, attention: str = "sdpa") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
+    return load_model(AutoModelForCausalLM, base, dtype=torch.float32, attn_implementation=attention)
 
 
 def _fast_bfloat16() -> bool:

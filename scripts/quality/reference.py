@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scripts.checkpoint.load import load as load_model
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
@@ -100,9 +101,8 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
     transformers.utils.logging.disable_progress_bar()
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     ids = {name: _tokenize(tokenizer, contents[name], texts[name]) for name in texts}
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=torch.float32, local_files_only=True, attn_implementation="eager"
-    ).eval()
+    kind = transformers.AutoModelForCausalLM
+    model = load_model(kind, checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
     settings = model.config.get_text_config()
     context = int(getattr(settings, "max_position_embeddings", 0) or tokens + SPARE)
     if context < LEAST_TOKENS + SPARE:

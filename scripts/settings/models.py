@@ -48,7 +48,7 @@ class Model:
     description: str
     version: str
     license: str
-    template: Path | None
+    template: Path | str | None
     context_length: int | None
     sampling: Mapping[str, float]
     text: Path | None

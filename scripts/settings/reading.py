@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -101,7 +102,7 @@ class _Reader:
         return Model(
             name=self.name, source=source, adapters=tuple(filter(None, adapters)), recipes=recipes,
             deploy=table.deploy, description=table.description or f"{self.name}, cast by Ingot",
-            version=table.version, license=table.license, template=self._file("template", table.template),
+            version=table.version, license=table.license, template=self._template(table.template),
             context_length=table.context_length, sampling=given(table.sampling),
             **self._evaluation(evaluation), tickets=tickets, calibration=tuple(filter(None, texts)),
             export_gates={**EXPORT_GATES, **given(table.gates.get("export", Gates()))}, limits=table.limits,
@@ -177,6 +178,12 @@ class _Reader:
     def _file(self, key: str, name: str | None) -> Path | None:
         """A text or cases: they must be there, and hold something, before hours are spent on the way to them."""
         return None if name is None else self._kept(lambda: self._there(key, name, "file"))
+
+    def _template(self, name: str | None) -> Path | str | None:
+        """A file with a chat template, or the name of one that the weights bring: a bare word that is no file."""
+        if name and re.fullmatch(r"\w[\w-]*", name) and not (self.file.parent / name).exists():
+            return name
+        return self._file("template", name)
 
     def _folder(self, key: str, name: str | None) -> Path | None:
         return None if name is None else self._kept(lambda: self._there(key, name, "folder"))

@@ -98,7 +98,9 @@ class ModelTable(Struct, forbid_unknown_fields=True, frozen=True):
     description: Annotated[str | None, Meta(description="for the model card")] = None
     version: Annotated[str, Meta(description="for the model card")] = "1"
     license: Annotated[str, Meta(description="for the model card")] = "unknown"
-    template: Annotated[PathText | None, Meta(description="a chat template (Jinja) instead of the checkpoint's")] = None
+    template: Annotated[
+        PathText | None, Meta(description="a file with a chat template, or the name of one that the weights bring")
+    ] = None
     context_length: Annotated[Context | None, Meta(description="tokens of prompt and answer together")] = None
     sampling: Annotated[Sampling, Meta(description="defaults for whoever chats")] = Sampling()
     evaluation: Annotated[EvaluationTable, Meta(description="what it is judged by")] = EvaluationTable()

@@ -251,3 +251,9 @@ def test_any_name_is_either_good_for_foundry_and_file_systems_or_refused(
     else:
         assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*:\d+", model.precisions[0].model_id)
         assert model.name == name
+
+
+def test_a_template_is_a_file_or_the_name_of_one_in_the_weights(tmp_path: Path) -> None:
+    assert one(tmp_path, MINIMAL + 'template = "rag"').template == "rag"
+    (tmp_path / "mine.jinja").write_text("{{ messages }}")
+    assert one(tmp_path, MINIMAL + 'template = "mine.jinja"').template == tmp_path / "mine.jinja"
