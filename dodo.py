@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.machine import fingerprint
+from scripts.common.model_files import is_adapter_file, is_model_file
 from scripts.common.process import Limits
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
@@ -73,6 +74,7 @@ def checkpoint(model: Model) -> Step:
         f"checkpoint:{model.name}", BUILD / model.name / "checkpoint", stage="checkpoint", verb="build",
         inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters),
                 "template": model.template if isinstance(model.template, Path) else None},
+        belongs={"source": is_model_file, "adapter": is_adapter_file},
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None,
                     "template-name": model.template if isinstance(model.template, str) else None},
         scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)},
@@ -92,6 +94,7 @@ def finetune(model: Model) -> Step:
     return INGOT.step(
         f"finetune:{model.name}", BUILD / model.name / "finetune", stage="finetune", verb="train",
         inputs={"source": source.path, "train": model.tickets, "evaluation": model.cases, "schema": model.schema},
+        belongs={"source": is_model_file},
         parameters=source.flags, scratch={"downloads": BUILD / "downloads"},
         preflight={"source": "scripts.checkpoint.weights:check_source", "evaluation": CASES["cases"], **CASES},
         problem=model.problem,

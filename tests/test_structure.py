@@ -13,25 +13,26 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: The stages in the order of the data: none imports a later one.
 STAGES = ("checkpoint", "convert", "quality", "package", "foundry", "bench", "report")
+#: What every stage may import: none of it knows a stage.
+SHARED = {"common", "definitions", "results", "runtime", "cases", "families"}
 #: Room → the rooms of the project that it may import besides itself.
 MAY_IMPORT = {
     "checkout_only": set(),  # Hatchling's hook
     "common": set(),
     "engine": {"common"},
+    "families": {"common"},
     "results": {"common"},
     "runtime": {"common"},
     "definitions": {"common"},
-    "families": {"common"},
     "settings": {"common", "definitions"},
     "cases": {"common", "results", "runtime"},
     "doit_plugin": {"common", "engine"},
-    **{stage: {"common", "definitions", "families", "results", "runtime", "cases", *STAGES[:number]}
-       for number, stage in enumerate(STAGES)},
+    **{stage: SHARED | set(STAGES[:number]) for number, stage in enumerate(STAGES)},
     # Programs beside the pipeline, which no stage imports.
-    "finetune": {"common", "results", "runtime", "cases", *STAGES},
-    "edges": {"common", "results", "runtime", "cases", *STAGES},
-    "doctor": {"common", "definitions", "results", "runtime", "cases", "settings", *STAGES},
-}  # fmt: skip
+    "finetune": SHARED | set(STAGES),
+    "edges": SHARED | set(STAGES),
+    "doctor": SHARED | {"settings", *STAGES},
+}
 #: Distribution → the modules that adapt it: a new release of it changes these alone.
 ADAPTERS = {
     "doit": {"scripts.doit_plugin."},

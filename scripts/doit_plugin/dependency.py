@@ -21,6 +21,17 @@ from scripts.engine.session import Session
 
 #: What doit finds as the recorded state of a step's dependency.
 _KEY_DECIDES = "key decides"
+#: What doit records of a task beside the states of its dependencies.
+_OF_DOIT = ("_values_:", "result:", "checker:", "deps:", "ignore:")
+
+
+class StepFile(str):
+    """A path that a step declares to doit, as its file_dep or target: the step's key and status answer for it.
+
+    A plain task's path is plain text, also where it means the same file, and is looked at as doit does.
+    """
+
+    __slots__ = ()
 
 
 @contextlib.contextmanager
@@ -40,19 +51,24 @@ class Checker(FileChangedChecker):  # type: ignore[misc]
 
     def exists(self, file_path: str) -> bool:
         """Asked for targets, after `uptodate`, by which a step has verified its own."""
-        return file_path in self._made_by_steps or os.path.exists(file_path)
+        return isinstance(file_path, StepFile) or os.path.exists(file_path)
 
     def info(self, file_path: str) -> os.stat_result | None:
-        """Status of a dependency; raises `OSError` where it is missing, unless a step answers for it."""
-        return None if file_path in self._made_by_steps else os.stat(file_path)
+        """Status of a dependency; raises `OSError` where it is missing, unless a step answers for it.
+
+        A step's own are not looked at again, nor is what a plain task needs of a step, which may have failed.
+        """
+        return None if isinstance(file_path, StepFile) or file_path in self._made_by_steps else os.stat(file_path)
 
     def check_modified(self, file_path: str, file_stat: os.stat_result | None, state: str) -> bool:
         """Whether the content differs from the recorded digest."""
         return state != _KEY_DECIDES and state != self.get_state(file_path, None, file_stat)
 
-    def get_state(self, dep: str, current_state: object, status: os.stat_result | None = None) -> str:
-        """What to record of a dependency: its digest; "absent" where a step made nothing."""
+    def get_state(self, dep: str, current_state: object, status: os.stat_result | None = None) -> str | None:
+        """What to record of a dependency: its digest; "absent" where a step made nothing; of a step's own, nothing."""
         del current_state
+        if isinstance(dep, StepFile):
+            return None
         try:
             return self._session.digests.of(dep, status)
         except FileNotFoundError:
@@ -91,7 +107,7 @@ class Backend:
 
     def get(self, task_id: str, dependency: str) -> Any:
         """One record; for a step's own dependencies, that the key decides."""
-        if task_id in self._session.steps and not dependency.endswith(":"):
+        if task_id in self._session.steps and dependency not in _OF_DOIT:
             return _KEY_DECIDES
         known = self._known.get(task_id)
         return known.get(dependency) if known else None

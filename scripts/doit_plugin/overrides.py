@@ -30,7 +30,6 @@ from scripts.doit_plugin.commands import Accept, Check, Gate, Gc, SessionCommand
 from scripts.doit_plugin.tasks import UpToDate
 from scripts.doit_plugin.usage import at_least_one, is_empty, reworded, unknown_task, why_empty
 from scripts.engine import publish
-from scripts.engine.step import Step
 
 __all__ = [
     "Accept", "Check", "Clean", "DumpDB", "Forget", "Gate", "Gc", "Ignore", "Info", "List", "ResetDep", "Run", "Strace",
@@ -182,10 +181,7 @@ class Forget(SessionCommand, DoitForget):  # type: ignore[misc]
 
 
 class List(SessionCommand, DoitList):  # type: ignore[misc]
-    """`doit list`: with `--status`, a step that follows a stale one is shown as one that will run.
-
-    To doit itself a step has no `file_dep`, which it would look at one by one: the key knows. `--deps` shows them.
-    """
+    """`doit list`: with `--status`, a step that follows a stale one is shown as one that will run."""
 
     doc_purpose = "the tasks; with --all, of each model, with --status, whether up to date"
     cmd_options = reworded(
@@ -226,11 +222,7 @@ class List(SessionCommand, DoitList):  # type: ignore[misc]
         if below and all(step and is_current(step) for step in below):  # doit has no status for groups
             self.outstream.write(template.format(name=task.name, doc=task.doc, status="U"))
             return
-        step = steps.get(task.name)
-        super()._print_task(template, task, status, list_deps and step is None, tasks)
-        if list_deps and step:
-            self.outstream.writelines(f" -  {path}\n" for path in _depends_on(step))
-            self.outstream.write("\n")
+        super()._print_task(template, task, status, list_deps, tasks)
 
 
 class Info(SessionCommand, DoitInfo):  # type: ignore[misc]
@@ -256,9 +248,6 @@ class Info(SessionCommand, DoitInfo):  # type: ignore[misc]
         if len(pos_args) == 1 and pos_args[0] not in names:
             raise InvalidCommand(not_found=pos_args[0])
         code: int = super()._execute(pos_args, hide_status) or 0
-        if pos_args and pos_args[0] in self.session.steps:
-            self.outstream.write("\nreads      : \n")
-            self.outstream.writelines(f" - {path}\n" for path in _depends_on(self.session.steps[pos_args[0]]))
         return code
 
     @staticmethod
@@ -307,9 +296,3 @@ class DumpDB(SessionCommand):
     def _execute(self) -> int:
         print(f"{self.session.build / 'state.db'}: a database of SQLite; doit why and doit info tell what it means")
         return 0
-
-
-def _depends_on(step: Step) -> list[str]:
-    """The files and folders that it reads, for people: an artifact by its manifest, the user's own by path."""
-    return list(dict.fromkeys(read.item.target if isinstance(read.item, Step) else str(read.item)
-                              for read in step.read))  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from doit.action import BaseAction
 from doit.exceptions import TaskError
 
-from scripts.doit_plugin.dependency import Checker, Records
+from scripts.doit_plugin.dependency import Checker, Records, StepFile
 from scripts.doit_plugin.reporter import Reporter
 from scripts.engine.session import Session
 from scripts.engine.step import Step
@@ -120,8 +120,10 @@ def task(session: Session, step: Step, doc: str) -> dict[str, Any]:
     return {
         "basename": basename, **({"name": name} if name else {}), "doc": doc,
         "actions": [Action(session, step)],
-        "task_dep": [upstream.name for upstream in step.upstream],  # of files, the key knows
-        "targets": [step.target] if step.is_result else [str(step.output), step.target],
+        "file_dep": [StepFile(path) for path in step.files_read()],
+        # doit finds these by the files, but in an order of its own that differs from run to run.
+        "task_dep": [upstream.name for upstream in step.upstream],
+        "targets": [StepFile(path) for path in ([] if step.is_result else [str(step.output)]) + [step.target]],
         "uptodate": [(UpToDate(session, step),)],
         "io": {"capture": False}, "verbosity": 2,
     }  # fmt: skip

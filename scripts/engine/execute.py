@@ -132,8 +132,9 @@ def _outputs_of_inputs(step: Step) -> list[int | None]:
 
 def _written(session: Session, step: Step) -> dict[str, object]:
     """When each of the user's own inputs was last written: to see one that changed and changed back meanwhile."""
-    paths = [str(read.item) for read in step.read if not isinstance(read.item, Step)]
-    return {path: session.status.user_files.written(path) for path in paths}
+    written = session.status.user_files.written
+    return {name: written(str(item), step.belongs.get(flag))
+            for name, flag, item in step.read if not isinstance(item, Step)}  # fmt: skip
 
 
 def _environment(session: Session, step: Step, work: Path) -> dict[str, str]:

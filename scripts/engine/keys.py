@@ -48,8 +48,8 @@ class Keys:
 
     def user_files(self, step: Step) -> dict[str, dict[str, str]]:
         """Of inputs that are the user's folders: name in the key → relative path → digest; for `doit why`."""
-        found = {read.name: self._user_files.of(str(read.item)).files
-                 for read in step.read if not isinstance(read.item, Step)}  # fmt: skip
+        found = {name: self._user_files.of(str(item), step.belongs.get(flag)).files
+                 for name, flag, item in step.read if not isinstance(item, Step)}  # fmt: skip
         return {name: files for name, files in found.items() if files is not None}
 
     def _made_by(self, step: Step) -> Closure:
@@ -70,7 +70,7 @@ class Keys:
 
     def _digest(self, step: Step, flag: str, item: Any, judge: str | None) -> str:
         try:
-            return self._user_files.of(str(item), judge).digest
+            return self._user_files.of(str(item), step.belongs.get(flag), judge).digest
         except FileNotFoundError as error:
             needs = f"{step.name} needs it" + (f" as {flag}" if flag else "")
             raise MissingInputError(error.filename or item, f"is not there, and {needs}",

@@ -21,7 +21,7 @@ from scripts.engine.state import State
 from scripts.engine.status import Status
 from scripts.engine.step import ExternalState, Step
 from scripts.engine.store import Store
-from scripts.engine.user_files import UserFiles
+from scripts.engine.user_files import Belongs, UserFiles
 
 #: How a stage works: the same whatever its hashes, and so that it leaves the processor to others where it waits.
 _STEADY = {
@@ -80,14 +80,14 @@ class Session:
         external_state: ExternalState | None = None, alone: bool = False, limits: Limits | None = None,
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
         reads: Iterable[Step] = (), stored: bool = True, optional: Iterable[Step] = (),
-        preflight: Mapping[str, str] | None = None, guards: Mapping[str, Path | None] | None = None,
-        problem: IngotError | None = None,
+        preflight: Mapping[str, str] | None = None, belongs: Mapping[str, Belongs] | None = None,
+        guards: Mapping[str, Path | None] | None = None, problem: IngotError | None = None,
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
             name, output, stage, verb, inputs, tuple(loads), tools, parameters or {}, verdicts or {}, observed or {},
             scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
-            preflight or {}, guards or {}, problem,
+            preflight or {}, belongs or {}, guards or {}, problem,
         )  # fmt: skip
         self.steps[name] = made
         return made

@@ -68,11 +68,11 @@ class Status:
     def forget_inputs(self, step: Step) -> None:
         """Its inputs and its code may have changed: look again when next asked."""
         self._sources.forget()
-        for read in step.read:
-            if isinstance(read.item, Step):
-                self.forget(read.item)
+        for _, flag, item in step.read:
+            if isinstance(item, Step):
+                self.forget(item)
             else:
-                self.user_files.forget(str(read.item))
+                self.user_files.forget(str(item), step.belongs.get(flag))
         for path in step.guards.values():
             self.user_files.forget(str(path))
 

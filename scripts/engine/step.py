@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from scripts.common import manifest
 from scripts.common.errors import IngotError
 from scripts.common.process import Limits
+from scripts.engine.user_files import Belongs, paths_of
 
 #: Verdicts after which there is nothing to work on for those who need the output.
 STOPPING = ("refused", "skipped", "failed")
@@ -53,6 +54,8 @@ class Step:
     stage, verb     `python -m scripts.<stage> <verb>`, whose flags are the names below
     inputs          steps (their output is passed; where one stopped, this one is skipped) or the user's own paths; a
                     tuple repeats the flag, None leaves it out
+    belongs         flag → whether a file of this name, directly in a folder of the user's of that flag, belongs to what
+                    the step reads; without it all that is below the folder does
     loads           modules that only its parameters name, such as the passes of a recipe: what else its processes load
                     is read from the code, see `sources`
     tools           distributions that can change the result although its code does not import them
@@ -95,6 +98,7 @@ class Step:
     stored: bool = True
     optional: Sequence[Step] = ()
     preflight: Mapping[str, str] = field(default_factory=dict)
+    belongs: Mapping[str, Belongs] = field(default_factory=dict)
     guards: Mapping[str, Path | None] = field(default_factory=dict)
     problem: IngotError | None = None
 
@@ -137,6 +141,19 @@ class Step:
     def storable(self) -> bool:
         """Whether its output may be kept in the store: an observation is made again instead."""
         return self.stored and not self.external_state and not self.alone
+
+    def files_read(self) -> list[str]:
+        """The files that it reads: an artifact by its manifest, of the user's own each that counts.
+
+        Without those of the optional steps, which it does not ask for.
+        """
+        found: list[str] = []
+        for _, flag, item in self.read:
+            if not isinstance(item, Step):
+                found += paths_of(str(item), self.belongs.get(flag))
+            elif flag != "optional":
+                found.append(item.target)
+        return found
 
     def arguments(self, out: Path) -> list[str]:
         """The verb and its flags: inputs, parameters and scratch folders; the output goes to `out`."""

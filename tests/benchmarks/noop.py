@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from scripts.common.machine import fingerprint
+from tests.engine.projects import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRECISIONS = ("int4", "int8", "fp16", "int4-best")
@@ -29,7 +30,7 @@ PRECISIONS = ("int4", "int8", "fp16", "int4-best")
 #: The graph of `dodo.py`: name → (stage, verb, what it reads, the user's files that it reads, files that it makes).
 GRAPH = r'''
 from pathlib import Path
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 BUILD = HERE / "build" / Path(__file__).stem
 ONNX = ("model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json", "tokenizer_config.json",
         "special_tokens_map.json", "chat_template.jinja")
@@ -140,11 +141,13 @@ def prepare(folder: Path, models: int) -> None:
     for name in ("general.txt", "own.txt", "cases.jsonl", "schema.json"):
         (folder / "eval" / name).write_text(name)
     head = f"MODELS, PRECISIONS = {models}, {PRECISIONS!r}\n"
-    (folder / "bare.py").write_text(head + BARE)
-    (folder / "ingot.py").write_text(head + INGOT)
+    for kind, text in (("bare", BARE), ("ingot", INGOT)):
+        (folder / kind).mkdir()
+        (folder / kind / f"{kind}.py").write_text(head + text)
+    (folder / "ingot" / "pyproject.toml").write_text(PLUGINS)
     for kind in ("bare", "ingot"):
-        made = subprocess.run([sys.executable, "-m", "tests.benchmarks.noop", "--make", kind], check=False, cwd=folder,
-                              env=environment(folder), capture_output=True, text=True)  # fmt: skip
+        made = subprocess.run([sys.executable, "-m", "tests.benchmarks.noop", "--make", kind], check=False,
+                              cwd=folder / kind, env=environment(folder), capture_output=True, text=True)  # fmt: skip
         if made.returncode:
             raise SystemExit(made.stdout[-2000:] + made.stderr[-2000:])
 
@@ -180,20 +183,15 @@ def make(kind: str) -> int:
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
+    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder / "ingot")]),
             "PYTHONPYCACHEPREFIX": str(folder / "pycache")}  # fmt: skip
 
 
-def plain(words: list[str]) -> list[str]:
-    """doit without the engine's commands, which its entry points would bring along."""
-    code = "import sys; from doit.plugin import PluginDict; PluginDict._from_entry_points = lambda *_: {}; "
-    code += "from doit.doit_cmd import DoitMain; sys.exit(DoitMain().run(sys.argv[1:]))"
-    return [sys.executable, "-c", code, *words]
-
-
-def seconds(folder: Path, command: list[str]) -> float:
+def seconds(folder: Path, command: list[str], project: str) -> float:
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder / project, env=environment(folder), capture_output=True, text=True, check=False
+    )
     taken = time.perf_counter() - started
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "built" not in done.stdout and ".  " not in done.stdout, done.stdout[-2000:]
@@ -206,12 +204,12 @@ def compare(models: int, rounds: int) -> dict[str, object]:
         folder = Path(name)
         prepare(folder, models)
         doit = [sys.executable, "-m", "doit"]
-        commands = {"bare": plain(["-f", "bare.py"]), "ingot": [*doit, "-f", "ingot.py"],
+        commands = {"bare": [*doit, "-f", "bare.py"], "ingot": [*doit, "-f", "ingot.py"],
                     "list": [*doit, "list", "-f", "ingot.py"], "why": [*doit, "why", "-f", "ingot.py"]}  # fmt: skip
         times: dict[str, list[float]] = {kind: [] for kind in commands}
         for number in range(rounds + 1):
             for kind, command in commands.items():
-                taken = seconds(folder, command)
+                taken = seconds(folder, command, "bare" if kind == "bare" else "ingot")
                 if number:  # the first round warms the caches
                     times[kind].append(taken)
         medians = {kind: statistics.median(values) for kind, values in times.items()}
