@@ -129,7 +129,7 @@ def quantize(variant: Variant) -> Step:
         inputs={"export": export(variant.model),
                 "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint else None,
                 "calibration": variant.model.calibration if variant.recipe.calibrates else ()},
-        parameters={"recipe": variant.recipe.steps},
+        parameters={"recipe": variant.recipe.steps}, loads=variant.recipe.modules,
     )  # fmt: skip
 
 

@@ -36,7 +36,10 @@ MAY_IMPORT = {
 #: Distribution → the modules that adapt it: a new release of it changes these alone.
 ADAPTERS = {
     "doit": {"scripts.doit_plugin."},
-    "olive": {f"scripts.convert.{name}" for name in ("builder_pass", "olive", "pass_options", "passes")},
+    "olive": {
+        f"scripts.convert.{name}"
+        for name in ("builder_pass", "float16_pass", "olive", "pass_options", "weightonly_pass")
+    },
     "onnxruntime_genai": {"scripts.runtime.genai", "scripts.convert.builder_pass"},  # the runtime; the model builder
     "foundry_local_sdk": {"scripts.runtime.foundry", "scripts.runtime.chat"},
 }

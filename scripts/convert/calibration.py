@@ -19,7 +19,7 @@ import onnx
 from scripts.common import genai_config, json_values
 from scripts.common.errors import IngotError
 from scripts.convert import gptq
-from scripts.convert.blockwise import Array
+from scripts.convert.blockwise import Array, Quantized, Scheme
 from scripts.convert.graph import Graph
 
 #: Tokens of a window, and windows of one text.
@@ -81,12 +81,17 @@ class Calibration:
     """The GPTQ factors of a graph's MatMul inputs; asked for in the order of the graph, each input is run once."""
 
     def __init__(
-        self, source: Graph, path: Path, windows: Array, widths: Mapping[str, int], progress: Callable[[str], None]
+        self, windows: Array, source: Graph, path: Path, widths: Mapping[str, int], progress: Callable[[str], None]
     ) -> None:
+        """`windows` [windows, tokens] of text; `widths` {activations: K} of the MatMuls to calibrate."""
         self._source, self._path, self._windows, self._progress = source, path, windows, progress
         self._groups = _groups(widths)
         self._head_size = genai_config.read(path.parent)["model"]["decoder"]["head_size"]
         self._ready: dict[str, Array] = {}
+
+    def quantize(self, activations: str, weight: Array, scheme: Scheme) -> Quantized:
+        """Quantise `weight` [K, N] by what it is multiplied with, the tensor called `activations`."""
+        return gptq.quantize(weight, scheme, self.factor(activations))
 
     def factor(self, name: str) -> Array:
         """`gptq.factor` [K, K] of the activations called `name`."""

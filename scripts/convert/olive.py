@@ -113,10 +113,11 @@ def run(workflow: dict[str, Any], scratch: Path, passes: Callable[[], None]) -> 
             from olive.workflows import run as run_olive
 
             passes()
-        _check_olive_options(prepared, OlivePackageConfig.model_validate(options.package_config()))
+        known = options.package_config(step.get("type") for _, step in steps(workflow, where="recipe"))
+        _check_olive_options(prepared, OlivePackageConfig.model_validate(known))
         before = tempfile.tempdir
         try:
-            run_olive(prepared, package_config=options.package_config(), tempdir=str(cache))
+            run_olive(prepared, package_config=known, tempdir=str(cache))
         except IngotError:
             raise
         except Exception as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from scripts.definitions.passes import PASSES, olive_config
+from scripts.definitions.passes import module_of, olive_config, own
 
 #: Execution providers by the name that recipes use: (Olive's device, ONNX Runtime's provider).
 TARGETS = {
@@ -15,15 +16,16 @@ TARGETS = {
     "webgpu": ("gpu", "WebGpuExecutionProvider"),
     "NvTensorRtRtx": ("gpu", "NvTensorRTRTXExecutionProvider"),
 }
-_MODULES = {"ModelBuilder": "scripts.convert.builder_pass"}
 
 
-def package_config() -> dict[str, Any]:
-    """Olive's package configuration with Ingot's passes registered, which win where a name is taken."""
+def package_config(kinds: Iterable[Any]) -> dict[str, Any]:
+    """Olive's package configuration with those of Ingot's passes registered that are among the passes `kinds`; they
+    win where a name is taken.
+    """
     config: dict[str, Any] = json.loads(json.dumps(olive_config()))
     any_of = {"supported_providers": ["*"], "supported_accelerators": ["*"]}
-    for name in PASSES:
-        path = f"{_MODULES.get(name, 'scripts.convert.passes')}.{name}"
+    for name in filter(None, map(own, kinds)):
         precisions = ["fp32", "fp16", "int8", "int4"]
+        path = f"{module_of(name)}.{name}"
         config["passes"][name] = {"module_path": path, **any_of, "supported_precisions": precisions}
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from typing import Any
 from scripts.common.errors import IngotError
 from scripts.convert import olive, preflight
 from scripts.convert.folder import finish
-from scripts.definitions.steps import parse_steps
+from scripts.definitions.passes import CALIBRATION, calibrates
+from scripts.definitions.steps import modules, parse_steps
 
 
 def quantize(
@@ -32,11 +34,12 @@ def quantize(
             export = Path(shutil.copytree(export, Path(scratch) / "export"))
             target, workflow = plan(export, recipe, checkpoint)
         _calibrate(workflow, export, texts, Path(scratch))
-        finish(olive.run(workflow, Path(scratch), _passes), output, target, checkpoint)
+        finish(olive.run(workflow, Path(scratch), lambda: _load_passes(recipe)), output, target, checkpoint)
 
 
-def _passes() -> None:
-    from scripts.convert import builder_pass, passes  # noqa: F401  (a whole workflow starts with the builder)
+def _load_passes(recipe: Any) -> None:
+    for module in modules(recipe):
+        importlib.import_module(module)
 
 
 def plan(export: Path, recipe: Any, checkpoint: Path | None) -> tuple[str, dict[str, Any]]:
@@ -62,16 +65,14 @@ def _calibrate(workflow: dict[str, Any], export: Path, texts: Sequence[Path], sc
         raise IngotError("recipe", "gptq calibrates on texts, and none was given", "Give --calibration")
     import numpy as np
 
-    from scripts.convert import calibration
-
     file = scratch / "tokens.npy"
-    np.save(file, calibration.tokens(export, texts))
+    np.save(file, importlib.import_module(CALIBRATION).tokens(export, texts))
     for config in wanting:
         config["calibration"] = str(file)
 
 
 def _calibrates(step: Any) -> bool:
-    return isinstance(step, dict) and (step.get("config") or {}).get("algorithm") == "gptq"
+    return isinstance(step, dict) and calibrates(step.get("config") or {})
 
 
 def _from_workflow(given: dict[str, Any], target: str, export: Path, checkpoint: Path | None) -> dict[str, Any]:

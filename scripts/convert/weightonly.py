@@ -15,14 +15,14 @@ import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from scripts.convert import blockwise, gptq
+from scripts.convert import blockwise
 from scripts.convert.blockwise import Array, Quantized, Scheme
-from scripts.convert.calibration import Calibration
 from scripts.convert.graph import Graph, Writer, release
 
 
@@ -49,8 +49,19 @@ class Plan:
         return self.body
 
 
+class Calibrated(Protocol):
+    """What quantises by what a matrix is multiplied with: `scripts.convert.calibration`, for recipes that name gptq."""
+
+    def quantize(self, activations: str, weight: Array, scheme: Scheme) -> Quantized:
+        """Quantise `weight` [K, N], which the tensor called `activations` is multiplied with."""
+
+
+#: Makes one for a graph, its path, and the widths K of the activations by name; it tells of its progress.
+Calibrate = Callable[[Graph, Path, dict[str, int], Callable[[str], None]], Calibrated]
+
+
 class Rewrite:
-    """One pass over one graph; `run` writes the result. `calibration` is needed where a scheme is "gptq"."""
+    """One pass over one graph; `run` writes the result. `calibrated` is needed where a scheme is "gptq"."""
 
     def __init__(
         self,
@@ -58,10 +69,10 @@ class Rewrite:
         writer: Writer,
         plan: Plan,
         progress: Callable[[str], None],
-        calibration: Calibration | None = None,
+        calibrated: Calibrated | None = None,
     ) -> None:
         self.source, self.writer, self.plan, self.progress = source, writer, plan, progress
-        self.calibration = calibration
+        self.calibrated = calibrated
         self._done: dict[tuple[str, Scheme], list[str]] = {}
         self._casts: list[onnx.NodeProto] = []
 
@@ -94,8 +105,8 @@ class Rewrite:
         if key not in self._done:
             values = self.source.array(weight)
             if is_calibrated(scheme):
-                assert self.calibration, "a scheme is gptq, and nothing to calibrate on was given"
-                value = gptq.quantize(values, scheme, self.calibration.factor(activations))
+                assert self.calibrated, "a scheme is gptq, and nothing to calibrate on was given"
+                value = self.calibrated.quantize(activations, values, scheme)
             else:
                 value = blockwise.quantize(values, scheme)
             self._done[key] = self._write(weight, value, scheme)
@@ -195,20 +206,20 @@ def is_calibrated(scheme: Scheme | None) -> bool:
 
 
 def quantize(
-    source: Path, folder: Path, plan: Plan, progress: Callable[[str], None] = print, windows: Array | None = None
+    source: Path, folder: Path, plan: Plan, progress: Callable[[str], None] = print, calibrate: Calibrate | None = None
 ) -> Path:
     """Write the model at `source` (model.onnx beside its data), quantised by `plan`, into `folder`.
 
-    `windows` [windows, tokens]: what to calibrate on, where the plan's algorithm is "gptq".
+    `calibrate` is needed where the plan's algorithm is "gptq".
     """
-    graph, calibration = Graph(source), None
-    if windows is not None:
+    graph, calibrated = Graph(source), None
+    if calibrate:
         outputs = graph.outputs()
         widths = {
             node.input[0]: graph.initializers[node.input[1]].dims[0]
             for node in matrices(graph)
             if is_calibrated(plan.scheme(node, node.output[0] in outputs))
         }
-        calibration = Calibration(graph, source, windows, widths, progress)
+        calibrated = calibrate(graph, source, widths, progress)
     with Writer(folder) as writer:
-        return Rewrite(graph, writer, plan, progress, calibration).run()
+        return Rewrite(graph, writer, plan, progress, calibrated).run()

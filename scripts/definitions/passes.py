@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,44 @@ PASSES: dict[str, type[Struct]] = {
     "StoreFloat16": StoreFloat16,
     "WeightOnlyQuantization": WeightOnlyQuantization,
 }
+#: Where each of them is. What a recipe chooses is loaded by name, and named in the key of the step that runs it.
+_PLACES = {
+    "ModelBuilder": "builder_pass",
+    "StoreFloat16": "float16_pass",
+    "WeightOnlyQuantization": "weightonly_pass",
+}
+
+
+def _of_convert(module: str) -> str:
+    """A module's whole name. No key reads it from the code: a step's declaration gives it, by `modules`."""
+    return f"scripts.convert.{module}"
+
+
+#: What a pass that calibrates loads beside itself.
+CALIBRATION = _of_convert("calibration")
+
+
+def own(kind: Any) -> str | None:
+    """The name of one of our passes as it is registered; Olive finds passes whatever the case of their names."""
+    return next((name for name in PASSES if isinstance(kind, str) and name.lower() == kind.lower()), None)
+
+
+def module_of(name: str) -> str:
+    """The module that holds the class of one of our passes."""
+    return _of_convert(_PLACES[name])
+
+
+def calibrates(options: Mapping[str, Any]) -> bool:
+    """Whether a pass with these options looks at what the model computes on texts of its own kind."""
+    return options.get("algorithm") == "gptq"
+
+
+def modules(kind: Any, options: Mapping[str, Any]) -> Iterator[str]:
+    """The project's modules that a pass is made of; none for one of Olive's."""
+    if name := own(kind):
+        yield module_of(name)
+        if calibrates(options):
+            yield CALIBRATION
 
 
 @functools.cache
@@ -82,7 +121,7 @@ def check_pass(kind: Any, options: Any, *, file: object = "", where: str) -> str
 
     The options of Olive's own passes are known only to their classes: the convert stage checks them before it runs.
     """
-    name = _ours(kind)
+    name = own(kind)
     if name is None:
         return _olive_pass(kind, place(file, where, "type"))
     given = {key: value for key, value in options.items() if value is not None}
@@ -90,11 +129,6 @@ def check_pass(kind: Any, options: Any, *, file: object = "", where: str) -> str
     if name == "ModelBuilder":
         builder.translate(given, place(file, where))
     return name
-
-
-def _ours(kind: Any) -> str | None:
-    """Olive finds passes whatever the case of their names."""
-    return next((name for name in PASSES if isinstance(kind, str) and name.lower() == kind.lower()), None)
 
 
 def _olive_pass(kind: Any, subject: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from scripts.common.errors import IngotError
 from scripts.common.typed import parse, place
-from scripts.definitions import workflow
+from scripts.definitions import passes, workflow
 from scripts.definitions.passes import check_pass, check_target
 
 _Passes = Annotated[
@@ -53,6 +54,19 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
         if check_pass(step["type"], options, file=file, where=here) == "ModelBuilder":
             raise IngotError(place(file, here), "ModelBuilder starts from the checkpoint, and passes from the export",
                              'Put it into a whole workflow: olive = "workflow.json"')  # fmt: skip
+
+
+def passes_of(recipe: Mapping[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """Type and options of every pass that a recipe names, in a whole workflow too."""
+    if recipe.get("olive") is not None:
+        return [(step.get("type"), workflow.options_of(step)) for _, step in workflow.steps(recipe["olive"])]
+    return [(step["type"], {key: value for key, value in step.items() if key != "type"}) for step in recipe["passes"]]
+
+
+def modules(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """The project's modules that a recipe chooses by the passes it names."""
+    named = (module for kind, options in passes_of(recipe) for module in passes.modules(kind, options))
+    return tuple(sorted(set(named)))
 
 
 def check_kind(steps: Steps, file: object, where: str) -> None:

@@ -14,7 +14,7 @@ from scripts.common.errors import IngotError
 from scripts.common.toml_file import load
 from scripts.common.typed import given, key_name, parse, place
 from scripts.common.user_files import read_json, resolved
-from scripts.definitions import workflow
+from scripts.definitions import passes, steps
 from scripts.definitions.gates import DEFAULT_GATES, Gates
 from scripts.definitions.steps import Steps, check_kind, check_steps
 from scripts.settings.names import RECIPE_WORDS, Name, check_name
@@ -54,10 +54,12 @@ class Recipe:
     @property
     def calibrates(self) -> bool:
         """Whether a pass of it looks at what the model computes on texts of its own kind."""
-        passes = self.steps.get("passes", ())
-        if self.needs_checkpoint:
-            passes = [workflow.options_of(step) for _, step in workflow.steps(self.steps["olive"])]
-        return any(step.get("algorithm") == "gptq" for step in passes)
+        return any(passes.calibrates(options) for _, options in steps.passes_of(self.steps))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The project's modules that it chooses by the passes it names, for the key of the step that runs them."""
+        return steps.modules(self.steps)
 
 
 @dataclass(frozen=True)

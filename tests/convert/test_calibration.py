@@ -94,7 +94,7 @@ def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(tiny_traine
     monkeypatch.setattr(gptq, "factor", lambda gram: gram)
     for budget in (1 << 30, 1):
         monkeypatch.setattr(calibration, "_BUDGET", budget)
-        found = Calibration(graph, trained_export / "model.onnx", windows, widths, lambda _line: None).factor(name)
+        found = Calibration(windows, graph, trained_export / "model.onnx", widths, lambda _line: None).factor(name)
         np.testing.assert_allclose(found, x.T @ x / len(x), rtol=1e-3, atol=1e-4)
 
 

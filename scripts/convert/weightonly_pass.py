@@ -1,4 +1,4 @@
-"""Ingot's own passes on the float ONNX export, as Olive's: a recipe names them beside Olive's own.
+"""Ingot's pass `WeightOnlyQuantization` on the float ONNX export, as Olive's: a recipe names it beside Olive's own.
 
 Importing this module imports Olive (seconds): only Olive does it, by the package configuration of `options.py`.
 Measured with olive-ai 0.13.0, of which it uses the classes `Pass` and `ONNXModelHandler`.
@@ -6,6 +6,8 @@ Measured with olive-ai 0.13.0, of which it uses the classes `Pass` and `ONNXMode
 
 from __future__ import annotations
 
+import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,11 @@ from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
-from scripts.convert import float16, weightonly
+from scripts.convert import weightonly
 from scripts.convert.blockwise import Scheme
 from scripts.convert.pass_options import parameters
+from scripts.definitions.passes import CALIBRATION
 from scripts.definitions.passes import WeightOnlyQuantization as WeightOnlyOptions
-
-
-class StoreFloat16(Pass):  # type: ignore[misc]
-    """Stores matrices as float16; the graph computes in float32 as before (see `float16.py`)."""
-
-    @classmethod
-    def _default_config(cls, accelerator_spec: Any) -> dict[str, PassConfigParam]:  # noqa: ARG003
-        return {}
-
-    def _run_for_config(self, model: ONNXModelHandler, config: Any, output_model_path: str) -> ONNXModelHandler:  # noqa: ARG002
-        path = float16.store(Path(model.model_path), Path(resolve_onnx_path(output_model_path)).parent)
-        return ONNXModelHandler(str(path.parent), onnx_file_name=path.name)
 
 
 class WeightOnlyQuantization(Pass):  # type: ignore[misc]
@@ -52,6 +43,8 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
             float_nodes=tuple(config.float_nodes),
         )
         folder = Path(resolve_onnx_path(output_model_path)).parent
-        windows = np.load(config.calibration) if config.calibration else None
-        path = weightonly.quantize(Path(model.model_path), folder, plan, lambda line: print(line, flush=True), windows)
+        calibrate = None
+        if config.calibration:  # loaded by name, so that only a recipe that calibrates has it in its key
+            calibrate = partial(importlib.import_module(CALIBRATION).Calibration, np.load(config.calibration))
+        path = weightonly.quantize(Path(model.model_path), folder, plan, partial(print, flush=True), calibrate)
         return ONNXModelHandler(str(path.parent), onnx_file_name=path.name)
