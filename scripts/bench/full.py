@@ -22,6 +22,8 @@ from scripts.bench import conditions, judge, peer, stats
 from scripts.bench.child import Child
 from scripts.bench.quick import DECODE, PREFILL, prompt
 from scripts.common import json_files, links, program
+from scripts.results import measured
+from scripts.results.bench import BenchFull, Context, Level
 
 BLOCKS = 4
 NEW_TOKENS = 32
@@ -39,8 +41,8 @@ def full(
     blocks: int = BLOCKS,
     longest: int | None = None,
     requests: int = CLIENT_REQUESTS,
-) -> dict[str, Any]:
-    """Measure one package; returns the fields of bench-full.json. Times in ms, rates in tokens/s, memory in bytes.
+) -> BenchFull:
+    """Measure one package; returns the content of bench-full.json. Times in ms, rates in tokens/s, memory in bytes.
 
     `gguf`: the file that the model was made from, for llama.cpp. `longest`: stop at prompts of so many tokens.
     `requests`: by the clients of one level, twice. Raises `IngotError` if the package does not load or answer.
@@ -62,29 +64,30 @@ def full(
     contexts = [_context(n, ours) for n in lengths if n not in left_out]
     growth = judge.growth(_first_tokens(contexts), judge.decode_share(contexts, facts))
     reasons = judge.reasons(growth, levels)
-    return {
-        "verdict": "refused" if reasons else "passed",
-        "reasons": reasons,
-        "contexts": contexts,
-        "growth": growth,
-        "concurrency": levels,
-        "load_seconds": stats.percentiles([block["load_seconds"] for block in ours]),
-        "tg128": round(statistics.fmean(block["tg128"] for block in ours), 2),
-        "pp512": round(statistics.fmean(block["pp512"] for block in ours), 2),
-        "peak_rss_bytes": max(block["highest_rss_bytes"] for block in ours),
-        "steady_rss_bytes": round(statistics.median(block["steady_rss_bytes"] for block in ours)),
-        "cpu_seconds_per_token": round(statistics.fmean(block["cpu_seconds_per_token"] for block in ours), 5),
-        "noise": floor(ours, contexts),
-        "inter_token_latency_samples_ms": _gaps(ours, lengths),
-        "peer": peer.summary(rival, facts["context_length"], ours, theirs) if rival else None,
-        "peer_missing": None if theirs else peer.MISSING if gguf else "The model's source is no GGUF file",
-        "conditions": {
+    return BenchFull(
+        verdict="refused" if reasons else "passed",
+        reasons=reasons,
+        contexts=contexts,
+        growth=growth,
+        concurrency=levels,
+        load_seconds=stats.percentiles([block["load_seconds"] for block in ours]),
+        tg128=round(statistics.fmean(block["tg128"] for block in ours), 2),
+        pp512=round(statistics.fmean(block["pp512"] for block in ours), 2),
+        peak_rss_bytes=max(block["highest_rss_bytes"] for block in ours),
+        steady_rss_bytes=round(statistics.median(block["steady_rss_bytes"] for block in ours)),
+        cpu_seconds_per_token=round(statistics.fmean(block["cpu_seconds_per_token"] for block in ours), 5),
+        noise=floor(ours, contexts),
+        inter_token_latency_samples_ms=_gaps(ours, lengths),
+        peer=peer.summary(rival, facts["context_length"], ours, theirs) if rival else None,
+        peer_missing=None if theirs else peer.MISSING if gguf else "The model's source is not a GGUF file",
+        package=measured.digest(package),
+        conditions={
             **facts,
             **_said(blocks, left_out),
             **neighbours.conditions(),
             **conditions.of_machine(),
         },
-    }
+    )
 
 
 def _said(blocks: int, left_out: set[int]) -> dict[str, Any]:
@@ -129,17 +132,17 @@ def lengthened(package: Path, context: int) -> Iterator[Path]:
         yield copy
 
 
-def concurrency(served: Path, requests: int) -> list[dict[str, Any]]:
+def concurrency(served: Path, requests: int) -> list[Level]:
     """One, two and four clients that ask the HTTP endpoint at once, each level twice, up and then down."""
     print("bench: clients over HTTP", flush=True)
     with Child(served) as server, Child(served, program.command("scripts.bench", "clients")) as clients:
         server.ask({"do": "load"})
-        door = server.ask({"do": "listen"})
+        endpoint = server.ask({"do": "listen"})
         found: dict[int, list[dict[str, Any]]] = {count: [] for count in CLIENTS}
         memory: dict[int, int] = {}
         for number, count in enumerate((1, *CLIENTS, *reversed(CLIENTS))):  # the first one only warms up
             prompts = [prompt(CLIENT_WORDS, 1000 * number + i) for i in range(requests if number else 1)]
-            job = {"do": "ask", "url": door["url"], "model": door["model"], "clients": count}
+            job = {"do": "ask", "url": endpoint["url"], "model": endpoint["model"], "clients": count}
             answer = clients.ask({**job, "prompts": prompts, "tokens": NEW_TOKENS})
             if number:
                 found[count].append(answer)
@@ -148,14 +151,14 @@ def concurrency(served: Path, requests: int) -> list[dict[str, Any]]:
     return [_level(count, rounds, memory[count]) for count, rounds in found.items()]
 
 
-def floor(blocks: Sequence[Mapping[str, Any]], contexts: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def floor(blocks: Sequence[Mapping[str, Any]], contexts: Sequence[Context]) -> dict[str, float | None]:
     """The A/A floor by figure; of those that each prompt length has, the largest."""
     names = ("tg128", "pp512", "load_seconds", "highest_rss_bytes", "steady_rss_bytes", "cpu_seconds_per_token")
     found = {name: stats.noise([block[name] for block in blocks]) for name in names}
     found["peak_rss_bytes"] = found.pop("highest_rss_bytes")
     for name in ("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms"):
         shares = [
-            stats.noise([stats.latencies(block["requests"][context["prompt_tokens"]])[name]["p50"] for block in blocks])
+            stats.noise([stats.latencies(block["requests"][context.prompt_tokens])[name].p50 for block in blocks])
             for context in contexts
         ]
         found[name] = max((share for share in shares if share is not None), default=None)
@@ -236,26 +239,26 @@ def _too_long(tokens: int, requests: Mapping[int, Sequence[Mapping[str, Any]]]) 
     return seconds * (tokens / max(shorter)) ** 2 > PATIENCE_SECONDS
 
 
-def _context(tokens: int, blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _context(tokens: int, blocks: Sequence[Mapping[str, Any]]) -> Context:
     """What all blocks say about one prompt length."""
     found = [request for block in blocks for request in block["requests"][tokens]]
     between = [x for request in found if (x := stats.between_tokens_ms(request))]
-    return {
-        "prompt_tokens": tokens,
-        "counted_tokens": sorted({request["prompt_tokens"] for request in found}),
-        "requests": len(found),
-        "prefill_tokens_per_second": stats.percentiles(
+    return Context(
+        prompt_tokens=tokens,
+        counted_tokens=sorted({request["prompt_tokens"] for request in found}),
+        requests=len(found),
+        prefill_tokens_per_second=stats.percentiles(
             [1000 * r["prompt_tokens"] / stats.first_token_ms(r) for r in found]
         ),
-        "decode_tokens_per_second": stats.percentiles([1000 / x for x in between]),
+        decode_tokens_per_second=stats.percentiles([1000 / x for x in between]),
         **stats.latencies(found),
-        "rss_bytes": max(block["rss_bytes"][tokens] for block in blocks),
-        "samples": {"requests": found},
-    }
+        rss_bytes=max(block["rss_bytes"][tokens] for block in blocks),
+        samples={"requests": found},
+    )
 
 
-def _first_tokens(contexts: Sequence[Mapping[str, Any]]) -> dict[int, list[float]]:
-    return {c["prompt_tokens"]: [stats.first_token_ms(r) for r in c["samples"]["requests"]] for c in contexts}
+def _first_tokens(contexts: Sequence[Context]) -> dict[int, list[float]]:
+    return {c.prompt_tokens: [stats.first_token_ms(r) for r in c.samples["requests"]] for c in contexts}
 
 
 def _gaps(blocks: Sequence[Mapping[str, Any]], lengths: Sequence[int]) -> list[float]:
@@ -264,20 +267,20 @@ def _gaps(blocks: Sequence[Mapping[str, Any]], lengths: Sequence[int]) -> list[f
     return [round(b - a, 3) for r in requests for a, b in zip(r["at_ms"], r["at_ms"][1:], strict=False)]
 
 
-def _level(count: int, rounds: Sequence[Mapping[str, Any]], memory: int) -> dict[str, Any]:
+def _level(count: int, rounds: Sequence[Mapping[str, Any]], memory: int) -> Level:
     requests = [request for part in rounds for request in part["requests"]]
     seconds = sum(part["seconds"] for part in rounds)
     failures = [text for part in rounds for text in part["failures"]]
-    return {
-        "clients": count,
-        "requests": len(requests) + len(failures),
-        "output_tokens_per_second": round(sum(r["completion_tokens"] for r in requests) / seconds, 2),
+    return Level(
+        clients=count,
+        requests=len(requests) + len(failures),
+        output_tokens_per_second=round(sum(r["completion_tokens"] for r in requests) / seconds, 2),
         **stats.latencies(requests),
-        "failures": len(failures),
-        "failed_with": sorted(set(failures)),
-        "rss_bytes": memory,
-        "samples": {"requests": requests},
-    }
+        failures=len(failures),
+        failed_with=sorted(set(failures)),
+        rss_bytes=memory,
+        samples={"requests": requests},
+    )
 
 
 def _prefill(facts: Mapping[str, Any]) -> int:

@@ -20,6 +20,7 @@ from scripts.bench import stats
 from scripts.bench.child import Child, Died
 from scripts.common import json_child, program
 from scripts.common.errors import IngotError
+from scripts.results.bench import Peer
 
 DISTRIBUTION = "llama-cpp-python"
 MISSING = "llama.cpp is not installed. For a comparison: pip install -e '.[peers]' (it compiles for ten minutes or so)"
@@ -65,8 +66,8 @@ def block(file: Path, context: int, threads: int, packed: bool, prefill: int, de
         }
 
 
-def summary(file: Path, context: int, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The `peer` of bench-full.json: its figures, and ours as a multiple of them with 95 % intervals.
+def summary(file: Path, context: int, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Peer:
+    """The `peer` of bench-full.json: its figures, and the package's as a multiple of them with 95 % intervals.
 
     The blocks of both alternated in one run. `rss` compares the peaks of both after prompts of up to 512 tokens.
     """
@@ -79,24 +80,24 @@ def summary(file: Path, context: int, ours: list[dict[str, Any]], theirs: list[d
     def mean(figure: str) -> float:
         return sum(float(block[figure]) for block in theirs) / len(theirs)
 
-    return {
-        "name": "llama.cpp",
-        "version": f"{DISTRIBUTION} {installed()}",
-        "file": file.name,
-        "quantisation": theirs[0]["quantisation"],
-        "size_bytes": file.stat().st_size,
-        "context_length": context,
-        "threads": theirs[0]["threads"],
-        "packed_weights": theirs[0]["packed"],
-        "tg128": round(mean("tg128"), 2),
-        "pp512": round(mean("pp512"), 2),
-        "load_seconds": round(mean("load_seconds"), 3),
-        "peak_rss_bytes": max(block["peak_rss_bytes"] for block in theirs),
-        "steady_rss_bytes": round(mean("steady_rss_bytes")),
-        "ratio": {name: found for name, (found, _) in ratios.items()},
-        "ratio_interval": {name: interval for name, (_, interval) in ratios.items()},
-        "samples": theirs,
-    }
+    return Peer(
+        name="llama.cpp",
+        version=f"{DISTRIBUTION} {installed()}",
+        file=file.name,
+        quantisation=theirs[0]["quantisation"],
+        size_bytes=file.stat().st_size,
+        context_length=context,
+        threads=theirs[0]["threads"],
+        packed_weights=theirs[0]["packed"],
+        tg128=round(mean("tg128"), 2),
+        pp512=round(mean("pp512"), 2),
+        load_seconds=round(mean("load_seconds"), 3),
+        peak_rss_bytes=max(block["peak_rss_bytes"] for block in theirs),
+        steady_rss_bytes=round(mean("steady_rss_bytes")),
+        ratio={name: found for name, (found, _) in ratios.items()},
+        ratio_interval={name: interval for name, (_, interval) in ratios.items()},
+        samples=theirs,
+    )
 
 
 def serve(file: Path) -> None:

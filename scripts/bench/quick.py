@@ -18,6 +18,8 @@ from typing import Any
 
 from scripts.bench import conditions, stats
 from scripts.bench.child import Child
+from scripts.results import measured
+from scripts.results.bench import Bench
 
 PROMPT_WORDS = (24, 96, 192, 320)  # about 1.3 tokens each
 BLOCKS = 4
@@ -30,8 +32,8 @@ _TEXT = (
 _TIMES = ("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms")
 
 
-def quick(package: Path) -> dict[str, Any]:
-    """Measure one package; returns the fields of bench.json. Times in milliseconds, memory in bytes.
+def quick(package: Path) -> Bench:
+    """Measure one package; returns the content of bench.json. Times in milliseconds, memory in bytes.
 
     `noise` holds, by figure, the share that two such runs may differ by when nothing changed. Raises `IngotError` if
     the package does not load or answer, with the runtime's words.
@@ -45,19 +47,18 @@ def quick(package: Path) -> dict[str, Any]:
         blocks.append(_block(package, words, prefill, number))
         print(f"bench: {number + 1} of {BLOCKS} measured", flush=True)
     requests = [request for block in blocks for request in block["requests"]]
-    return {
-        "verdict": "passed",
-        "reasons": [],
-        **stats.latencies(requests),
-        **_means(blocks, ("pp512", "tg128"), 2),
-        **_means(blocks, ("load_seconds",), 3),
-        "peak_rss_bytes": max(block["peak_rss_bytes"] for block in blocks),
-        "steady_rss_bytes": round(statistics.median(block["steady_rss_bytes"] for block in blocks)),
-        **_means(blocks, ("cpu_percent",), 1),
-        **_means(blocks, ("cpu_seconds_per_token",), 5),
-        "noise": floor(blocks),
-        "samples": {"requests": requests, "blocks": [{k: v for k, v in b.items() if k != "requests"} for b in blocks]},
-        "conditions": {
+    latencies: dict[str, Any] = stats.latencies(requests)
+    return Bench(
+        verdict="passed",
+        reasons=[],
+        **latencies,
+        **_means(blocks, {"pp512": 2, "tg128": 2, "load_seconds": 3, "cpu_percent": 1, "cpu_seconds_per_token": 5}),
+        peak_rss_bytes=max(block["peak_rss_bytes"] for block in blocks),
+        steady_rss_bytes=round(statistics.median(block["steady_rss_bytes"] for block in blocks)),
+        noise=floor(blocks),
+        samples={"requests": requests, "blocks": [{k: v for k, v in b.items() if k != "requests"} for b in blocks]},
+        package=measured.digest(package),
+        conditions={
             **facts,
             "profile": "quick",
             "requests": len(requests),
@@ -73,7 +74,7 @@ def quick(package: Path) -> dict[str, Any]:
             **neighbours.conditions(),
             **conditions.of_machine(),
         },
-    }
+    )
 
 
 def floor(blocks: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -81,7 +82,7 @@ def floor(blocks: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     times = [stats.latencies(block["requests"]) for block in blocks]
     figures = ("tg128", "pp512", "peak_rss_bytes", "steady_rss_bytes", "cpu_seconds_per_token")
     return {name: stats.noise([block[name] for block in blocks]) for name in figures} | {
-        name: stats.noise([found[name]["p50"] for found in times]) for name in _TIMES
+        name: stats.noise([found[name].p50 for found in times]) for name in _TIMES
     }
 
 
@@ -118,6 +119,6 @@ def _block(package: Path, words: Sequence[int], prefill: int, number: int) -> di
     }
 
 
-def _means(blocks: Sequence[Mapping[str, Any]], names: Sequence[str], digits: int) -> dict[str, float | None]:
-    found = {name: [block[name] for block in blocks if block[name] is not None] for name in names}
-    return {name: round(statistics.fmean(values), digits) if values else None for name, values in found.items()}
+def _means(blocks: Sequence[Mapping[str, Any]], digits: Mapping[str, int]) -> dict[str, Any]:
+    found = {name: [block[name] for block in blocks if block[name] is not None] for name in digits}
+    return {name: round(statistics.fmean(values), digits[name]) if values else None for name, values in found.items()}

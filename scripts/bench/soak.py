@@ -19,6 +19,9 @@ from scripts.bench import conditions, stats
 from scripts.bench.child import Child, Died, Refused
 from scripts.bench.quick import prompt
 from scripts.common.errors import IngotError
+from scripts.results import measured
+from scripts.results.base import Interval, Verdict
+from scripts.results.bench import Memory, Soak
 
 REQUESTS, WARM_UP = 300, 40
 LIMIT = 10_000  # bytes a request
@@ -33,12 +36,12 @@ class Trend(NamedTuple):
     """Bytes a request, with a 95 % interval, and what was left out: (index, rise) of each jump."""
 
     slope: float
-    interval: list[float]
+    interval: Interval
     jumps: list[tuple[int, float]]
 
 
-def soak(package: Path, requests: int = REQUESTS, command: Sequence[str] | None = None) -> dict[str, Any]:
-    """Ask `requests` questions, after a warm-up; returns the fields of soak.json. Bytes, seconds.
+def soak(package: Path, requests: int = REQUESTS, command: Sequence[str] | None = None) -> Soak:
+    """Ask `requests` questions, after a warm-up; returns the content of soak.json. Bytes, seconds.
 
     `command` replaces the process that serves, with another that speaks its protocol. Raises `IngotError` for fewer
     than `LEAST` requests, and if the package does not load.
@@ -68,20 +71,21 @@ def soak(package: Path, requests: int = REQUESTS, command: Sequence[str] | None 
     kept = sizes[warm_up:]
     trend = trend_of(kept) if len(kept) >= LEAST else None
     verdict, reasons = judge(trend, failures, died)
-    return {
-        "verdict": verdict,
-        "reasons": reasons,
-        "requests": len(kept),
-        "failures": len(failures) + bool(died),
-        "failed_with": sorted(set(failures)),
-        "rss": [{"request": i, "bytes": size} for i, size in enumerate(kept, 1)],
-        "warm_up_rss": [{"request": i - warm_up, "bytes": size} for i, size in enumerate(sizes[:warm_up], 1)],
-        "slope_bytes_per_request": trend.slope if trend else None,
-        "slope_interval": trend.interval if trend else None,
-        "jumps": [{"request": i + 1, "bytes": rise} for i, rise in trend.jumps] if trend else [],
-        "limit_bytes_per_request": LIMIT,
-        "seconds": round(time.monotonic() - begin, 1),
-        "conditions": {
+    return Soak(
+        verdict=verdict,
+        reasons=reasons,
+        requests=len(kept),
+        failures=len(failures) + bool(died),
+        failed_with=sorted(set(failures)),
+        rss=[Memory(request=i, bytes=size) for i, size in enumerate(kept, 1)],
+        warm_up_rss=[Memory(request=i - warm_up, bytes=size) for i, size in enumerate(sizes[:warm_up], 1)],
+        slope_bytes_per_request=trend.slope if trend else None,
+        slope_interval=trend.interval if trend else None,
+        jumps=[Memory(request=i + 1, bytes=round(rise)) for i, rise in trend.jumps] if trend else [],
+        limit_bytes_per_request=LIMIT,
+        seconds=round(time.monotonic() - begin, 1),
+        package=None if command else measured.digest(package),
+        conditions={
             **({} if command else conditions.of_package(package)),
             "profile": "soak",
             "warm_up_requests": warm_up,
@@ -92,7 +96,7 @@ def soak(package: Path, requests: int = REQUESTS, command: Sequence[str] | None 
             **neighbours.conditions(),
             **conditions.of_machine(),
         },
-    }
+    )
 
 
 def trend_of(sizes: Sequence[int]) -> Trend:
@@ -102,7 +106,7 @@ def trend_of(sizes: Sequence[int]) -> Trend:
     return Trend(slope, interval, jumps)
 
 
-def judge(trend: Trend | None, failures: Sequence[str], died: str | None = None) -> tuple[str, list[str]]:
+def judge(trend: Trend | None, failures: Sequence[str], died: str | None = None) -> tuple[Verdict, list[str]]:
     """The verdict and its reasons."""
     reasons = [died] if died else []
     if trend and trend.interval[0] > LIMIT:

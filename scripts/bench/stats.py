@@ -14,6 +14,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from scripts.results.base import Interval, Percentiles
+
 RESAMPLES = 2000
 #: By blocks in a run: how many standard deviations of a block 99 of 100 pairs of runs of the same thing differ by at
 #: most. Simulated for normal blocks, with the larger deviation of the two runs. Few blocks know their own deviation
@@ -24,10 +26,11 @@ _SPREAD = {2: 8.0, 3: 3.15, 4: 2.26, 5: 1.86, 6: 1.62, 8: 1.34}
 EXPONENT_LIMIT = 2.0
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+def percentiles(values: Sequence[float]) -> Percentiles:
     """p50, p90 and p99, interpolated between neighbours; None where nothing was measured."""
     ordered = sorted(values)
-    return {f"p{share}": round(quantile(ordered, share / 100), 3) if ordered else None for share in (50, 90, 99)}
+    found = {f"p{share}": round(quantile(ordered, share / 100), 3) if ordered else None for share in (50, 90, 99)}
+    return Percentiles(**found)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -49,7 +52,7 @@ def between_tokens_ms(request: Mapping[str, Any]) -> float | None:
     return float((request["at_ms"][-1] - request["at_ms"][0]) / (request["completion_tokens"] - 1))
 
 
-def latencies(requests: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+def latencies(requests: Sequence[Mapping[str, Any]]) -> dict[str, Percentiles]:
     """Percentiles of TTFT, inter-token latency and request latency over requests, in milliseconds."""
     return {
         "time_to_first_token_ms": percentiles([first_token_ms(r) for r in requests]),
@@ -83,7 +86,7 @@ def resampled(
     return (quantile(found, rest), quantile(found, 1 - rest)) if found else None
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, list[float]]:
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, Interval]:
     """Ours / theirs and its 95 % interval, from blocks that alternated: pairs, so that a drift hits both alike."""
     pairs = list(zip(ours, theirs, strict=True))
 
@@ -94,7 +97,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, list[f
     return round(of(pairs), 3), [round(value, 3) for value in interval]
 
 
-def exponent(samples: Mapping[int, Sequence[float]]) -> tuple[float, list[float]]:
+def exponent(samples: Mapping[int, Sequence[float]]) -> tuple[float, Interval]:
     """How a time grows with the number of tokens: the slope in log-log, and its 95 % interval.
 
     samples: tokens -> times of the requests of that length. Within a length the times are resampled; the slope is
@@ -114,7 +117,7 @@ def exponent(samples: Mapping[int, Sequence[float]]) -> tuple[float, list[float]
     return round(found, 3), [round(quantile(ends, 0.025), 3), round(quantile(ends, 0.975), 3)]
 
 
-def climb(values: Sequence[float], blocks: int = 12) -> tuple[float, list[float]]:
+def climb(values: Sequence[float], blocks: int = 12) -> tuple[float, Interval]:
     """By how much a series rises a step, and a 95 % interval.
 
     The series is cut into `blocks`; the slope is Theil and Sen's of the blocks' medians (the median of the slopes of

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import json_files, program
+from scripts.common import program
+from scripts.results import base
+from scripts.results.foundry import Deploy
 
 app = program.program("Send edge cases and invalid input to a deployed model.")
 
@@ -21,9 +23,9 @@ def run(
     """Send edge cases and invalid input to the deployed model, and see that it still serves after each."""
     from scripts.edges import edges
 
-    result = edges.edges(package, json_files.read(deployed))
-    print(f"edges: {result['verdict']}, {len(result['cases'])} cases", *result["reasons"], sep="\n  ", flush=True)
-    json_files.write(output, result)
+    result = edges.edges(package, base.read(deployed, Deploy, "Deploy it again: `doit deploy`"))
+    print(f"edges: {result.verdict}, {len(result.cases)} cases", *result.reasons, sep="\n  ", flush=True)
+    base.write(output, result)
 
 
 if __name__ == "__main__":

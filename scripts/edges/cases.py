@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from scripts.edges.unicode_samples import samples
 
@@ -31,7 +31,7 @@ _ODD = {
 
 @dataclass(frozen=True)
 class Said:
-    """A question through our door; `leave`: streamed, and left after so many pieces."""
+    """A question through Ingot's client; `leave`: streamed, and left after so many pieces."""
 
     messages: Any
     options: dict[str, Any]
@@ -41,7 +41,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Posted:
-    """A request over HTTP, byte for byte; `leave` and `gone_after` as in `edge_doors.post`."""
+    """A request over HTTP, byte for byte; `leave` and `gone_after` as in `clients.post`."""
 
     body: bytes
     leave: int | None = None
@@ -55,20 +55,21 @@ class Posted:
 class Case:
     """One of them.
 
-    `expected`: answer, refusal, or either; what is refused over HTTP gets a 4xx. `ours`: our door promises the refusal.
-    `rests`: afterwards, the runtime must have stopped working. `known`: how many ordinary questions follow.
+    `expected`: answer, refusal, or either; what is refused over HTTP gets a 4xx. `promised`: Ingot's client
+    promises the refusal. `rests`: afterwards, the runtime must have stopped working. `known`: how many ordinary
+    questions follow.
     """
 
     id: str
     what: str
     expected: str
     sends: tuple[Said | Posted, ...]
-    ours: bool = False
+    promised: bool = False
     rests: bool = False
     known: int = 1
 
     @property
-    def door(self) -> str:
+    def client(self) -> Literal["session", "http"]:
         """session or http."""
         return "session" if isinstance(self.sends[0], Said) else "http"
 
@@ -113,10 +114,10 @@ def cases(facts: Facts) -> list[Case]:
 
 
 def _both(facts: Facts, name: str, what: str, expected: str, text: Any, **how: Any) -> Iterator[Case]:
-    """The same text through both doors; `ours` is about the session."""
-    ours = how.pop("ours", False)
-    yield Case(f"session-{name}", what, "refusal" if ours else expected, (Said(user(text), {"max_tokens": 2}, **how),),
-               ours=ours)  # fmt: skip
+    """The same text by both clients; `promised` is about the session."""
+    promised = how.pop("promised", False)
+    said = Said(user(text), {"max_tokens": 2}, **how)
+    yield Case(f"session-{name}", what, "refusal" if promised else expected, (said,), promised=promised)
     yield Case(f"http-{name}", what, expected, (Posted(encoded(body(facts.model_id, text)), **how),))
 
 
@@ -124,9 +125,9 @@ def _texts(facts: Facts) -> Iterator[Case]:
     yield from _both(facts, "empty", "an empty question", "either", "")
     yield from _both(facts, "blank", "white space only", "either", " \n\t\u00a0\u3000 ")
     yield from _both(facts, "one-token", "a question of one token", "answer", "a")
-    yield from _both(facts, "nul", "a NUL in the text", "either", "Hello\0there", ours=True)
-    yield from _both(facts, "only-nul", "nothing but a NUL", "either", "\0", ours=True)
-    yield from _both(facts, "lone-surrogate", "half a surrogate pair", "refusal", "Hello \ud83d there", ours=True)
+    yield from _both(facts, "nul", "a NUL in the text", "either", "Hello\0there", promised=True)
+    yield from _both(facts, "only-nul", "nothing but a NUL", "either", "\0", promised=True)
+    yield from _both(facts, "lone-surrogate", "half a surrogate pair", "refusal", "Hello \ud83d there", promised=True)
     yield from _both(facts, "markers", "template markers in the text", "answer", " ".join(facts.markers) or "<s>")
     for number, (what, text) in enumerate(_ODD.items(), 1):
         yield from _both(facts, f"odd-{number}", what, "answer", text)
@@ -175,8 +176,8 @@ def _conversations(facts: Facts) -> Iterator[Case]:
         "text-messages": ("a text where a message belongs", ["Hi"], True),
         "null-messages": ("null as messages", None, True),
     }
-    for name, (what, messages, ours) in wrong.items():
-        yield Case(f"session-{name}", what, "refusal", (Said(messages, {"max_tokens": 2}),), ours=ours)
+    for name, (what, messages, promised) in wrong.items():
+        yield Case(f"session-{name}", what, "refusal", (Said(messages, {"max_tokens": 2}),), promised=promised)
         sent = encoded(body(facts.model_id, "", messages=messages))
         yield Case(f"http-{name}", what, "refusal", (Posted(sent),))
 
@@ -198,13 +199,15 @@ def _sampling(facts: Facts) -> Iterator[Case]:
         "text-tokens": ("max_tokens", "two", True),
         "huge-seed": ("seed", 2**70, True),
     }
-    for name, (key, value, ours) in wrong.items():
+    for name, (key, value, promised) in wrong.items():
         what = f"{key} = {value}"
-        yield Case(f"session-{name}", what, "refusal", (Said(user("Hi"), {"max_tokens": 2, key: value}),), ours=ours)
+        yield Case(
+            f"session-{name}", what, "refusal", (Said(user("Hi"), {"max_tokens": 2, key: value}),), promised=promised
+        )
         sent = encoded(body(facts.model_id, "Hi", **{key: value}, stream=True))
         yield Case(f"http-{name}", what, "refusal", (Posted(sent, leave=1),))
     said = Said(user("Hi"), {"max_tokens": 2, "warmth": 1})
-    yield Case("session-unknown-option", "an option that does not exist", "refusal", (said,), ours=True)
+    yield Case("session-unknown-option", "an option that does not exist", "refusal", (said,), promised=True)
 
 
 def _requests(facts: Facts) -> Iterator[Case]:

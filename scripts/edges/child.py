@@ -1,9 +1,9 @@
-"""The process that `edges` may lose: it opens the runtime and asks through our door, one JSON line each way.
+"""The process that `edges` may lose: it opens the runtime and asks through Ingot's client, one JSON line each way.
 
     {"do": "open", "cache": path, "id": id}                 -> {"url": base URL of the model's HTTP service}
     {"do": "ask", "messages", "options", "leave": n | null} -> an answer: {"kind": "answer", "text", "prompt_tokens"}
-                                                               our door or the runtime refused: {"kind": "refused",
-                                                               "text", "by": "door" | "runtime"}
+                                                               Ingot or the runtime refused: {"kind": "refused",
+                                                               "text", "by": "ingot" | "runtime"}
                                                                anything else was raised: {"kind": "raised", "text"}
     {"do": "count", "messages"}                             -> {"tokens": n}, or as `ask` where that fails
 
@@ -64,8 +64,8 @@ def _tried(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return ask()
     except RuntimeFault as fault:
-        # What the door itself refuses has no cause; what the SDK raised is that fault's cause.
-        return {"kind": "refused", "text": fault.found, "by": "runtime" if fault.__cause__ else "door"}
+        # What the client itself refuses has no cause; what the SDK raised is that fault's cause.
+        return {"kind": "refused", "text": fault.found, "by": "runtime" if fault.__cause__ else "ingot"}
     except Exception as error:  # noqa: BLE001 - that there is one is what we are here to find
         return {"kind": "raised", "text": f"{type(error).__name__}: {error}"}
 

@@ -1,4 +1,4 @@
-"""The two doors by which `edges` reaches a deployed model, from outside: a child that asks by ours, and HTTP.
+"""The two clients by which `edges` reaches a deployed model, from outside: a child that asks by Ingot's, and HTTP.
 
 Both answer with a `Reply`, whatever happens: also where the child crashed or hung, which it then pays for.
 """
@@ -38,7 +38,7 @@ class Reply:
 
     kind           answer | refused | raised (an exception that is no `RuntimeFault`) | garbage | error (HTTP 5xx) |
                    broken (no HTTP response) | other model | hung | crashed
-    by             who refused, hung or crashed: "door" is our code, "runtime" is not
+    by             who refused, hung or crashed: "ingot" is this project's code, "runtime" is not
     """
 
     kind: str
@@ -126,7 +126,7 @@ class Server:
         if "Timeout (" in said:
             return Reply("hung", "no reply in time", blame(said))
         if code == 1:  # a Python exception that the child did not expect
-            return Reply("raised", (said.strip().splitlines() or ["ended with 1"])[-1], "door")
+            return Reply("raised", (said.strip().splitlines() or ["ended with 1"])[-1], "ingot")
         return Reply("crashed", f"the process ended with {code}", blame(said))
 
     def _spawn(self) -> None:
@@ -150,12 +150,12 @@ class Server:
 
     def _nonsense(self, line: str) -> Reply:
         self.end()
-        return Reply("garbage", line, "door")
+        return Reply("garbage", line, "ingot")
 
 
 def blame(said: str) -> str:
     """Whose code a child that was stopped or crashed was in: of `faulthandler`'s report, the innermost frame of the
-    main thread that is not Python's own library. "door" if it is of this project, else "runtime".
+    main thread that is not Python's own library. "ingot" if it is of this project, else "runtime".
     """
     library = sysconfig.get_paths()["stdlib"]
     for thread in re.split(r"\n\s*\n", said):
@@ -163,7 +163,7 @@ def blame(said: str) -> str:
         if not any(Path(file).stem == "child" for file in files):
             continue
         own = [file for file in files if "site-packages" in file or not file.startswith((library, "<"))]
-        return "door" if own and Path(own[0]).is_relative_to(ROOT / "scripts") else "runtime"
+        return "ingot" if own and Path(own[0]).is_relative_to(ROOT / "scripts") else "runtime"
     return "runtime"
 
 

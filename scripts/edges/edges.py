@@ -1,6 +1,6 @@
 """Edge cases and invalid input, sent to the deployed model: is each answered as it deserves, and does it still serve?
 
-The verdict is about our code. Where our door lets an exception, a cut text or another model's answer through, the
+The verdict is about our code. Where Ingot's client lets an exception, a cut text or another model's answer through, the
 result is refused. Where the runtime crashes, hangs, or answers what it should refuse, that is reported with its version
 and the result is warned: it is what a user of this runtime gets. The runtime lives in a child, so nothing that happens
 to it ends the measuring: the child is started again, and the next case is asked.
@@ -8,16 +8,21 @@ to it ends the measuring: the child is started again, and the next case is asked
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from scripts.common.errors import IngotError
 from scripts.edges import cases
 from scripts.edges.cases import SECONDS, Case, Facts, Posted, Said, body, encoded, user
 from scripts.edges.clients import Reply, Server, post
+from scripts.results import measured
+from scripts.results.base import Verdict
+from scripts.results.foundry import Deploy, EdgeCase, Edges, Fault
 from scripts.runtime.foundry import label
 
 #: Asked after every case; the answer must be the one that was given before the first.
@@ -25,47 +30,49 @@ QUESTION, QUESTION_TOKENS = "What is on your mind today?", 3
 _FULL = 8192  # tokens: a longer prompt takes minutes, and says no more
 _WORD = " word"
 _MARKERS = 16
-DOORS = ("session", "http")
+CLIENTS = ("session", "http")
 
 
-def edges(package: Path, deployed: dict[str, Any]) -> dict[str, Any]:
-    """Send every case to the deployed model; returns the fields of edges.json.
+def edges(package: Path, deployed: Deploy) -> Edges:
+    """Send every case to the deployed model; returns the content of edges.json.
 
     `deployed` is what `deploy` returned. Raises `IngotError` if the model does not even answer an ordinary question.
     """
-    with Server(Path(deployed["cache"]), str(deployed["id"])) as server:
+    with Server(Path(deployed.cache), deployed.id) as server:
         facts = facts_of(package, server)
         print("edges: markers", flush=True)
         marked = markers(package, server, facts)
         rows = run(cases.cases(facts), server)
-    return result(rows, label(), markers=marked, id=facts.model_id, context=facts.context, restarts=server.restarts)
+    verdict, reasons = judged(rows, label())
+    return Edges(
+        verdict=verdict, reasons=reasons, cases=rows, markers=marked, id=facts.model_id, context=facts.context,
+        restarts=server.restarts, package=measured.digest(package), runtime=label(),
+    )  # fmt: skip
 
 
-def run(cases: Iterable[Case], server: Server) -> list[dict[str, Any]]:
+def run(cases: Iterable[Case], server: Server) -> list[EdgeCase]:
     """Send the cases, each followed by an ordinary question; a row of the result for each.
 
     Raises `IngotError` if that question is not answered even before the first case, or the model can't be opened again.
     """
-    known = {door: ordinary(server, door) for door in DOORS}
-    for door, reply in known.items():
+    known = {client: ordinary(server, client) for client in CLIENTS}
+    for client, reply in known.items():
         if reply.kind != "answer":
             raise IngotError(
-                server.model_id, f"does not answer an ordinary question ({door}): {reply}", "`doit verify`"
+                server.model_id, f"does not answer an ordinary question ({client}): {reply}", "`doit verify`"
             )
-    cases, rows, replies = list(cases), [], dict[str, Reply]()
+    cases, rows, replies = list(cases), dict[str, EdgeCase](), dict[str, Reply]()
     for number, case in enumerate(cases, 1):
-        row, replies[case.id] = _row(case, server, known)
-        rows.append(row)
-        twin = case.id.replace("http-", "session-", 1)
-        if twin != case.id and twin in replies and (unlike := _unlike(replies[twin], replies[case.id])):
-            found = next(row for row in rows if row["id"] == twin)
-            found |= {"outcome": "ours", "found": f"{found['found']}; {unlike}"}
-        print(f"edges: {number} of {len(cases)} {case.id}: {row['outcome']}", flush=True)
-    return rows
+        rows[case.id], replies[case.id] = _row(case, server, known)
+        same = case.id.replace("http-", "session-", 1)  # the case that sends the same text by the session
+        if same != case.id and same in replies and (unlike := _unlike(replies[same], replies[case.id])):
+            rows[same] = replace(rows[same], outcome="ingot", found=f"{rows[same].found}; {unlike}")
+        print(f"edges: {number} of {len(cases)} {case.id}: {rows[case.id].outcome}", flush=True)
+    return list(rows.values())
 
 
 def _unlike(said: Reply, posted: Reply) -> str | None:
-    """How our door's answer differs from that to the same text over HTTP: then the text did not arrive as it was."""
+    """How the session's answer differs from that to the same text over HTTP: then the text did not arrive as it was."""
     if (said.kind, posted.kind) != ("answer", "answer") or None in (said.prompt_tokens, posted.prompt_tokens):
         return None
     if (said.text, said.prompt_tokens) == (posted.text, posted.prompt_tokens):
@@ -73,27 +80,26 @@ def _unlike(said: Reply, posted: Reply) -> str | None:
     return f"over HTTP the same text is {posted.prompt_tokens} tokens, not {said.prompt_tokens}, and gets {posted}"
 
 
-def result(rows: Sequence[dict[str, Any]], runtime: str, **more: Any) -> dict[str, Any]:
-    """The verdict on the rows, with its reasons: refused if any is ours, warned if any is the runtime's."""
-    ours = [row for row in rows if row["outcome"] == "ours"]
-    theirs = [row for row in rows if row["outcome"] == "runtime"]
-    reasons = [f"{row['id']} ({row['what']}): {row['found']}, expected: {row['expected']}" for row in ours]
-    if theirs:
-        said = f"{runtime} handles {len(theirs)} of {len(rows)} cases wrongly"
-        reasons.append(f"{said}: {', '.join(row['id'] for row in theirs)}")
-    verdict = "refused" if ours else "warned" if theirs else "passed"
-    return {"verdict": verdict, "reasons": reasons, **more, "cases": list(rows), "runtime": runtime}
+def judged(rows: Sequence[EdgeCase], runtime: str) -> tuple[Verdict, list[str]]:
+    """The verdict on the rows and its reasons: refused if any fault is Ingot's, warned if any is the runtime's."""
+    own = [row for row in rows if row.outcome == "ingot"]
+    others = [row for row in rows if row.outcome == "runtime"]
+    reasons = [f"{row.id} ({row.what}): {row.found}, expected: {row.expected}" for row in own]
+    if others:
+        said = f"{runtime} handles {len(others)} of {len(rows)} cases wrongly"
+        reasons.append(f"{said}: {', '.join(row.id for row in others)}")
+    return ("refused" if own else "warned" if others else "passed"), reasons
 
 
-def ordinary(server: Server, door: str) -> Reply:
+def ordinary(server: Server, client: str) -> Reply:
     """The reply to the ordinary question."""
-    if door == "session":
+    if client == "session":
         return send(server, Said(user(QUESTION), {"max_tokens": QUESTION_TOKENS}))
     return send(server, Posted(encoded(body(server.model_id, QUESTION, max_tokens=QUESTION_TOKENS))))
 
 
 def send(server: Server, what: Said | Posted) -> Reply:
-    """Send one request by its door; a child that crashed or hung is gone afterwards."""
+    """Send one request by its client; a child that crashed or hung is gone afterwards."""
     if isinstance(what, Said):
         asked = {"do": "ask", "messages": what.messages, "options": what.options, "leave": what.leave}
         found = server.ask(asked, what.limit)
@@ -102,29 +108,30 @@ def send(server: Server, what: Said | Posted) -> Reply:
     reply = post(server.url(), server.model_id, what.body, limit=what.limit, **how)  # type: ignore[arg-type]
     if reply.kind == "broken":  # if the process died, then not of our code: that waited for a request meanwhile
         end = server.died()
-        return replace(end, by="runtime") if end else reply
+        return dataclasses.replace(end, by="runtime") if end else reply
     if reply.kind == "hung":
         server.end()
     return reply
 
 
-def judge(case: Case, reply: Reply) -> str:
-    """Whose fault a reply is: "passed" (nobody's), "ours", "runtime"."""
+def judge(case: Case, reply: Reply) -> Fault:
+    """Whose fault a reply is; "passed" is nobody's."""
     if reply.kind in ("raised", "garbage", "other model"):
-        return "ours"
+        return "ingot"
     if reply.kind in ("hung", "crashed"):
-        return "ours" if reply.by == "door" else "runtime"
+        return "ingot" if reply.by == "ingot" else "runtime"
     if reply.kind in ("error", "broken", "goes on"):
         return "runtime"
     if case.expected == "either" or case.expected == {"answer": "answer", "refused": "refusal"}[reply.kind]:
         return "passed"
     if reply.kind == "refused":
-        return "ours" if reply.by == "door" else "runtime"
-    return "ours" if case.ours else "runtime"
+        return "ingot" if reply.by == "ingot" else "runtime"
+    return "ingot" if case.promised else "runtime"
 
 
-def _row(case: Case, server: Server, known: dict[str, Reply]) -> tuple[dict[str, Any], Reply]:
-    reply, outcome = Reply("answer"), "passed"
+def _row(case: Case, server: Server, known: dict[str, Reply]) -> tuple[EdgeCase, Reply]:
+    reply = Reply("answer")
+    outcome: Fault = "passed"
     for what in case.sends:
         reply = send(server, what)
         if (outcome := judge(case, reply)) != "passed":
@@ -133,26 +140,26 @@ def _row(case: Case, server: Server, known: dict[str, Reply]) -> tuple[dict[str,
         reply = Reply("goes on", "the runtime went on working for a client that had left")
         outcome = judge(case, reply)
     found = str(reply)
-    after = [ordinary(server, case.door) for _ in range(case.known)]
-    wrong = [answer for answer in after if answer != known[case.door]]
+    after = [ordinary(server, case.client) for _ in range(case.known)]
+    wrong = [answer for answer in after if answer != known[case.client]]
     if reply.kind == "goes on" or wrong:
         server.end()  # nothing of this may reach the next case
     if wrong:
         found += f"; then {len(wrong)} of {case.known} ordinary questions went wrong, {wrong[0]}"
         if outcome == "passed":
-            outcome = "ours" if _only_ours(case, server, known) else "runtime"
+            outcome = "ingot" if _only_the_client(case, server, known) else "runtime"
     elif case.known > 1:
         found += f"; then {case.known} of {case.known} ordinary questions as before"
-    row = {
-        "id": case.id, "what": case.what, "door": case.door, "expected": case.expected, "found": found,
-        "outcome": outcome, "serves_after": not wrong,
-    }  # fmt: skip
+    row = EdgeCase(
+        id=case.id, what=case.what, client=case.client, expected=case.expected, found=found, outcome=outcome,
+        serves_after=not wrong,
+    )  # fmt: skip
     return row, reply
 
 
-def _only_ours(case: Case, server: Server, known: dict[str, Reply]) -> bool:
-    """Whether our door, and not the runtime, is hurt by a case: sent again, it leaves HTTP as it was."""
-    if case.door == "http":
+def _only_the_client(case: Case, server: Server, known: dict[str, Reply]) -> bool:
+    """Whether Ingot's client, and not the runtime, is hurt by a case: sent again, it leaves HTTP as it was."""
+    if case.client == "http":
         return False
     for what in case.sends:
         send(server, what)
@@ -214,13 +221,13 @@ def markers(package: Path, server: Server, facts: Facts) -> dict[str, Any]:
         return found
     as_turns = [{"role": role, "content": text} for role, text in turns]
     replies = {}
-    for door in DOORS:
-        pair = [_ask(server, door, messages) for messages in (as_turns, user(written))]
+    for client in CLIENTS:
+        pair = [_ask(server, client, messages) for messages in (as_turns, user(written))]
         same = pair[0].kind == "answer" and (pair[0].text, pair[0].prompt_tokens) == (
             pair[1].text,
             pair[1].prompt_tokens,
         )
-        replies[door] = {"as_turns": str(pair[0]), "in_a_message": str(pair[1]), "same": same}
+        replies[client] = {"as_turns": str(pair[0]), "in_a_message": str(pair[1]), "same": same}
     return {**found, "turns": replies}
 
 
@@ -229,8 +236,8 @@ def _each(server: Server, text: str) -> float:
     return (more - once) / 8
 
 
-def _ask(server: Server, door: str, messages: Any) -> Reply:
-    if door == "session":
+def _ask(server: Server, client: str, messages: Any) -> Reply:
+    if client == "session":
         return send(server, Said(messages, {"max_tokens": 8}))
     return send(server, Posted(encoded(body(server.model_id, "", messages=messages, max_tokens=8))))
 

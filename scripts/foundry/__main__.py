@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import json_files, program
+from scripts.common import program
+from scripts.results import base
+from scripts.results.foundry import Deploy
+from scripts.results.quality import Advice
 
 app = program.program("Put packages into a Foundry cache, and ask them there.")
 
@@ -31,14 +34,14 @@ def deploy(
     from scripts.foundry import cache as caches
     from scripts.foundry import deploy as stage_deploy
 
-    advice = json_files.read(recommendation) if recommendation else None
+    advice = base.read(recommendation, Advice, "Make it again: `doit recommend`") if recommendation else None
     if refusal := stage_deploy.held_back(advice, precision, policy):
-        result = {**refusal, "id": model_id, "cache": cache, "path": None, "action": None}
-        print(f"deploy: {model_id} stays out: {'; '.join(refusal['reasons'])}", flush=True)
+        result = Deploy(verdict=refusal.verdict, reasons=refusal.reasons, id=model_id, cache=cache)
+        print(f"deploy: {model_id} stays out: {'; '.join(refusal.reasons)}", flush=True)
     else:
         result = stage_deploy.deploy(package, model_id, caches.resolve(cache))
-        print(f"deploy: {model_id} {result['action']} in {result['cache']}", flush=True)
-    json_files.write(output, result)
+        print(f"deploy: {model_id} {result.action} in {result.cache}", flush=True)
+    base.write(output, result)
 
 
 @app.command()
@@ -53,9 +56,11 @@ def verify(
     """Ask the deployed model, in a fresh process, and expect what its package answered."""
     from scripts.foundry import verify as stage_verify
 
-    result = stage_verify.verify(package, json_files.read(deployed), domain, cases, schema)
-    print(f"verify: {result['id']} answers as its package does", flush=True)
-    json_files.write(output, result)
+    result = stage_verify.verify(
+        package, base.read(deployed, Deploy, "Deploy it again: `doit deploy`"), domain, cases, schema
+    )
+    print(f"verify: {result.id} answers as its package does", flush=True)
+    base.write(output, result)
 
 
 @app.command()

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from scripts.common import manifest, process
 from scripts.common.errors import IngotError
@@ -157,7 +158,7 @@ class Plan:
     `stale` are the ids to unregister first.
     """
 
-    action: str
+    action: Literal["deployed", "reused", "registered again", "replaced"]
     folder: Path
     stale: tuple[str, ...] = ()
 

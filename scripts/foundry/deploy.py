@@ -21,7 +21,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import filelock
 
@@ -31,14 +30,17 @@ from scripts.common.manifest import MANIFEST, Files
 from scripts.common.model_id import is_folder_name, parse
 from scripts.foundry import cache as caches
 from scripts.foundry.cache import MARKER
+from scripts.results.base import Outcome
+from scripts.results.foundry import Deploy
+from scripts.results.quality import Advice
 from scripts.runtime.foundry import Runtime, RuntimeFault, label
 
 _IN_USE = (5, 32)  # Windows: access denied (of a folder with an open file), sharing violation
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied
 
 
-def deploy(package: Path, model_id: str, cache: Path) -> dict[str, Any]:
-    """Make `cache` hold and list the package as `model_id`; returns the fields of deploy.json.
+def deploy(package: Path, model_id: str, cache: Path) -> Deploy:
+    """Make `cache` hold and list the package as `model_id`; returns the content of deploy.json.
 
     Raises `IngotError` if the cache cannot be written or read, the disk is full, or something of somebody else's
     is in the way; then nothing of what was there has changed.
@@ -65,18 +67,18 @@ def deploy(package: Path, model_id: str, cache: Path) -> dict[str, Any]:
         sweep(cache)
     if model_id not in listed:
         raise RuntimeFault(model_id, f"is registered in {cache} but not listed", "Deploy it again")
-    return {
-        "verdict": "passed",
-        "reasons": reasons,
-        "id": model_id,
-        "cache": str(cache),
-        "path": str(plan.folder),
-        "action": plan.action,
-        "runtime": label(),
-    }
+    return Deploy(
+        verdict="passed",
+        reasons=reasons,
+        id=model_id,
+        cache=str(cache),
+        path=str(plan.folder),
+        action=plan.action,
+        runtime=label(),
+    )
 
 
-def held_back(advice: dict[str, Any] | None, precision: str, policy: str) -> dict[str, Any] | None:
+def held_back(advice: Advice | None, precision: str, policy: str) -> Outcome | None:
     """Why a precision is not deployed, as verdict and reasons; None if it is.
 
     `advice` is the result of `recommend`: "refused" if the precision did not pass there, "skipped" if the user's
@@ -85,16 +87,16 @@ def held_back(advice: dict[str, Any] | None, precision: str, policy: str) -> dic
     if policy not in ("all", "recommended", "none"):
         raise IngotError("--policy", f"is {policy!r}", 'Use "all", "recommended" or "none"')
     if advice:
-        judged = advice["precisions"].get(precision)
+        judged = advice.precisions.get(precision)
         if judged is None:
-            known = ", ".join(advice["precisions"])
+            known = ", ".join(advice.precisions)
             raise IngotError("--precision", f"{precision!r} is not among those judged", f"Use one of {known}")
-        if judged["verdict"] not in ("passed", "warned"):
-            return {"verdict": judged["verdict"], "reasons": list(judged["reasons"])}
+        if judged.verdict not in ("passed", "warned"):
+            return judged
     if policy == "none":
-        return {"verdict": "skipped", "reasons": ['deploy = "none"']}
-    if policy == "recommended" and advice and advice["recommended"] != precision:
-        return {"verdict": "skipped", "reasons": [f'deploy = "recommended", which is {advice["recommended"]}']}
+        return Outcome(verdict="skipped", reasons=['deploy = "none"'])
+    if policy == "recommended" and advice and advice.recommended != precision:
+        return Outcome(verdict="skipped", reasons=[f'deploy = "recommended", which is {advice.recommended}'])
     return None
 
 

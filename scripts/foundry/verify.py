@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scripts.cases import cases as asking
-from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
+from scripts.results import base, measured
+from scripts.results.domain import Domain
+from scripts.results.foundry import Deploy, Verify
 from scripts.runtime import genai
 from scripts.runtime.foundry import Chat, Message, Runtime, conversation, label
 
@@ -33,17 +34,19 @@ class Expectation:
     case: str | None = None
 
 
-def verify(
-    package: Path, deployed: dict[str, Any], domain: Path | None, cases: Path | None, schema: Path | None
-) -> dict[str, Any]:
-    """Check a deployed model against its package; returns the fields of verify.json.
+def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | None, schema: Path | None) -> Verify:
+    """Check a deployed model against its package; returns the content of verify.json.
 
     `deployed` is what `deploy` returned, `domain` and `cases` the answers recorded for the package and what was
     asked; without them onnxruntime-genai's greedy text is expected. Raises `IngotError` for whatever differs,
     naming what was expected and what was found.
     """
     begin = time.perf_counter()
-    model_id, cache, folder = str(deployed["id"]), Path(deployed["cache"]), Path(deployed["path"])
+    if deployed.path is None:
+        raise IngotError(
+            deployed.id, f"is not deployed: {'; '.join(deployed.reasons)}", "Deploy it first: `doit deploy`"
+        )
+    model_id, cache, folder = deployed.id, Path(deployed.cache), Path(deployed.path)
     expected = _recorded(domain, cases, schema) if domain and cases else None
     manifest = caches.manifest_of(package)
     print("verify: files", flush=True)
@@ -62,20 +65,21 @@ def verify(
         runtime.unload(model_id)
         if model_id in runtime.loaded():
             raise IngotError(model_id, "stays in memory after it was unloaded", "Close what else uses it")
-    return {
-        "verdict": "passed",
-        "reasons": [],
-        "id": model_id,
-        "listed": True,
-        "files": len(manifest),
-        "case": expected.case,
-        "expected": expected.text,
-        "answer": answer,
-        "streamed": True,
-        "http": True,
-        "seconds": round(time.perf_counter() - begin, 2),
-        "runtime": label(),
-    }
+    return Verify(
+        verdict="passed",
+        reasons=[],
+        id=model_id,
+        listed=True,
+        files=len(manifest),
+        case=expected.case,
+        expected=expected.text,
+        answer=answer,
+        streamed=True,
+        http=True,
+        seconds=round(time.perf_counter() - begin, 2),
+        package=measured.digest(package),
+        runtime=label(),
+    )
 
 
 def _ask(chat: Chat, folder: Path, expected: Expectation) -> str:
@@ -119,21 +123,20 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
 
     Raises `IngotError` if an answer that passed does not meet what its case expects: it was asked otherwise.
     """
-    result = json_files.read(domain)
-    recorded = result["cases"]
-    won = set((result.get("baseline") or {}).get("won", ()))
-    passed = [row for row in recorded if row["passed"]]
-    chosen = next((row for row in passed if row["id"] not in won), next(iter(passed or recorded), None))
+    result = base.read(domain, Domain, "Run `doit domain` again")
+    won = set(result.baseline.won if result.baseline else ())
+    passed = [row for row in result.cases if row.passed]
+    chosen = next((row for row in passed if row.id not in won), next(iter(passed or result.cases), None))
     if chosen is None:
         return None
-    case = next((case for case in asking.load(cases) if case.id == chosen["id"]), None)
+    case = next((case for case in asking.load(cases) if case.id == chosen.id), None)
     if case is None:
-        raise IngotError(cases, f"has no case {chosen['id']!r}, whose answer was recorded", "Run `doit domain` again")
-    failures = asking.judge(case, chosen["text"], asking.load_schema(schema) if schema else None)
-    if chosen["passed"] and failures:
+        raise IngotError(cases, f"has no case {chosen.id!r}, whose answer was recorded", "Run `doit domain` again")
+    failures = asking.judge(case, chosen.text, asking.load_schema(schema) if schema else None)
+    if chosen.passed and failures:
         found = f"case {case.id!r} passed, but {'; '.join(failures)}"
         raise IngotError(domain, found, "Run `doit domain` again")
-    return Expectation(list(case.messages), case.max_tokens, chosen["text"], case.id)
+    return Expectation(list(case.messages), case.max_tokens, chosen.text, case.id)
 
 
 def _greedy(package: Path) -> Expectation:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.common import json_files, program
+from scripts.common import program
+from scripts.results import base
 
 app = program.program(__doc__)
 
@@ -51,7 +52,7 @@ def domain(
     schema: Annotated[Path | None, typer.Option(help="JSON schema of an answer")] = None,
     baseline: Annotated[Path | None, typer.Option(help="domain.json of the float export, packaged alike")] = None,
     gates: Gates = "{}",
-    limit: Annotated[int, typer.Option(help="run the first so many cases")] = 32,
+    limit: Annotated[int, typer.Option(help="ask the first so many cases")] = 32,
 ) -> None:
     """Put cases of the model's own job to it, in the Foundry runtime."""
     from scripts.quality import domain as domains
@@ -85,13 +86,13 @@ def recommend(
     from scripts.quality import recommend as recommending
 
     result = recommending.from_files(export_quality, quality or [], domain or [], precisions)
-    json_files.write(output, result)
-    print(f"recommended: {result['recommended'] or 'none'}: {'; '.join(result['reasons'])}", flush=True)
+    base.write(output, result)
+    print(f"recommended: {result.recommended or 'none'}: {'; '.join(result.reasons)}", flush=True)
 
 
-def _finish(output: Path, result: dict[str, Any]) -> None:
-    json_files.write(output, result)
-    print(f"quality: {result['verdict']}" + "".join(f"; {reason}" for reason in result["reasons"]), flush=True)
+def _finish(output: Path, result: Any) -> None:
+    base.write(output, result)
+    print(f"quality: {result.verdict}" + "".join(f"; {reason}" for reason in result.reasons), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ a precision against the export runs both side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from operator import itemgetter
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scripts.quality import gates as gating
 from scripts.quality import reference as references
 from scripts.quality.logits import GenaiModel
 from scripts.quality.tally import Floats, Tally
+from scripts.results.quality import Quality, Text
 
 #: Positions taken to float64 at once: what fits the processor's cache beats one big array.
 _BLOCK = 16
@@ -31,10 +32,10 @@ class _NotFiniteError(Exception):
     pass
 
 
-def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> dict[str, Any]:
+def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> Quality:
     """Compare the GenAI folder `onnx` with `export`, or with the reference's checkpoint where that is None.
 
-    Returns the whole quality.json: verdict and reasons, the worst over the texts of each figure, and every text's.
+    Returns the content of quality.json: verdict and reasons, the worst over the texts of each figure, and every text's.
     Logits that are NaN or infinite, and a vocabulary that lost words, are refused. Raises `IngotError` on bad input.
     """
     limits = parse_gates(gates)
@@ -44,32 +45,32 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> dict[st
     vocabulary: dict[str, int] = {}
     texts = {text.name: _text(text, truth, other, against, vocabulary) for text in truth.texts}
     verdict, reasons = gating.judge(texts, limits)
-    return {
-        "verdict": verdict,
-        "reasons": reasons,
-        "against": "export" if export else "checkpoint",
+    return Quality(
+        verdict=verdict,
+        reasons=reasons,
+        against="export" if export else "checkpoint",
         **worst(texts),
-        "gates": limits,
-        "vocabulary": vocabulary,
-        "texts": texts,
-    }
+        gates=limits,
+        vocabulary=vocabulary,
+        texts=texts,
+    )
 
 
-def worst(texts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def worst(texts: Mapping[str, Text]) -> dict[str, Any]:
     """Each figure, and its interval, from the text where it is worst; the perplexities go with the worst ratio.
 
     All are None where a text could not be compared: half a result would flatter the model.
     """
     ratio = ("perplexity_ratio", "perplexity_ratio_interval", "perplexity", "perplexity_float")
     groups = (("kl", "kl_interval"), ("kl_p99",), ("top1", "top1_interval"), ("top1_all",), ratio)
-    if any(text.get("error") for text in texts.values()):
+    if any(text.error for text in texts.values()):
         return {name: None for group in groups for name in group}
     result: dict[str, Any] = {}
     for group in groups:
-        known = [text for text in texts.values() if text[group[0]] is not None]
+        known = [text for text in texts.values() if getattr(text, group[0]) is not None]
         choose = min if group[0].startswith("top1") else max
-        text = choose(known, key=itemgetter(group[0]), default={})
-        result |= {name: text.get(name) for name in group}
+        text = choose(known, key=attrgetter(group[0]), default=None)
+        result |= {name: getattr(text, name, None) for name in group}
     return result
 
 
@@ -79,7 +80,7 @@ def _text(
     other: GenaiModel,
     against: GenaiModel | None,
     vocabulary: dict[str, int],
-) -> dict[str, Any]:
+) -> Text:
     ids, targets, tally, done = text.tokens[:-1], text.tokens[1:], Tally(), 0
     left: Iterator[Floats] = against.logits(ids, truth.rows) if against else text.log_probabilities()
     right = other.logits(ids, truth.rows)
@@ -90,7 +91,7 @@ def _text(
         vocabulary.update(float=p.shape[1], other=q.shape[1], compared=width)
         if width < max(truth.tokenizer_size if p.shape[1] != q.shape[1] else 0, int(text.tokens.max()) + 1):
             found = f"the vocabulary has {width} of the tokenizer's {truth.tokenizer_size} entries"
-            return {"error": found, "positions": 0}
+            return Text(error=found, kl=None, top1=None, perplexity_ratio=None)
         try:
             for part in range(0, len(p), _BLOCK):
                 rows = slice(part, min(part + _BLOCK, len(p)))
@@ -102,7 +103,7 @@ def _text(
                     targets[at],
                 )
         except _NotFiniteError as error:
-            return {"error": str(error), "positions": done}
+            return Text(error=str(error), positions=done, kl=None, top1=None, perplexity_ratio=None)
         done += len(p)
         print(f"quality: {text.name}: {done} of {len(ids)} positions", flush=True)
     return tally.figures()

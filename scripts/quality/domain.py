@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+from msgspec.structs import replace
 
 from scripts.cases import cases as parsing
 from scripts.cases import checks
-from scripts.common import json_files, model_id
+from scripts.common import model_id
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN, parse_gates
+from scripts.results import base, measured
+from scripts.results.base import Interval, Verdict
+from scripts.results.domain import Answer, Baseline, Domain
 from scripts.runtime import foundry as foundry
+
+#: Per cent of the cases. A float model that passes fewer is no measure of its precisions.
+HALF = 50.0
+#: Of the normal distribution: 95 % lie within so many standard deviations.
+_Z = 1.959964
 
 
 @dataclass(frozen=True)
@@ -31,10 +41,8 @@ class Reply:
     error: str | None = None
 
 
-def run(
-    package: Path, cases: Path, schema: Path | None, baseline: Path | None, gates: Any, limit: int = 32
-) -> dict[str, Any]:
-    """Run the first `limit` cases on the package; returns the whole domain.json.
+def run(package: Path, cases: Path, schema: Path | None, baseline: Path | None, gates: Any, limit: int = 32) -> Domain:
+    """Ask the package the first `limit` cases; returns the content of domain.json.
 
     Raises `IngotError` on bad input, on a package that the runtime does not load, on a baseline of other cases, and
     where not one case was answered.
@@ -52,23 +60,25 @@ def run(
     if against is None and "domain_points" in limits:
         raise IngotError("--gates", "domain_points needs a baseline", "Give --baseline, the float export's domain.json")
     if not (package / "genai_config.json").is_file():
-        raise IngotError(package, "is no package: there is no genai_config.json in it", "Build the package first")
+        raise IngotError(package, "is not a package: there is no genai_config.json in it", "Build the package first")
 
     replies = ask(package, chosen)
     if all(reply.error for reply in replies):
         raise IngotError(package, f"the runtime answered none of {len(chosen)} cases: {replies[0].error}")
     result = score(chosen, replies, validator, against)
     verdict, reasons = judge(result, limits)
-    return {
-        "verdict": verdict,
-        "reasons": reasons,
-        **result,
-        "gates": {name: limits[name] for name in OF_DOMAIN if name in limits},
-        "cases_total": len(every),
-        "limit": limit,
-        "digest": digest,
-        "runtime": foundry.label(),
-    }
+    print(f"domain: {result.passed} of {result.asked} asked are right; the file holds {len(every)}", flush=True)
+    return replace(
+        result,
+        verdict=verdict,
+        reasons=reasons,
+        gates={name: limits[name] for name in OF_DOMAIN if name in limits},
+        cases_total=len(every),
+        limit=limit,
+        digest=digest,
+        package=measured.digest(package),
+        runtime=foundry.label(),
+    )
 
 
 def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
@@ -84,7 +94,7 @@ def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
                 replies.append(Reply(answer.text.encode("utf-8", "replace").decode()))
             except foundry.RuntimeFault as error:
                 replies.append(Reply("", str(error)))
-            print(f"domain: {number} of {len(cases)} cases", flush=True)
+            print(f"domain: {number} of {len(cases)} asked", flush=True)
     return replies
 
 
@@ -92,36 +102,52 @@ def score(
     cases: list[parsing.Case],
     replies: list[Reply],
     validator: jsonschema.protocols.Validator | None,
-    baseline: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Score, answers, valid-by-schema rate and accuracy per field (all in %), and the pairing with a baseline."""
-    rows, valid, hits = [], 0, {}  # type: list[dict[str, Any]], int, dict[str, list[bool]]
+    baseline: Domain | None,
+) -> Domain:
+    """A result that is not judged yet: score, answers, share valid by the schema, accuracy by field, the pairing with a
+    baseline. Shares in %.
+    """
+    rows, valid, hits = list[Answer](), 0, dict[str, list[bool]]()
     for case, reply in zip(cases, replies, strict=True):
         right = {name: failure is None for name, failure in checks.fields(reply.text, case.labels).items()}
         for name, hit in right.items():
             hits.setdefault(name, []).append(hit)
         failures = [f"no answer: {reply.error}"] if reply.error else parsing.judge(case, reply.text, validator)
         valid += validator is not None and checks.schema(reply.text, validator) is None
-        row = {"id": case.id, "asked": case.messages[-1]["content"], "text": reply.text}
-        rows.append({**row, "passed": not failures, "failures": failures, "fields": right})
-    result: dict[str, Any] = {
-        "score": _percent(sum(row["passed"] for row in rows), len(rows)),
-        "schema_valid": None if validator is None else _percent(valid, len(rows)),
-        "fields": {name: _percent(sum(hit), len(hit)) for name, hit in sorted(hits.items())},
-        "baseline": None,
-        "cases": rows,
-    }
-    if baseline is not None:
-        before = {row["id"]: row["passed"] for row in baseline["cases"]}
-        lost = [row["id"] for row in rows if before[row["id"]] and not row["passed"]]
-        won = [row["id"] for row in rows if row["passed"] and not before[row["id"]]]
-        result["baseline"] = {
-            "score": baseline["score"],
-            "lost": lost,
-            "won": won,
-            "p_value": mcnemar(len(lost), len(won)),
-        }
-    return result
+        rows.append(
+            Answer(
+                id=case.id, asked=case.messages[-1]["content"], text=reply.text, passed=not failures,
+                failures=failures, fields=right,
+            )
+        )  # fmt: skip
+    passed = sum(row.passed for row in rows)
+    return Domain(
+        verdict="passed",
+        reasons=[],
+        score=_percent(passed, len(rows)),
+        score_interval=wilson(passed, len(rows)),
+        passed=passed,
+        asked=len(rows),
+        schema_valid=None if validator is None else _percent(valid, len(rows)),
+        fields={name: _percent(sum(hit), len(hit)) for name, hit in sorted(hits.items())},
+        baseline=_paired(rows, baseline) if baseline else None,
+        cases=rows,
+    )
+
+
+def _paired(rows: list[Answer], baseline: Domain) -> Baseline:
+    before = {row.id: row.passed for row in baseline.cases}
+    lost = [row.id for row in rows if before[row.id] and not row.passed]
+    won = [row.id for row in rows if row.passed and not before[row.id]]
+    return Baseline(score=baseline.score, lost=lost, won=won, p_value=mcnemar(len(lost), len(won)))
+
+
+def wilson(passed: int, asked: int) -> Interval:
+    """The 95 % interval of a share, in %, by Wilson's score (1927), which holds for few cases and at 0 and 100 %."""
+    z2, share = _Z**2, passed / asked
+    middle = (share + z2 / (2 * asked)) / (1 + z2 / asked)
+    reach = _Z / (1 + z2 / asked) * math.sqrt(share * (1 - share) / asked + z2 / (4 * asked**2))
+    return [round(100 * max(0.0, middle - reach), 2), round(100 * min(1.0, middle + reach), 2)]
 
 
 def mcnemar(lost: int, won: int) -> float:
@@ -134,34 +160,41 @@ def mcnemar(lost: int, won: int) -> float:
     return round(min(1.0, 2 * tail / (1 << count)), 6)
 
 
-def judge(result: dict[str, Any], gates: dict[str, float]) -> tuple[str, list[str]]:
-    """Verdict and reasons for a score (see `score`): by itself, and compared with the float export's."""
-    reasons, against, floor = [], result["baseline"], gates.get("domain_floor")
-    if floor is not None and result["score"] < floor - 1e-9:
-        reasons.append(f"domain score is {result['score']:.4g} %; the gate asks for {floor:g}")
+def judge(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, list[str]]:
+    """Verdict and reasons for a score (see `score`): by itself, and compared with the float export's.
+
+    Where the float model itself fails more cases than it passes, they don't show what quantising costs: that warns.
+    """
+    reasons, against, floor = list[str](), result.baseline, gates.get("domain_floor")
+    if floor is not None and result.score < floor - 1e-9:
+        reasons.append(f"domain score is {result.score:.4g} %; the gate asks for {floor:g}")
     if against is not None and "domain_points" in gates:
-        points, gate = against["score"] - result["score"], gates["domain_points"]
+        points, gate = against.score - result.score, gates["domain_points"]
         if points > gate + 1e-9:
-            pairs = f"{len(against['lost'])} of {len(result['cases'])} cases lost, {len(against['won'])} won"
+            pairs = f"{len(against.lost)} of {result.asked} cases asked lost, {len(against.won)} won"
             reasons.append(
                 f"domain score is {points:.4g} points below the float export; the gate allows {gate:g} "
-                f"({pairs}; by chance alone with p = {against['p_value']:.2g})"
+                f"({pairs}; by chance alone with p = {against.p_value:.2g})"
             )
-    return ("refused" if reasons else "passed"), reasons
+    if reasons:
+        return "refused", reasons
+    who, score = ("it", result.score) if against is None else ("the float export itself", against.score)
+    if score < HALF:
+        passed = round(score * result.asked / 100)
+        told = f"{who} gets {passed} of {result.asked} cases asked right, fewer than half"
+        return "warned", [f"{told}: they do not show what the model can do, nor what quantising costs"]
+    return "passed", []
 
 
-def _baseline(path: Path | None, digest: str, count: int) -> dict[str, Any] | None:
+def _baseline(path: Path | None, digest: str, count: int) -> Domain | None:
     if path is None:
         return None
     try:
-        value = json_files.read(path)
-        known = {"score": value["score"], "digest": value["digest"], "cases": value["cases"]}
+        known = base.read(path, Domain, "Give the domain.json of the float export")
     except FileNotFoundError:
         raise IngotError(path, "there is no such file", "Run the float export's domain cases first") from None
-    except (ValueError, KeyError, TypeError):
-        raise IngotError(path, "is no domain result", "Give the domain.json of the float export") from None
-    if known["digest"] != digest:
-        found = f"has the answers to {len(known['cases'])} cases, and not to these {count}"
+    if known.digest != digest:
+        found = f"has the answers to {len(known.cases)} cases, and not to these {count}"
         raise IngotError(path, found, "Run both with the same --cases, --schema and --limit")
     return known
 

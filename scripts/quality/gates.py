@@ -1,35 +1,47 @@
 """The verdict that a figure earns by its gate (`scripts.definitions.gates`). Only a gate that is given refuses.
 
-kl                 mean KL(float ‖ other) of the worst text, nats, at most      → refused
-kl_warn            the same, at most                                            → warned
-kl_p99             99th percentile of KL over positions, nats, at most          → refused
-top1               top-1 agreement where the float model is sure, at least      → refused
-perplexity_ratio   perplexity over the float model's, at most                   → refused
-domain_points      points of the domain score below the float export, at most   → refused
-domain_floor       the domain score itself, in percent, at least                → refused
+Which figure a gate holds, and whether it is a least or a most, is said where the metric is defined (`results.quality`
+and `results.domain`): `kl` refuses above a KL, `kl_warn` warns above it, `top1` refuses below an agreement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+
+from scripts.results import metric
+from scripts.results.base import Verdict
+from scripts.results.metric import Metric
+from scripts.results.quality import Text
 
 #: From best to worst; a whole is as good as its worst part.
-VERDICTS = ("passed", "warned", "skipped", "refused", "failed")
+VERDICTS: tuple[Verdict, ...] = ("passed", "warned", "skipped", "refused", "failed")
 
 
-def worst(verdicts: Iterable[str]) -> str:
+class Judged(Protocol):
+    """Any result: a verdict and the reasons for it."""
+
+    @property
+    def verdict(self) -> Verdict: ...
+
+    @property
+    def reasons(self) -> list[str]: ...
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of `verdicts`; "passed" where there is none."""
     return max(verdicts, key=VERDICTS.index, default="passed")
 
 
-def because(results: Iterable[Mapping[str, Any]], verdict: str) -> list[str]:
+def because(results: Iterable[Judged], verdict: Verdict) -> list[str]:
     """The reasons of those results that made the whole `verdict`: no warning explains a refusal."""
-    telling = [result for result in results if result["verdict"] == verdict != "passed"]
-    return list(dict.fromkeys(reason for result in telling for reason in result["reasons"]))
+    telling = [result for result in results if result.verdict == verdict != "passed"]
+    return list(dict.fromkeys(reason for result in telling for reason in result.reasons))
 
 
-def judge(texts: Mapping[str, Mapping[str, Any]], gates: Mapping[str, float]) -> tuple[str, list[str]]:
+def judge(texts: Mapping[str, Text], gates: Mapping[str, float]) -> tuple[Verdict, list[str]]:
     """Verdict and reasons for the figures of each text (see `Tally.figures`), each reason with figure and gate.
 
     The figure itself is what decides. Where it passes and its 95 % interval reaches beyond the gate, another text of
@@ -38,11 +50,12 @@ def judge(texts: Mapping[str, Mapping[str, Any]], gates: Mapping[str, float]) ->
     refused: list[str] = []
     warned: list[str] = []
     for name, text in texts.items():
-        if text.get("error"):
-            refused.append(f"{name}: {text['error']}")
+        if text.error:
+            refused.append(f"{name}: {text.error}")
             continue
         for gate in _GATES:
-            if gate.name not in gates or (gate.name == "kl_warn" and text["kl"] > gates.get("kl", float("inf"))):
+            figure = getattr(text, gate.metric.name)
+            if gate.name not in gates or (gate.verdict == "warned" and _is_refused(gate.metric, figure, gates)):
                 continue
             verdict, reason = _judge(gate, text, gates[gate.name])
             if verdict != "passed":
@@ -51,35 +64,44 @@ def judge(texts: Mapping[str, Mapping[str, Any]], gates: Mapping[str, float]) ->
 
 
 class _Gate(NamedTuple):
-    """One gate: the figure that it holds, how it is called, its unit, whether it is a least value, what it costs."""
+    """One gate: the metric that it holds, and what breaking it costs."""
 
     name: str
-    figure: str
-    label: str
-    unit: str = ""
-    least: bool = False
-    verdict: str = "refused"
+    metric: Metric
+    verdict: Verdict
 
 
-_GATES = (
-    _Gate("kl", "kl", "KL", " nats"),
-    _Gate("kl_warn", "kl", "KL", " nats", verdict="warned"),
-    _Gate("kl_p99", "kl_p99", "KL p99", " nats"),
-    _Gate("top1", "top1", "top-1 agreement", least=True),
-    _Gate("perplexity_ratio", "perplexity_ratio", "perplexity ratio"),
-)
+def _of(kind: type[Struct]) -> list[_Gate]:
+    """The gates of the metrics that a result holds."""
+    entries = metric.of(kind).values()
+    refusing = [_Gate(entry.gate, entry, "refused") for entry in entries if entry.gate]
+    return refusing + [_Gate(entry.warns, entry, "warned") for entry in entries if entry.warns]
 
 
-def _judge(gate: _Gate, text: Mapping[str, Any], limit: float) -> tuple[str, str]:
-    value = text[gate.figure]
+_GATES = _of(Text)
+
+
+def _breaks(entry: Metric, value: float, limit: float) -> bool:
+    return value < limit if entry.better > 0 else value > limit
+
+
+def _is_refused(entry: Metric, value: float | None, gates: Mapping[str, float]) -> bool:
+    return value is not None and entry.gate in gates and _breaks(entry, value, gates[entry.gate])
+
+
+def _judge(gate: _Gate, text: Text, limit: float) -> tuple[Verdict, str]:
+    entry = gate.metric
+    value = getattr(text, entry.name)
+    label = entry.label
     if value is None:
-        return "warned", f"{gate.label} cannot be judged: the float model is sure of no position"
-    low, high = text.get(f"{gate.figure}_interval") or (value, value)
-    broken, spans = (value < limit if gate.least else value > limit), low < limit < high
-    what, found = "warning level" if gate.verdict == "warned" else "gate", f"{gate.label} {value:.4g}{gate.unit}"
+        return "warned", f"{label} cannot be judged: the float model is sure of no position"
+    low, high = getattr(text, f"{entry.name}_interval", None) or (value, value)
+    spans = low < limit < high
+    unit = f" {entry.unit}" if entry.unit else ""
+    what, found = "warning level" if gate.verdict == "warned" else "gate", f"{label} {value:.4g}{unit}"
     interval = f"its 95 % interval, {low:.4g} to {high:.4g}"
-    if broken:
-        reason = f"{found} is {'below' if gate.least else 'above'} the {what} of {limit:g}"
+    if _breaks(entry, value, limit):
+        reason = f"{found} is {'below' if entry.better > 0 else 'above'} the {what} of {limit:g}"
         return gate.verdict, reason + (f", but {interval}, spans it" if spans and gate.verdict == "refused" else "")
     if spans and gate.verdict == "refused":
         return "warned", f"{found} keeps to the {what} of {limit:g}, but {interval}, spans it"

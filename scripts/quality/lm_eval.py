@@ -10,15 +10,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scripts.common import json_files, quiet
+from msgspec.structs import replace
+
+from scripts.common import quiet
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
 from scripts.definitions.gates import parse_gates
+from scripts.results import base
+from scripts.results.base import Verdict
+from scripts.results.domain import LmEval, LmFigure, LmTask
 
 #: Shares of right answers: what `domain_points` can be asked of. Other metrics are told and not judged.
 ACCURACIES = ("acc", "acc_norm", "exact_match")
@@ -27,8 +32,8 @@ _DRAWS = 1000
 _REMEDY = "In Ingot's folder: pip install -e '.[lm-eval]'"
 
 
-def run(package: Path, tasks: Path, baseline: Path | None, gates: Any, scratch: Path) -> dict[str, Any]:
-    """Run every task below the folder `tasks` on the package; returns the whole lm-eval.json.
+def run(package: Path, tasks: Path, baseline: Path | None, gates: Any, scratch: Path) -> LmEval:
+    """Run every task below the folder `tasks` on the package; returns the content of lm-eval.json.
 
     `baseline`: the lm-eval.json of the float export, which each figure is set beside. `scratch`: where lm-eval may
     write meanwhile. Raises `IngotError` where lm-eval is not installed, on bad input, and where a task breaks.
@@ -37,7 +42,7 @@ def run(package: Path, tasks: Path, baseline: Path | None, gates: Any, scratch: 
     if importlib.util.find_spec("lm_eval") is None:
         raise IngotError("lm-eval", "is not installed, and the model's `evaluation.lm_eval` needs it", _REMEDY)
     if not (package / "genai_config.json").is_file():
-        raise IngotError(package, "is no package: there is no genai_config.json in it", "Build the package first")
+        raise IngotError(package, "is not a package: there is no genai_config.json in it", "Build the package first")
     if not tasks.is_dir():
         raise IngotError(tasks, "there is no such folder", "Give a folder of lm-eval task files")
     before = _baseline(baseline) if baseline else {}
@@ -45,27 +50,27 @@ def run(package: Path, tasks: Path, baseline: Path | None, gates: Any, scratch: 
         found = _evaluate(package.resolve(), tasks.resolve())
     results = {name: _task(name, found) for name in sorted(found["results"])}
     if baseline:
-        _compare(results, before, baseline)
+        results = _compared(results, before, baseline)
     verdict, reasons = judge(results, limits)
-    return {
-        "verdict": verdict,
-        "reasons": reasons,
-        "tasks": results,
-        "gates": {name: limits[name] for name in ("domain_points",) if name in limits},
-        "lm_eval": found["lm_eval_version"],
-        "runtime": f"onnxruntime-genai {_version('onnxruntime-genai')}",
-    }
+    return LmEval(
+        verdict=verdict,
+        reasons=reasons,
+        tasks=results,
+        gates={name: limits[name] for name in ("domain_points",) if name in limits},
+        lm_eval=str(found["lm_eval_version"]),
+        runtime=f"onnxruntime-genai {_version('onnxruntime-genai')}",
+    )
 
 
-def judge(tasks: dict[str, dict[str, Any]], gates: dict[str, float]) -> tuple[str, list[str]]:
+def judge(tasks: Mapping[str, LmTask], gates: Mapping[str, float]) -> tuple[Verdict, list[str]]:
     """Verdict and reasons: an accuracy may be `domain_points` points below the float export's at most."""
     if "domain_points" not in gates:
         return "passed", []
     gate, reasons = gates["domain_points"], []
     for name, task in tasks.items():
-        for metric, figure in task["metrics"].items():
-            if metric.split(",")[0] in ACCURACIES and figure["difference"] is not None:
-                points = -100 * figure["difference"]
+        for metric, figure in task.metrics.items():
+            if metric.split(",")[0] in ACCURACIES and figure.difference is not None:
+                points = -100 * figure.difference
                 if points > gate + 1e-9:
                     told = f"{name}: {metric} is {points:.4g} points below the float export; the gate allows {gate:g}"
                     reasons.append(told)
@@ -108,11 +113,13 @@ def _evaluate(package: Path, tasks: Path) -> dict[str, Any]:
         raise
     except Exception as error:
         told = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise IngotError(tasks, f"lm-eval stops with {type(error).__name__}: {told}", "Mend the task file") from error
+        raise IngotError(
+            tasks, f"lm-eval stops with {type(error).__name__}: {told}", "Correct the task file"
+        ) from error
     return dict(found)
 
 
-def _task(name: str, found: dict[str, Any]) -> dict[str, Any]:
+def _task(name: str, found: dict[str, Any]) -> LmTask:
     samples = found["samples"][name]
     asked = [[sample[key] for key in ("doc_hash", "prompt_hash", "target_hash")] for sample in samples]
     metrics = {}
@@ -121,37 +128,38 @@ def _task(name: str, found: dict[str, Any]) -> dict[str, Any]:
         if not mark or metric.endswith("_stderr") or not isinstance(value, int | float):
             continue
         error = found["results"][name].get(f"{metric}_stderr,{filtered}")
-        metrics[metric if filtered == "none" else key] = {
-            "value": value,
-            "stderr": error if isinstance(error, int | float) else None,
-            "higher_is_better": found["higher_is_better"].get(name, {}).get(metric),
-            "float": None,
-            "difference": None,
-        }
-    return {
-        "documents": found["n-samples"][name]["effective"],
-        "digest": digest_bytes(repr(asked).encode()),
-        "metrics": metrics,
-    }
+        metrics[metric if filtered == "none" else key] = LmFigure(
+            value=float(value),
+            stderr=float(error) if isinstance(error, int | float) else None,
+            higher_is_better=found["higher_is_better"].get(name, {}).get(metric),
+        )
+    return LmTask(
+        documents=found["n-samples"][name]["effective"],
+        digest=digest_bytes(repr(asked).encode()),
+        metrics=metrics,
+    )
 
 
-def _baseline(path: Path) -> dict[str, Any]:
+def _baseline(path: Path) -> dict[str, LmTask]:
     try:
-        value = json_files.read(path)
-        return {name: {"digest": task["digest"], "metrics": task["metrics"]} for name, task in value["tasks"].items()}
+        return base.read(path, LmEval, "Give the lm-eval.json of the float export").tasks
     except FileNotFoundError:
         raise IngotError(path, "there is no such file", "Run the tasks on the float export first") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise IngotError(path, "is no lm-eval result", "Give the lm-eval.json of the float export") from None
 
 
-def _compare(results: dict[str, Any], before: dict[str, Any], path: Path) -> None:
+def _compared(results: Mapping[str, LmTask], before: Mapping[str, LmTask], path: Path) -> dict[str, LmTask]:
+    """The results with the float export's figures beside them."""
+    found = {}
     for name, task in results.items():
-        if name not in before or before[name]["digest"] != task["digest"]:
+        known = before.get(name)
+        if known is None or known.digest != task.digest or not task.metrics.keys() <= known.metrics.keys():
             raise IngotError(path, f"has no figures of these documents of {name!r}", "Run both with the same --tasks")
-        for metric, figure in task["metrics"].items():
-            figure["float"] = before[name]["metrics"][metric]["value"]
-            figure["difference"] = figure["value"] - figure["float"]
+        pairs = {metric: (figure, known.metrics[metric].value) for metric, figure in task.metrics.items()}
+        found[name] = replace(task, metrics={
+            metric: replace(figure, of_float=of_float, difference=figure.value - of_float)
+            for metric, (figure, of_float) in pairs.items()
+        })  # fmt: skip
+    return found
 
 
 def _version(distribution: str) -> str:

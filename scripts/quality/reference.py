@@ -25,10 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scripts.checkpoint.load import load as load_model
-from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 from scripts.quality.logits import SPARE, rows_for
+from scripts.results import base
+from scripts.results.quality import Reference as Index
+from scripts.results.quality import ReferenceText
 
 FORMAT = 1
 #: Fewer tokens say nothing about a model.
@@ -109,40 +111,35 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
         found = f"its context of {context} tokens is too short to judge"
         raise IngotError(checkpoint / "config.json", found, f"Give a model of at least {LEAST_TOKENS + SPARE}")
     limit = min(tokens, context - SPARE)
-    index: dict[str, Any] = {
-        "format": FORMAT,
-        "vocab_size": int(settings.vocab_size),
-        "tokenizer_size": len(tokenizer),
-        "rows": rows_for(int(settings.vocab_size)),
-        "texts": {},
-    }
+    rows = rows_for(int(settings.vocab_size))
+    written = {}
     for name, all_ids in ids.items():
         kept = all_ids[:limit]
-        chunks = _write_text(model, kept, output / name, index["rows"], f"{checkpoint}: {name}")
-        index["texts"][name] = {
-            "tokens": len(kept),
-            "positions": len(kept) - 1,
-            "text_tokens": len(all_ids),
-            "chunks": chunks,
-        }
-    json_files.write(output / "index.json", index)
+        chunks = _write_text(model, kept, output / name, rows, f"{checkpoint}: {name}")
+        written[name] = ReferenceText(
+            tokens=len(kept), positions=len(kept) - 1, text_tokens=len(all_ids), chunks=chunks
+        )
+    index = Index(
+        format=FORMAT, vocab_size=int(settings.vocab_size), tokenizer_size=len(tokenizer), rows=rows, texts=written
+    )
+    base.write(output / "index.json", index)
 
 
 def load(folder: Path) -> Reference:
     """Open a reference folder. Raises `IngotError` where it is not one or a piece of it is missing."""
     path = folder / "index.json"
     if not path.is_file():
-        raise IngotError(folder, "is no reference: there is no index.json in it", "Make it with `reference`")
-    index = json_files.read(path)
-    if index.get("format") != FORMAT:
-        raise IngotError(path, f"format {index.get('format')!r} is not {FORMAT}", "Make the reference again")
+        raise IngotError(folder, "is not a reference: there is no index.json in it", "Make it with `reference`")
+    index = base.read(path, Index, "Make the reference again")
+    if index.format != FORMAT:
+        raise IngotError(path, f"format {index.format!r} is not {FORMAT}", "Make the reference again")
     texts = []
-    for name, entry in index["texts"].items():
-        chunks = tuple(folder / name / chunk for chunk in entry["chunks"])
+    for name, entry in index.texts.items():
+        chunks = tuple(folder / name / chunk for chunk in entry.chunks)
         if missing := [chunk for chunk in (folder / name / "tokens.npy", *chunks) if not chunk.is_file()]:
             raise IngotError(missing[0], "is missing from the reference", "Make the reference again")
         texts.append(Text(name, np.load(folder / name / "tokens.npy", allow_pickle=False), chunks))
-    return Reference(index["vocab_size"], index["tokenizer_size"], index["rows"], tuple(texts))
+    return Reference(index.vocab_size, index.tokenizer_size, index.rows, tuple(texts))
 
 
 def _read(path: Path) -> str:

@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scripts.results.base import Interval
+from scripts.results.quality import Stretch, Text
+
 #: Where the float model's best two tokens are closer than this (nats), which comes first is chance.
 SURE = 0.1
 #: Draws of the bootstrap, and their seed: the same figures give the same intervals.
@@ -60,7 +63,7 @@ class Tally:
         p[rows, p.argmax(axis=1)] = -np.inf
         self.sure.append(best - p.max(axis=1) > SURE)
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> Text:
         """The text's figures: kl, kl_p99 (nats), top1, top1_all (0 to 1), perplexities, positions, sure_positions.
 
         Beside kl, top1 and perplexity_ratio their 95 % intervals, [low, high]; `kl_by_position` is the mean KL of
@@ -70,21 +73,21 @@ class Tally:
         loss, float_loss = np.concatenate(self.loss), np.concatenate(self.float_loss)
         sums = bootstrap_sums(np.stack([kl, loss - float_loss, agree & sure, sure]))
         drawn = sums[3] > 0
-        return {
-            "kl": _round(max(0.0, kl.mean())),
-            "kl_interval": _interval(np.maximum(0.0, sums[0] / len(kl))),
-            "kl_p99": _round(max(0.0, np.quantile(kl, 0.99))),
-            "top1": _round(agree[sure].mean()) if sure.any() else None,
-            "top1_interval": _interval(sums[2, drawn] / sums[3, drawn]) if sure.any() else None,
-            "top1_all": _round(agree.mean()),
-            "perplexity": _round(_exp(loss.mean())),
-            "perplexity_float": _round(_exp(float_loss.mean())),
-            "perplexity_ratio": _round(_exp(loss.mean() - float_loss.mean())),
-            "perplexity_ratio_interval": _interval(_exp(sums[1] / len(kl))),
-            "positions": len(kl),
-            "sure_positions": int(sure.sum()),
-            "kl_by_position": by_position(kl),
-        }
+        return Text(
+            kl=_round(max(0.0, kl.mean())),
+            kl_interval=_interval(np.maximum(0.0, sums[0] / len(kl))),
+            kl_p99=_round(max(0.0, np.quantile(kl, 0.99))),
+            top1=_round(agree[sure].mean()) if sure.any() else None,
+            top1_interval=_interval(sums[2, drawn] / sums[3, drawn]) if sure.any() else None,
+            top1_all=_round(agree.mean()),
+            perplexity=_round(_exp(loss.mean())),
+            perplexity_float=_round(_exp(float_loss.mean())),
+            perplexity_ratio=_round(_exp(loss.mean() - float_loss.mean())),
+            perplexity_ratio_interval=_interval(_exp(sums[1] / len(kl))),
+            positions=len(kl),
+            sure_positions=int(sure.sum()),
+            kl_by_position=by_position(kl),
+        )
 
 
 def bootstrap_sums(series: Floats) -> Floats:
@@ -105,17 +108,17 @@ def bootstrap_sums(series: Floats) -> Floats:
     return np.concatenate(sums, axis=1)
 
 
-def by_position(kl: Floats) -> list[dict[str, Any]]:
+def by_position(kl: Floats) -> list[Stretch]:
     """Mean KL of equal stretches of the text, [from, to); the last may be shorter."""
     size = max(_SHORTEST, -(-len(kl) // BUCKETS))
     edges = range(0, len(kl), size)
     return [
-        {"from": start, "to": min(start + size, len(kl)), "kl": _round(max(0.0, kl[start : start + size].mean()))}
+        Stretch(start=start, end=min(start + size, len(kl)), kl=_round(max(0.0, kl[start : start + size].mean())))
         for start in edges
     ]
 
 
-def _interval(draws: Floats) -> list[float]:
+def _interval(draws: Floats) -> Interval:
     low, high = np.quantile(draws, (0.025, 0.975))
     return [_round(low), _round(high)]
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.common import json_files, program
+from scripts.common import program
+from scripts.results import base
 
 app = program.program(__doc__)
 
@@ -27,7 +28,7 @@ def render(
     """Write report.json, report.md, index.html and the table, and print that."""
     from scripts.report import render, text
 
-    text.show(render.render(build, models, accepted, environment, output))
+    text.show(base.plain(render.render(build, models, accepted, environment, output)))
 
 
 @app.command()
@@ -47,8 +48,9 @@ def picture(
 def show(report: Annotated[Path, typer.Option(help="a report.json")]) -> None:
     """Print the table of a report again."""
     from scripts.report import text
+    from scripts.results.report import Report
 
-    text.show(json_files.read(report))
+    text.show(base.plain(base.read(report, Report, "Make the report again: doit")))
 
 
 if __name__ == "__main__":

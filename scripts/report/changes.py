@@ -8,12 +8,17 @@ version, a setting) differs when it is not equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: One change: {"model", "precision", "metric", "before", "after", "noise": share | None, "kind"}.
-Entry = dict[str, Any]
-KINDS = ("regression", "improvement", "change")
+from msgspec import Struct
+
+from scripts.results.bench import Bench, Context
+from scripts.results.domain import Domain
+from scripts.results.metric import Metric, of
+from scripts.results.quality import Quality
+from scripts.results.report import KINDS, Change, Kind, Precision
+
 #: No difference of speed or memory below this share is told, however quiet a run believed itself to be: an A/A control
 #: sees the noise within one run, not that between days (clock speed, memory layout, what else the machine does).
 LEAST_NOISE = 0.05
@@ -22,36 +27,25 @@ LEAST_NOISE = 0.05
 BEYOND = 2.0
 #: Taken for noise where a report holds no A/A control: then a difference must be twice the least.
 NOISE_UNKNOWN = 2 * LEAST_NOISE / BEYOND
-#: Below these, two sound runs differ by the rounding of float32 alone: the exports of one model stay within them.
-QUALITY = {"kl": (-1, 1e-5), "top1": (1, 2e-3), "perplexity_ratio": (-1, 2e-4)}
-#: A size that differs by less is metadata, such as a version string in the graph.
-LEAST_SIZE = 1e-3
-#: Metric → 1 where more is better, -1 where less is; times by their median.
-PERFORMANCE = {
-    "tg128": 1, "pp512": 1, "time_to_first_token_ms": -1, "inter_token_latency_ms": -1, "request_latency_ms": -1,
-    "peak_rss_bytes": -1, "steady_rss_bytes": -1, "cpu_seconds_per_token": -1,
-}  # fmt: skip
-_CONTEXT = {
-    "time_to_first_token_ms": -1, "inter_token_latency_ms": -1,
-    "prefill_tokens_per_second": 1, "decode_tokens_per_second": 1,
-}  # fmt: skip
 #: From best to worst. What was not measured is neither.
 _VERDICTS = ("passed", "warned", "refused", "failed")
 _SECTIONS = ("quality", "domain", "performance", "performance_full", "soak", "edges")
+#: Sections that are told by a verdict of their own: they are outside the default build.
+_OPTIONAL = ("soak", "edges", "performance_full")
 #: Conditions that must agree before two timings may be compared.
 _CONDITIONS = ("processor", "machine", "threads", "context_length", "execution_provider")
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Entry]:
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Every change from one report.json to another, regressions first, then improvements, then other changes.
 
     Of two reports that measured the same thing twice there is none. A figure that either lacks is not compared.
     """
     found = [*_models(before, after), *_environment(before, after)]
-    return sorted(found, key=lambda entry: KINDS.index(entry["kind"]))
+    return sorted(found, key=lambda entry: KINDS.index(entry.kind))
 
 
-def _models(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Entry]:
+def _models(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     old, new = _named(before["models"], "name"), _named(after["models"], "name")
     for name in dict.fromkeys([*old, *new]):
         if name not in old or name not in new:
@@ -59,7 +53,7 @@ def _models(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Ent
             continue
         was, now = old[name], new[name]
         if was["recommended"] != now["recommended"]:
-            kind = "regression" if now["recommended"] is None else "change"
+            kind: Kind = "regression" if now["recommended"] is None else "change"
             yield _entry(name, None, "recommended", was["recommended"], now["recommended"], kind)
         yield from _subject(name, None, was["export"], now["export"], comparable=False)
         yield from _settings(name, was.get("settings"), now.get("settings"))
@@ -74,47 +68,51 @@ def _models(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Ent
 
 def _subject(
     model: str, precision: str | None, was: Mapping[str, Any], now: Mapping[str, Any], *, comparable: bool
-) -> Iterator[Entry]:
+) -> Iterator[Change]:
     """The changes of one precision, or of the float export where `precision` is None."""
     yield from _verdict(model, precision, "verdict", was, now)
     for section in _SECTIONS:
         if was.get(section) and not now.get(section):
             yield _entry(model, precision, section, "measured", "not measured", "change")
-    size, other = was["size_bytes"], now["size_bytes"]
-    if size and other and abs(other - size) > LEAST_SIZE * size:
-        yield _entry(model, precision, "size_bytes", size, other, _kind(size - other))
-    yield from _quality(model, precision, was["quality"] or {}, now["quality"] or {})
+    yield from _exact(model, precision, was, now, Precision)
+    yield from _exact(model, precision, was.get("quality") or {}, now.get("quality") or {}, Quality)
     yield from _domain(model, precision, was["domain"], now["domain"])
-    for section in ("soak", "edges", "performance_full"):
+    yield from _exact(model, precision, was.get("domain") or {}, now.get("domain") or {}, Domain)
+    for section in _OPTIONAL:
         yield from _verdict(model, precision, f"{section} verdict", was.get(section), now.get(section))
     yield from _edges(model, precision, was.get("edges"), now.get("edges"))
     if not comparable:
         return
     quick, again = was.get("performance") or {}, now.get("performance") or {}
-    yield from _timings(model, precision, quick, again, PERFORMANCE, "")
+    yield from _timings(model, precision, quick, again, Bench, "")
     full, later = was.get("performance_full") or {}, now.get("performance_full") or {}
     if not _same_conditions(full, later):
         return
     contexts, others = (_named(part.get("contexts") or [], "prompt_tokens") for part in (full, later))
     for tokens in sorted(contexts.keys() & others.keys()):
         pair = [{**part[tokens], **_control(of)} for part, of in ((contexts, full), (others, later))]
-        yield from _timings(model, precision, pair[0], pair[1], _CONTEXT, f" at {tokens} tokens")
+        yield from _timings(model, precision, pair[0], pair[1], Context, f" at {tokens} tokens")
 
 
-def _quality(model: str, precision: str | None, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Entry]:
-    for metric, (sign, floor) in QUALITY.items():
-        old, new = was.get(metric), now.get(metric)
-        if old is None or new is None or abs(new - old) <= floor:
+def _exact(
+    model: str, precision: str | None, was: Mapping[str, Any], now: Mapping[str, Any], kind: type[Struct]
+) -> Iterator[Change]:
+    """Figures that are the same whenever they are computed: beyond their interval, and beyond rounding."""
+    for name, entry in of(kind).items():
+        old, new = was.get(name), now.get(name)
+        if entry.floor is None or old is None or new is None:
             continue
-        intervals = was.get(f"{metric}_interval"), now.get(f"{metric}_interval")
+        if abs(new - old) <= entry.floor * (abs(old) if entry.floor_is_share else 1):
+            continue
+        intervals = was.get(f"{name}_interval"), now.get(f"{name}_interval")
         if any(_within(value, interval) for value, interval in ((new, intervals[0]), (old, intervals[1]))):
             continue
-        yield _entry(model, precision, metric, old, new, _kind(sign * (new - old)))
+        yield _entry(model, precision, name, old, new, _kind(entry.better * (new - old)))
 
 
 def _domain(
     model: str, precision: str | None, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
-) -> Iterator[Entry]:
+) -> Iterator[Change]:
     """Cases by their names: those of either set alone say nothing about the model."""
     if not was or not now:
         return
@@ -124,14 +122,14 @@ def _domain(
     won = [name for name in both if new[name] and not old[name]]
     right = sum(old[name] for name in both)
     if lost:
-        yield _entry(model, precision, "cases lost", right, right - len(lost), "regression") | {"cases": lost}
+        yield _entry(model, precision, "cases lost", right, right - len(lost), "regression", cases=lost)
     if won:
-        yield _entry(model, precision, "cases won", right, right + len(won), "improvement") | {"cases": won}
+        yield _entry(model, precision, "cases won", right, right + len(won), "improvement", cases=won)
 
 
 def _edges(
     model: str, precision: str | None, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
-) -> Iterator[Entry]:
+) -> Iterator[Change]:
     """Edge cases one by one: which of them is no longer handled."""
     old, new = (_named((part or {}).get("cases") or [], "id") for part in (was, now))
     for name in old:
@@ -143,34 +141,33 @@ def _edges(
 
 
 def _timings(
-    model: str, precision: str | None, was: Mapping[str, Any], now: Mapping[str, Any], signs: Mapping[str, int],
-    where: str,
-) -> Iterator[Entry]:  # fmt: skip
+    model: str, precision: str | None, was: Mapping[str, Any], now: Mapping[str, Any], kind: type[Struct], where: str
+) -> Iterator[Change]:  # fmt: skip
     if not _same_conditions(was, now):
         return
-    for metric, sign in signs.items():
-        old, new = _typical(was.get(metric)), _typical(now.get(metric))
-        if not old or not new:
+    for name, entry in of(kind).items():
+        old, new = _typical(was.get(name)), _typical(now.get(name))
+        if not entry.timed or not old or not new:
             continue
-        noise = max(BEYOND * _noise(was, metric), BEYOND * _noise(now, metric), LEAST_NOISE)
+        noise = max(BEYOND * _noise(was, entry), BEYOND * _noise(now, entry), LEAST_NOISE)
         # By the ratio of the larger to the smaller: half as fast is as far as twice as fast.
         if max(old, new) / min(old, new) - 1 > noise:
-            kind = _kind(sign * (new - old))
-            yield _entry(model, precision, metric + where, old, new, kind) | {"noise": round(noise, 4)}
+            better = _kind(entry.better * (new - old))
+            yield _entry(model, precision, name + where, old, new, better, noise=round(noise, 4))
 
 
 def _verdict(
     model: str, precision: str | None, metric: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
-) -> Iterator[Entry]:
+) -> Iterator[Change]:
     old, new = (part.get("verdict") if part else None for part in (was, now))
     if old == new or old is None or new is None:
         return
     judged = old in _VERDICTS and new in _VERDICTS
-    kind = _kind(_VERDICTS.index(old) - _VERDICTS.index(new)) if judged else "change"
+    kind: Kind = _kind(_VERDICTS.index(old) - _VERDICTS.index(new)) if judged else "change"
     yield _entry(model, precision, metric, old, new, kind)
 
 
-def _settings(model: str, was: Any, now: Any) -> Iterator[Entry]:
+def _settings(model: str, was: Any, now: Any) -> Iterator[Change]:
     old, new = dict(_leaves(was)), dict(_leaves(now))
     if not old or not new:  # a report that was not told the settings
         return
@@ -179,7 +176,7 @@ def _settings(model: str, was: Any, now: Any) -> Iterator[Entry]:
             yield _entry(model, None, f"setting {name}", old.get(name), new.get(name), "change")
 
 
-def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Entry]:
+def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     old, new = (report["environment"].get("tools") or {} for report in (before, after))
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
@@ -202,12 +199,9 @@ def _control(part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part.get(name) for name in ("noise", "conditions")}
 
 
-def _noise(part: Mapping[str, Any], metric: str) -> float:
+def _noise(part: Mapping[str, Any], entry: Metric) -> float:
     shares = part.get("noise") or {}
-    # A rate at one context is as noisy as the rate that the control measured.
-    alias = {"prefill_tokens_per_second": "pp512", "decode_tokens_per_second": "tg128", "steady_rss_bytes":
-             "peak_rss_bytes"}  # fmt: skip
-    share = shares.get(metric, shares.get(alias.get(metric, metric)))
+    share = shares.get(entry.name, shares.get(entry.noise_of))
     return NOISE_UNKNOWN if share is None else float(share)
 
 
@@ -240,12 +234,15 @@ def _words(value: Any) -> str:
     return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, Mapping) else str(value)
 
 
-def _kind(better: float) -> str:
+def _kind(better: float) -> Kind:
     return "improvement" if better > 0 else "regression"
 
 
-def _entry(model: str | None, precision: str | None, metric: str, before: Any, after: Any, kind: str) -> Entry:
-    return {
-        "model": model, "precision": precision, "metric": metric, "before": before, "after": after, "noise": None,
-        "kind": kind,
-    }  # fmt: skip
+def _entry(
+    model: str | None, precision: str | None, metric: str, before: Any, after: Any, kind: Kind,
+    noise: float | None = None, cases: Sequence[str] = (),
+) -> Change:  # fmt: skip
+    return Change(
+        model=model, precision=precision, metric=metric, before=before, after=after, noise=noise, kind=kind,
+        cases=list(cases),
+    )  # fmt: skip

@@ -1,66 +1,58 @@
-"""Every result of a build as one plain dict, the content of report.json.
+"""Every result of a build as one report, the content of report.json.
 
 A stage leaves one JSON file; a step that broke, or had nothing to work on, leaves a marker in `.ingot/` beside the
-place of its output, and then an older result that still stands there does not count. What is not there was not
-measured: it is null, never a number made up. `report.schema.json` beside this file is the format.
+place of its output, and then an older result that still stands there does not count. A figure counts beside the package
+that it was measured on, and no other. What is not there was not measured: it is null, never a number made up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from scripts.common import json_files, manifest
+from msgspec.structs import replace
+
 from scripts.common.errors import IngotError
-from scripts.quality.gates import because, worst
+from scripts.quality.gates import Judged, because, worst
 from scripts.quality.recommend import recommend
+from scripts.results import base, measured, remarks
+from scripts.results.base import Marker, Outcome
+from scripts.results.bench import Bench, BenchFull, Soak
+from scripts.results.domain import Domain
+from scripts.results.foundry import Deploy, Edges, Verify
+from scripts.results.quality import Advice, Quality
+from scripts.results.report import VERSION, Deployed, Export, Model, Precision, Report, Step
 
-VERSION = 1
 #: Outputs that decide what a precision is worth, in the order of the data.
 JUDGED = ("onnx", "quality", "package", "domain", "bench")
-#: Results about the package.
-SERVED = ("domain", "bench", "deploy", "verify")
-#: Measurements outside the default build: field of report.json → file.
-EXTRAS = {"performance_full": "bench-full", "soak": "soak", "edges": "edges"}
-_ENGINE = ("manifest.json", "provenance.json")
+#: Folders of a model, and of each of its precisions, whose remarks are told.
+REMARKED = ("checkpoint", "export"), ("onnx", "package")
+_NOT_MODEL = ("manifest.json", "provenance.json", remarks.NAME)
 _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
 
+Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Edges, Verify)
+T = TypeVar("T")
 
-def collect(build: Path, models: Any, environment: dict[str, Any] | None = None) -> dict[str, Any]:
+
+def collect(build: Path, models: Any, environment: dict[str, Any] | None = None) -> Report:
     """Read everything below `build` that belongs to `models`, a list of {"name", "precisions": [name, …]}.
 
     A model's optional "settings" are reported as they are. Raises `IngotError` on a wrong list of models, or a result
-    file that is no JSON object.
+    file of another form.
     """
     if not isinstance(models, list) or not all(_is_model(model) for model in models):
         raise IngotError("--models", f"expected a list of models, found {models!r}", 'Such as [{"name", "precisions"}]')
-    reported = [_model(build, model["name"], model["precisions"]) for model in models]
-    for given, model in zip(models, reported, strict=True):
-        model["settings"] = given.get("settings")
-    return {"version": VERSION, "models": reported, "environment": _environment(reported, environment)}
+    reported = [_model(build, model["name"], model["precisions"], model.get("settings")) for model in models]
+    return Report(version=VERSION, models=reported, environment=_environment(reported, environment))
 
 
 def size_bytes(folder: Path) -> int | None:
     """Bytes of the files that belong to a model; the build's own notes do not. None where there is no folder."""
     if not folder.is_dir():
         return None
-    found = [path for path in folder.rglob("*") if path.is_file() and path.name not in _ENGINE]
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_MODEL]
     return sum(path.stat().st_size for path in found) or None
-
-
-def accepted(path: Path) -> dict[str, Any]:
-    """What `doit accept` kept: {"accepted_at", "note", "report"}. Raises `IngotError` where that can't be read."""
-    try:
-        value = json_files.read(path)
-        kept = {"accepted_at": value["accepted_at"], "note": value["note"], "report": value["report"]}
-        version = kept["report"]["version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise IngotError(path, "is no accepted report", "Remove it, build, and run doit accept again") from None
-    if version != VERSION:
-        found = f"holds a report of version {version}; this is {VERSION}"
-        raise IngotError(path, found, "Remove it, build, and run doit accept again")
-    return kept
 
 
 class _Place:
@@ -69,126 +61,140 @@ class _Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def marker(self, name: str) -> dict[str, Any] | None:
-        """What a stopped step left in place of the output `name`: verdict, reasons, log, step."""
-        value = _read(self.folder / ".ingot" / f"{name}.failed.json")
-        if value is None:
-            return None
-        return {
-            "step": str(value.get("step") or name),
-            "verdict": "skipped" if value.get("verdict") == "skipped" else "failed",
-            "reasons": [str(reason) for reason in value.get("reasons") or []],
-            "log": value.get("log"),
-        }
+    def marker(self, name: str) -> Step | None:
+        """What a stopped step left in place of the output `name`."""
+        found = base.find(self.folder / ".ingot" / f"{name}.failed.json", Marker)
+        return (
+            Step(step=found.step or name, verdict=found.verdict, reasons=found.reasons, log=found.log)
+            if found
+            else None
+        )
 
-    def result(self, name: str) -> dict[str, Any] | None:
+    def result(self, name: str, kind: type[T]) -> T | None:
         """A result, unless a marker overrides it."""
-        return None if self.marker(name) else _read(self.folder / f"{name}.json")
+        return None if self.marker(name) else base.find(self.folder / f"{name}.json", kind)
 
-    def stopped(self, names: Iterable[str]) -> list[dict[str, Any]]:
+    def stopped(self, names: Iterable[str]) -> list[Step]:
         """The markers of `names`."""
         return [marker for name in names if (marker := self.marker(name))]
 
-    def every_marker(self) -> list[dict[str, Any]]:
+    def every_marker(self) -> list[Step]:
         """All markers, by name."""
         found = sorted((self.folder / ".ingot").glob("*.failed.json"))
         return [marker for path in found if (marker := self.marker(path.name.removesuffix(".failed.json")))]
 
 
-def _model(build: Path, name: str, precisions: list[str]) -> dict[str, Any]:
+def _model(build: Path, name: str, precisions: list[str], settings: dict[str, Any] | None) -> Model:
     place = _Place(build / name)
-    quality, domain = place.result("quality"), place.result("domain")
+    quality, domain = place.result("quality", Quality), place.result("domain", Domain)
     stopped = place.stopped(("checkpoint", "export", "reference", "quality"))
     export = _combine([*stopped, *([quality] if quality else [])]) or _not_measured("the export")
     size = None if place.marker("export") else size_bytes(build / name / "export")
-    advice = place.result("recommend")
+    advice = place.result("recommend", Advice)
     rows = [_precision(build / name / precision, precision, size) for precision in precisions]
     # What `recommend` would say of each; here with everything that can stop a precision, not only its gates.
-    judged = recommend(precisions, {row["precision"]: [row] for row in rows}, export)["precisions"]
-    for row in rows:
-        row.update(judged[row["precision"]])
+    judged = recommend(precisions, {row.precision: [row] for row in rows}, export).precisions
+    rows = [replace(row, verdict=judged[row.precision].verdict, reasons=judged[row.precision].reasons) for row in rows]
     markers = place.every_marker()
     markers += [marker for precision in precisions for marker in _Place(build / name / precision).every_marker()]
-    return {
-        "name": name,
-        "recommended": advice["recommended"] if advice else None,
-        "reasons": list(advice["reasons"]) if advice else [],
-        "export": {**export, "size_bytes": size, "quality": _figures(quality), "domain": _figures(domain)},
-        "precisions": rows,
-        "failures": sorted(markers, key=lambda marker: marker["verdict"] != "failed"),
-    }
+    of_model, of_precision = REMARKED
+    folders = [build / name / part for part in of_model]
+    folders += [build / name / precision / part for precision in precisions for part in of_precision]
+    told = domain if domain and _belongs(domain, place.folder) else None
+    whole = _combine([export, told]) if told else export
+    return Model(
+        name=name,
+        recommended=advice.recommended if advice else None,
+        reasons=advice.reasons if advice else [],
+        export=Export(
+            verdict=whole.verdict if whole else export.verdict, reasons=whole.reasons if whole else export.reasons,
+            size_bytes=size, quality=quality, domain=told, stale=["domain"] if domain and not told else [],
+        ),
+        precisions=rows,
+        failures=sorted(markers, key=lambda marker: marker.verdict != "failed"),
+        remarks=list(dict.fromkeys(remark for folder in folders for remark in remarks.read(folder))),
+        settings=settings,
+    )  # fmt: skip
 
 
-def _precision(folder: Path, name: str, float_size: int | None) -> dict[str, Any]:
+def _precision(folder: Path, name: str, float_size: int | None) -> Precision:
     place = _Place(folder)
     # Older results of a folder that could not be made again are about another one.
-    lost = {"quality": place.marker("onnx"), **dict.fromkeys(SERVED, place.marker("onnx") or place.marker("package"))}
-    quality, domain, bench, deploy, verify = (None if lost[key] else place.result(key) for key in ("quality", *SERVED))
+    no_onnx = place.marker("onnx") is not None
+    no_package = no_onnx or place.marker("package") is not None
+    quality = None if no_onnx else place.result("quality", Quality)
+    deploy = None if no_package else place.result("deploy", Deploy)
+    stale: list[str] = []
+
+    def served(result: str, kind: type[Measured], *, optional: bool = False) -> Measured | None:
+        """A result about the package; an optional one is told also of an earlier package, and marked."""
+        found = None if no_package else place.result(result, kind)
+        if found is None or _belongs(found, folder):
+            return found
+        stale.append(result)
+        return found if optional else None
+
+    domain, bench, verify = served("domain", Domain), served("bench", Bench), served("verify", Verify)
     stopped = place.stopped(JUDGED)
-    # Not deploying may be the user's wish; only what broke on the way there tells against the precision.
-    stopped += [marker for marker in place.stopped(("deploy", "verify")) if marker["verdict"] == "failed"]
-    judged = [result for result in (quality, domain, bench, verify) if result and result["verdict"] != "skipped"]
+    # Not deploying may be what the user asked for; only what broke on the way there tells against the precision.
+    stopped += [marker for marker in place.stopped(("deploy", "verify")) if marker.verdict == "failed"]
+    results: Sequence[Judged | None] = (quality, domain, bench, verify)
+    judged = [result for result in results if result and result.verdict != "skipped"]
     verdict = _combine([*stopped, *judged]) or _not_measured(name)
     size = None if place.marker("onnx") else size_bytes(folder / "onnx")
-    deployed = None
-    if deploy and deploy["verdict"] == "passed":
-        verified = verify is not None and verify["verdict"] == "passed"
-        deployed = {"id": deploy["id"], "cache": deploy["cache"], "verified": verified}
-    return {
-        "precision": name,
-        "size_bytes": size,
-        "size_ratio": round(size / float_size, 4) if size and float_size else None,
-        **verdict,
-        "notes": _notes(folder, bench, size),
-        "quality": _figures(quality),
-        "domain": _figures(domain),
-        "performance": _figures(bench),
-        "deployed": deployed,
-        "deployment": _outcome(place, "deploy", deploy),
-        "verification": _outcome(place, "verify", verify),
-        **{key: None if lost["bench"] else _extra(place, file) for key, file in EXTRAS.items()},
-    }
+    return Precision(
+        precision=name,
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        size_bytes=size,
+        size_ratio=round(size / float_size, 4) if size and float_size else None,
+        notes=_notes(folder, bench, size),
+        quality=quality,
+        domain=domain,
+        performance=bench,
+        deployed=_deployed(deploy, verify),
+        deployment=_outcome(place, "deploy", deploy),
+        verification=_outcome(place, "verify", verify),
+        performance_full=served("bench-full", BenchFull, optional=True),
+        soak=served("soak", Soak, optional=True),
+        edges=served("edges", Edges, optional=True),
+        stale=stale,
+    )
 
 
-def _extra(place: _Place, name: str) -> dict[str, Any] | None:
-    """A result of outside the default build; "stale" where it tells of another package than the one that stands."""
-    result = place.result(name)
-    if result is None:
+def _belongs(result: Measured, folder: Path) -> bool:
+    """Whether a result is about the package in `folder`, as far as both name their digest."""
+    present = measured.digest(folder / "package")
+    return result.package is None or present is None or result.package == present
+
+
+def _deployed(deploy: Deploy | None, verify: Verify | None) -> Deployed | None:
+    if not deploy or deploy.verdict != "passed":
         return None
-    result = {"reasons": [], **result}
-    provenance = _json(place.folder / ".ingot" / f"{name}.provenance.json") or {}
-    then = ((provenance.get("ingredients") or {}).get("inputs") or {}).get("package[0]")
-    listed = manifest.read(str(place.folder / "package"))
-    if then and listed and then != manifest.files_digest(listed[0]):
-        result["stale"] = True
-    return result
+    verified = verify is not None and verify.verdict == "passed"
+    return Deployed(id=deploy.id, cache=deploy.cache, folder=deploy.path, verified=verified)
 
 
-def _combine(parts: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _combine(parts: Sequence[Judged]) -> Outcome | None:
     """The worst verdict of `parts` and the reasons for it; None where nothing is known."""
     if not parts:
         return None
-    verdict = worst(part["verdict"] for part in parts)
-    return {"verdict": verdict, "reasons": because(parts, verdict)}
+    verdict = worst(part.verdict for part in parts)
+    return Outcome(verdict=verdict, reasons=because(parts, verdict))
 
 
-def _not_measured(what: str) -> dict[str, Any]:
-    return {"verdict": "skipped", "reasons": [f"{what} was not measured"]}
+def _not_measured(what: str) -> Outcome:
+    return Outcome(verdict="skipped", reasons=[f"{what} was not measured"])
 
 
-def _outcome(place: _Place, name: str, result: dict[str, Any] | None) -> dict[str, Any] | None:
-    found = place.marker(name) or result
-    return {"verdict": found["verdict"], "reasons": list(found["reasons"])} if found else None
+def _outcome(place: _Place, name: str, result: Judged | None) -> Outcome | None:
+    found: Judged | None = place.marker(name) or result
+    return Outcome(verdict=found.verdict, reasons=list(found.reasons)) if found else None
 
 
-def _figures(result: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A result without its verdict, which is told once, with the precision."""
-    return {key: value for key, value in result.items() if key not in ("verdict", "reasons")} if result else None
-
-
-def _notes(folder: Path, bench: dict[str, Any] | None, size: int | None) -> list[str]:
+def _notes(folder: Path, bench: Bench | None, size: int | None) -> list[str]:
     """What a reader of the row should know: how weights are stored, where that is not how they are computed with."""
-    weights = ((bench or {}).get("conditions") or {}).get("weights")
+    weights = bench.conditions.get("weights") if bench else None
     graph = folder / "onnx" / "model.onnx"
     if weights is None and size and graph.is_file():
         from scripts.bench.conditions import of_graph
@@ -197,7 +203,7 @@ def _notes(folder: Path, bench: dict[str, Any] | None, size: int | None) -> list
     return [weights] if isinstance(weights, str) and "computes in" in weights else []
 
 
-def _environment(models: list[dict[str, Any]], given: dict[str, Any] | None) -> dict[str, Any]:
+def _environment(models: Sequence[Model], given: dict[str, Any] | None) -> dict[str, Any]:
     """The tools installed, and the conditions that the measurements report; `given` adds to that or overrides it."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -210,33 +216,11 @@ def _environment(models: list[dict[str, Any]], given: dict[str, Any] | None) -> 
         except PackageNotFoundError:
             tools[name] = None
     found: dict[str, Any] = {"tools": tools, "machine": fingerprint()}
-    rows = [row for model in models for row in model["precisions"]]
-    for conditions in ((row["performance"] or {}).get("conditions") or {} for row in rows):
+    for row in (row for model in models for row in model.precisions if row.performance):
+        assert row.performance
+        conditions = row.performance.conditions
         found.update({key: conditions[key] for key in ("runtime", "threads", "machine") if key in conditions})
     return {**found, **(given or {})}
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """The build's own note, if it can be read; one that can't be tells nothing."""
-    try:
-        value = json_files.read(path)
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        value = json_files.read(path)
-    except ValueError as error:
-        raise IngotError(path, str(error).partition(": ")[2], "Remove it, and build again") from None
-    if not isinstance(value, dict):
-        raise IngotError(path, "is no JSON object", "Remove it, and build again")
-    if not path.name.endswith(".failed.json") and path.stem != "recommend" and "verdict" not in value:
-        raise IngotError(path, "has no verdict", "Remove it, and build again")
-    return value
 
 
 def _is_model(model: Any) -> bool:

@@ -17,13 +17,14 @@ from markupsafe import Markup, escape
 
 from scripts.report import charts, series, svg
 from scripts.report.answers import Answer, side_by_side
-from scripts.report.changes import KINDS
 from scripts.report.node import Node
+from scripts.report.text import outdated
 from scripts.report.words import figure, label
+from scripts.results.report import KINDS
 
 _HERE = Path(__file__).parent
-_MARKS = {"passed": "✓", "warned": "▲", "refused": "✕", "skipped": "–", "failed": "!", "ours": "✕", "runtime": "▲"}
-_CLASSES = {"ours": "refused", "runtime": "warned"}
+_MARKS = {"passed": "✓", "warned": "▲", "refused": "✕", "skipped": "–", "failed": "!", "ingot": "✕", "runtime": "▲"}
+_CLASSES = {"ingot": "refused", "runtime": "warned"}
 #: Control characters, marks that turn the direction of what follows, and halves of characters.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _EXPONENT = re.compile(r"e([+-])0*(\d+)")
@@ -39,6 +40,7 @@ def page(report: dict[str, Any]) -> str:
     environment.globals.update(
         v=shown, s=said, raw_json=as_json, verdict=verdict, label=label, chart=chart, answers=side_by_side,
         parts=marked, missing=missing, having=having, changed=changed, places=places, where=where, others=others,
+        outdated=outdated,
     )  # fmt: skip
     css = (_HERE / "page.css").read_text(encoding="utf-8")
     text = environment.get_template("page.html.j2").render(report=Node(report), css=Markup(css))

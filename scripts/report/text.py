@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scripts.report.changes import KINDS
 from scripts.report.words import NONE, figure, label, size
+from scripts.results.report import KINDS
 
 HEAD = (
     *("precision", "size", "of float", "decode", "prefill", "TTFT", "peak RSS"),
@@ -21,6 +21,10 @@ LEGEND = (
     "checkpoint, the precisions against the float export; the worst text counts. Domain: cases passed. "
     f"{NONE}: not measured."
 )
+
+
+#: Measurements outside the default build: field of a precision, task, what people call it.
+EXTRAS = (("performance_full", "bench-full", "bench-full"), ("soak", "soak", "soak"), ("edges", "edges", "edge cases"))
 
 
 def headline(model: dict[str, Any]) -> str:
@@ -133,7 +137,19 @@ def notes(model: dict[str, Any]) -> list[str]:
         if outcome and outcome["verdict"] != "passed":
             fresh = [reason for reason in outcome["reasons"] if reason not in row["reasons"]]
             found += [f"{name}: not deployed: {reason}" for reason in fresh]
+    found += [note for row in model["precisions"] if (note := outdated(model["name"], row))]
     return list(dict.fromkeys(found))
+
+
+def outdated(model: str, row: dict[str, Any]) -> str | None:
+    """Which measurements of a precision are left out, being about an earlier package, and how to repeat them."""
+    left_out = [task for task in row["stale"] if task not in {task for _, task, _ in EXTRAS}]
+    if not left_out:
+        return None
+    *most, last = left_out
+    which = f"{', '.join(most)} and {last} were" if most else f"{last} was"
+    tasks = " ".join(f"{task}:{model}-{row['precision']}" for task in left_out)
+    return f"{row['precision']}: {which} measured on an earlier package: run doit {tasks}"
 
 
 def failures(model: dict[str, Any]) -> list[str]:
@@ -174,10 +190,10 @@ def extras(model: dict[str, Any]) -> list[str]:
     """What the measurements outside the default build found, where they ran."""
     found = []
     for row in model["precisions"]:
-        for key, name in (("performance_full", "bench-full"), ("soak", "soak"), ("edges", "edge cases")):
+        for key, task, name in EXTRAS:
             part = row[key]
             if part:
-                stale = " (measured on an earlier package)" if part.get("stale") else ""
+                stale = " (measured on an earlier package)" if task in row["stale"] else ""
                 why = f": {'; '.join(part['reasons'])}" if part["reasons"] else ""
                 found.append(f"{row['precision']}: {name}: {part['verdict']}{why}{stale}")
     return found

@@ -1,1 +1,1 @@
-"""What crosses a file between stages: typed results, each defined once."""
+"""What crosses a file between stages, typed: one definition gives the writer, the reader and the JSON schema."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.stats import latencies, percentiles
+from scripts.results.base import Percentiles
 from tests.served import onnx_folder, package
 
 __all__ = ["onnx_folder", "package"]  # fixtures
@@ -74,15 +75,15 @@ def test_a_package_that_does_not_load_is_named(package: Path, tmp_path: Path) ->
 
 
 def test_percentiles_are_interpolated() -> None:
-    assert percentiles([4, 1, 3, 2]) == {"p50": 2.5, "p90": 3.7, "p99": 3.97}
-    assert percentiles([7]) == {"p50": 7, "p90": 7, "p99": 7}
-    assert percentiles([]) == {"p50": None, "p90": None, "p99": None}
+    assert percentiles([4, 1, 3, 2]) == Percentiles(p50=2.5, p90=3.7, p99=3.97)
+    assert percentiles([7]) == Percentiles(p50=7, p90=7, p99=7)
+    assert percentiles([]) == Percentiles(p50=None, p90=None, p99=None)
 
 
 def test_inter_token_latency_is_of_a_request() -> None:
     request = {"at_ms": [10.0, 20.0, 30.0], "done_ms": 31.0, "completion_tokens": 5, "prompt_tokens": 3}
     silent = {"at_ms": [], "done_ms": 8.0, "completion_tokens": 1, "prompt_tokens": 3}
     found = latencies([request, silent])
-    assert found["inter_token_latency_ms"]["p50"] == pytest.approx(5)
+    assert found["inter_token_latency_ms"].p50 == pytest.approx(5)
     assert found["time_to_first_token_ms"] == percentiles([10.0, 8.0])
     assert found["request_latency_ms"] == percentiles([31.0, 8.0])

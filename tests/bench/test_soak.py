@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,53 +15,54 @@ from hypothesis import strategies as st
 
 from scripts.bench import soak
 from scripts.common.errors import IngotError
+from scripts.results.bench import Soak
 from tests.served import onnx_folder, package
 
 __all__ = ["onnx_folder", "package"]  # fixtures
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
 
-def soaked(*how: object, requests: int = 120) -> dict[str, Any]:
+def soaked(*how: object, requests: int = 120) -> Soak:
     return soak.soak(STAND_IN, requests, [sys.executable, str(STAND_IN), *map(str, how)])
 
 
 def test_a_leaking_server_is_refused() -> None:
     result = soaked("--leak", 50_000)
-    assert result["verdict"] == "refused"
-    assert "grows by at least" in result["reasons"][0]
-    low, high = result["slope_interval"]
-    assert result["limit_bytes_per_request"] < low <= result["slope_bytes_per_request"] <= high
-    assert 40_000 < result["slope_bytes_per_request"] < 60_000
-    assert [row["request"] for row in result["rss"]] == list(range(1, 121))
-    assert result["failures"] == 0
+    assert result.verdict == "refused"
+    assert "grows by at least" in result.reasons[0]
+    low, high = result.slope_interval
+    assert result.limit_bytes_per_request < low <= result.slope_bytes_per_request <= high
+    assert 40_000 < result.slope_bytes_per_request < 60_000
+    assert [row.request for row in result.rss] == list(range(1, 121))
+    assert result.failures == 0
 
 
 def test_a_steady_server_passes() -> None:
     result = soaked()
-    assert (result["verdict"], result["reasons"]) == ("passed", [])
-    low, high = result["slope_interval"]
-    assert low <= 0 <= high or abs(result["slope_bytes_per_request"]) < 1000
-    assert result["jumps"] == []
+    assert (result.verdict, result.reasons) == ("passed", [])
+    low, high = result.slope_interval
+    assert low <= 0 <= high or abs(result.slope_bytes_per_request) < 1000
+    assert result.jumps == []
 
 
 def test_one_jump_is_told_and_is_no_leak() -> None:
     result = soaked("--jump-at", 90)
-    assert result["verdict"] == "warned"
-    assert [jump["request"] for jump in result["jumps"]] == [90 - result["conditions"]["warm_up_requests"]]
+    assert result.verdict == "warned"
+    assert [jump.request for jump in result.jumps] == [90 - result.conditions["warm_up_requests"]]
 
 
 def test_requests_that_fail_are_counted() -> None:
     result = soaked("--fail-every", 10)
-    assert (result["verdict"], result["failures"]) == ("refused", 16)
-    assert result["failed_with"] == ["cannot be measured: no room"]
+    assert (result.verdict, result.failures) == ("refused", 16)
+    assert result.failed_with == ["cannot be measured: no room"]
 
 
 def test_a_server_that_ends_is_a_refusal_and_says_when() -> None:
     result = soaked("--die-at", 130)
-    assert result["verdict"] == "refused"
-    assert "ended with 7" in result["reasons"][0]
-    assert "130th" in result["reasons"][0]
-    assert result["requests"] == 89
+    assert result.verdict == "refused"
+    assert "ended with 7" in result.reasons[0]
+    assert "130th" in result.reasons[0]
+    assert result.requests == 89
 
 
 def test_too_few_requests_show_no_trend() -> None:

@@ -1,7 +1,7 @@
 """A labelled stand-in for the runtime, run in the place of `scripts.edges.child`, that breaks when told to.
 
-It answers every text with "fine"; one that begins with one of the words below makes it do that, in our door ("session")
-or in its HTTP service. It proves what `edges` makes of a broken runtime, and nothing about the real one.
+It answers every text with "fine"; one that begins with one of the words below makes it do that, in Ingot's client
+("session") or in its HTTP service. It proves what `edges` makes of a broken runtime, and nothing about the real one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Self
 from scripts.edges import child
 from scripts.runtime.chat import Answer, RuntimeFault
 
-#: Code that faulthandler sees in our door's file: a hang that is ours.
+#: Code that faulthandler sees in the file of Ingot's client: a hang of Ingot's.
 OUR_HANG = compile("while True: pass", str(Path(child.__file__).with_name("chat.py")), "exec")
 
 
@@ -48,8 +48,8 @@ class FakeChat:
                     raise RuntimeError("no")
                 except RuntimeError as error:
                     raise RuntimeFault("fake", "the runtime says no") from error
-            case "door":
-                raise RuntimeFault("fake", "our door says no")
+            case "client":
+                raise RuntimeFault("fake", "Ingot's client says no")
             case "garbage":
                 print("<html>", file=self.replies, flush=True)
             case "worse":

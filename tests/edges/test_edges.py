@@ -18,6 +18,8 @@ from scripts.edges.cases import Case, Facts, Posted, Said, body, encoded, user
 from scripts.edges.clients import Server, blame
 from scripts.edges.unicode_samples import samples
 from scripts.foundry.deploy import deploy
+from scripts.results import base
+from scripts.results.foundry import EdgeCase
 from tests import tiny
 from tests.served import MODEL_ID
 
@@ -30,8 +32,10 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def said(text: str, *, expected: str = "answer", limit: float = 10, ours: bool = False, rests: bool = False) -> Case:
-    return Case(f"session-{text}", text, expected, (Said(user(text), {}, limit=limit),), ours=ours, rests=rests)
+def said(
+    text: str, *, expected: str = "answer", limit: float = 10, promised: bool = False, rests: bool = False
+) -> Case:
+    return Case(f"session-{text}", text, expected, (Said(user(text), {}, limit=limit),), promised=promised, rests=rests)
 
 
 def posted(text: str, *, expected: str = "answer", limit: float = 10) -> Case:
@@ -44,15 +48,15 @@ def posted(text: str, *, expected: str = "answer", limit: float = 10) -> Case:
         (said("hello"), "passed", "answer: 'fine'", 0),
         (said("refuse", expected="refusal"), "passed", "the runtime says no", 0),
         (said("refuse"), "runtime", "the runtime says no", 0),
-        (said("door"), "ours", "our door says no", 0),
-        (said("hello", expected="refusal", ours=True), "ours", "answer", 0),
+        (said("client"), "ingot", "Ingot's client says no", 0),
+        (said("hello", expected="refusal", promised=True), "ingot", "answer", 0),
         (said("hello", expected="refusal"), "runtime", "answer", 0),
-        (said("raise"), "ours", "KeyError: 'role'", 0),
-        (said("garbage"), "ours", "garbage: <html>", 1),
+        (said("raise"), "ingot", "KeyError: 'role'", 0),
+        (said("garbage"), "ingot", "garbage: <html>", 1),
         (said("crash"), "runtime", "crashed: the process ended with -11", 1),
         (said("exit"), "runtime", "crashed: the process ended with 7", 1),
         (said("hang", limit=0.5), "runtime", "hung", 1),
-        (said("our-hang", limit=0.5), "ours", "hung", 1),
+        (said("our-hang", limit=0.5), "ingot", "hung", 1),
         (said("busy", rests=True), "runtime", "goes on", 1),
         (posted("hello"), "passed", "answer: 'fine'", 0),
         (posted("refuse", expected="refusal"), "passed", "HTTP 400: bad", 0),
@@ -60,35 +64,35 @@ def posted(text: str, *, expected: str = "answer", limit: float = 10) -> Case:
         (posted("error", expected="refusal"), "runtime", "HTTP 500", 0),
         (posted("nonsense"), "runtime", "HTTP 200 with '[]'", 0),
         (posted("cut"), "runtime", "broken", 0),
-        (posted("other"), "ours", "other model: other:1", 0),
+        (posted("other"), "ingot", "other model: other:1", 0),
         (posted("crash"), "runtime", "crashed: the process ended with -11", 1),
         (posted("hang", limit=0.5), "runtime", "hung", 1),
     ],
     ids=lambda value: value.id if isinstance(value, Case) else None,
 )
-def test_a_fault_is_laid_at_the_right_door_and_the_next_case_is_asked(
+def test_a_fault_is_laid_on_the_right_side_and_the_next_case_is_asked(
     fake: Server, case: Case, outcome: str, found: str, restarts: int
 ) -> None:
     fake.start()
     before = fake.restarts
     first, second = edges.run([case, said("and then")], fake)
-    assert (first["outcome"], first["serves_after"]) == (outcome, True)
-    assert found in first["found"]
-    assert (second["outcome"], second["found"]) == ("passed", "answer: 'fine'")
+    assert (first.outcome, first.serves_after) == (outcome, True)
+    assert found in first.found
+    assert (second.outcome, second.found) == ("passed", "answer: 'fine'")
     assert fake.restarts - before == restarts
 
 
-def test_a_door_that_serves_no_more_is_ours_if_http_still_does(fake: Server) -> None:
+def test_a_client_that_serves_no_more_is_at_fault_if_http_still_does(fake: Server) -> None:
     (row,) = edges.run([said("worse")], fake)
-    assert (row["outcome"], row["serves_after"]) == ("ours", False)
-    assert "1 of 1 ordinary questions went wrong, answer: 'worse'" in row["found"]
+    assert (row.outcome, row.serves_after) == ("ingot", False)
+    assert "1 of 1 ordinary questions went wrong, answer: 'worse'" in row.found
 
 
-def test_a_text_that_arrives_otherwise_than_over_http_is_ours(fake: Server) -> None:
+def test_a_text_that_arrives_otherwise_than_over_http_is_ingots_fault(fake: Server) -> None:
     long = posted("the same")
     rows = edges.run([said("a"), Case("http-a", "", "answer", long.sends)], fake)
-    assert [row["outcome"] for row in rows] == ["ours", "passed"]
-    assert "over HTTP the same text is 8 tokens, not 1" in rows[0]["found"]
+    assert [row.outcome for row in rows] == ["ingot", "passed"]
+    assert "over HTTP the same text is 8 tokens, not 1" in rows[0].found
 
 
 def test_a_runtime_that_does_not_start_is_an_error(tmp_path: Path) -> None:
@@ -101,16 +105,18 @@ def test_a_stack_tells_whose_code_hung() -> None:
     root = Path(edges.__file__).parent
     child = f'  File "{root}/child.py", line 1 in main'
     sdk = '  File "/venv/lib/python3/site-packages/foundry_local_sdk/session.py", line 1 in __iter__'
-    door = f'  File "{root}/chat.py", line 1 in complete'
+    client = f'  File "{root}/chat.py", line 1 in complete'
     waiting = f'  File "{Path(json.__file__).parents[1]}/queue.py", line 1 in get'
     other = 'Thread 0x1 (most recent call first):\n  File "/x/scripts/runtime/chat.py", line 1 in y\n\n'
-    assert blame(f"Timeout (0:00:01)!\n{other}Thread 0x2:\n{waiting}\n{sdk}\n{door}\n{child}") == "runtime"
-    assert blame(f"Timeout (0:00:01)!\nThread 0x2:\n{waiting}\n{door}\n{child}") == "door"
+    assert blame(f"Timeout (0:00:01)!\n{other}Thread 0x2:\n{waiting}\n{sdk}\n{client}\n{child}") == "runtime"
+    assert blame(f"Timeout (0:00:01)!\nThread 0x2:\n{waiting}\n{client}\n{child}") == "ingot"
     assert blame("") == "runtime"
 
 
-def row(outcome: str) -> dict[str, Any]:
-    return {"id": f"http-{outcome}", "what": "x", "found": "y", "expected": "z", "outcome": outcome}
+def row(outcome: Any) -> EdgeCase:
+    return EdgeCase(
+        id=f"http-{outcome}", what="x", client="http", found="y", expected="z", outcome=outcome, serves_after=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,27 +124,27 @@ def row(outcome: str) -> dict[str, Any]:
     [
         (["passed", "passed"], "passed", []),
         (["passed", "runtime"], "warned", ["R 1.2 handles 1 of 2 cases wrongly: http-runtime"]),
-        (["ours"], "refused", ["http-ours (x): y, expected: z"]),
-        (["runtime", "ours"], "refused",
-         ["http-ours (x): y, expected: z", "R 1.2 handles 1 of 2 cases wrongly: http-runtime"]),
+        (["ingot"], "refused", ["http-ingot (x): y, expected: z"]),
+        (["runtime", "ingot"], "refused",
+         ["http-ingot (x): y, expected: z", "R 1.2 handles 1 of 2 cases wrongly: http-runtime"]),
     ],
 )  # fmt: skip
-def test_only_what_is_ours_refuses(outcomes: list[str], verdict: str, reasons: list[str]) -> None:
+def test_only_a_fault_of_ingots_refuses(outcomes: list[str], verdict: str, reasons: list[str]) -> None:
     found = edges.result([row(outcome) for outcome in outcomes], "R 1.2")
-    assert (found["verdict"], found["reasons"]) == (verdict, reasons)
+    assert (found.verdict, found.reasons) == (verdict, reasons)
 
 
 FACTS = Facts("m:1", 4096, "Tell me.", 30, "Count. word", 4095, ("<|im_end|>",))
 
 
-def test_every_case_has_a_name_of_its_own_and_goes_by_one_door() -> None:
+def test_every_case_has_a_name_of_its_own_and_goes_by_one_client() -> None:
     made = cases.cases(FACTS)
     assert len({case.id for case in made}) == len(made) > 100
     for case in made:
-        assert case.id.startswith(f"{case.door}-")
+        assert case.id.startswith(f"{case.client}-")
         assert len({type(send) for send in case.sends}) == 1
         assert case.expected in ("answer", "refusal", "either")
-        assert case.door == "session" or not case.ours
+        assert case.client == "session" or not case.promised
 
 
 def test_what_may_be_ignored_is_never_waited_for() -> None:
@@ -168,7 +174,7 @@ def test_every_script_that_python_knows_letters_of_is_asked() -> None:
 def measured(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """edges.json of the small model, by the command line."""
     place = tmp_path_factory.mktemp("edges")
-    (place / "deploy.json").write_text(json.dumps(deploy(package, MODEL_ID, place / "cache")))
+    base.write(place / "deploy.json", deploy(package, MODEL_ID, place / "cache"))
     command = [sys.executable, "-m", "scripts.edges", "run", "--package", package]
     command += ["--deployed", place / "deploy.json", "--output", place / "edges.json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
@@ -177,15 +183,15 @@ def measured(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return found
 
 
-def test_nothing_that_is_sent_to_a_real_model_finds_a_fault_of_ours(measured: dict[str, Any]) -> None:
-    assert [case for case in measured["cases"] if case["outcome"] == "ours"] == []
+def test_nothing_that_is_sent_to_a_real_model_finds_a_fault_of_ingots(measured: dict[str, Any]) -> None:
+    assert [case for case in measured["cases"] if case["outcome"] == "ingot"] == []
     assert measured["verdict"] in ("passed", "warned")
 
 
 def test_every_case_has_an_outcome_and_the_model_serves_after_it(measured: dict[str, Any]) -> None:
     for case in measured["cases"]:
-        assert set(case) == {"id", "what", "door", "expected", "found", "outcome", "serves_after"}
-        assert case["outcome"] in ("passed", "ours", "runtime")
+        assert set(case) == {"id", "what", "client", "expected", "found", "outcome", "serves_after"}
+        assert case["outcome"] in ("passed", "ingot", "runtime")
         assert case["serves_after"], case
     assert measured["runtime"].startswith("Foundry Local runtime (SDK 2.")
 

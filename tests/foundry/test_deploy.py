@@ -6,13 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import deploy, held_back, undeploy
+from scripts.results.base import Outcome
+from scripts.results.quality import Advice
 from scripts.runtime.foundry import Runtime
 from tests.served import MODEL_ID
 
@@ -39,13 +40,13 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_a_package_is_deployed_then_reused(package: Path, cache: Path) -> None:
     first = deploy(package, MODEL_ID, cache)
-    assert first["action"] == "deployed"
-    folder = Path(first["path"])
+    assert first.action == "deployed"
+    folder = Path(first.path)
     assert folder == cache / "ingot" / "tiny-fp32-generic-cpu"
     assert caches.differences(folder, caches.manifest_of(package)) == []
     assert inside(folder.parent) == [".lock", folder.name]
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert deploy(package, MODEL_ID, cache)["action"] == "reused"
+    assert deploy(package, MODEL_ID, cache).action == "reused"
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert listed(cache) == [MODEL_ID]
 
@@ -53,23 +54,23 @@ def test_a_package_is_deployed_then_reused(package: Path, cache: Path) -> None:
 def test_the_result_has_the_agreed_fields(package: Path, cache: Path) -> None:
     result = deploy(package, MODEL_ID, cache)
     assert set(result) == {"verdict", "reasons", "id", "cache", "path", "action", "runtime"}
-    assert (result["verdict"], result["id"], result["cache"]) == ("passed", MODEL_ID, str(cache))
+    assert (result.verdict, result.id, result.cache) == ("passed", MODEL_ID, str(cache))
 
 
 def test_another_content_replaces_the_old(package: Path, newer: Path, cache: Path) -> None:
     deploy(package, MODEL_ID, cache)
     result = deploy(newer, MODEL_ID, cache)
-    assert result["action"] == "replaced"
-    assert caches.differences(Path(result["path"]), caches.manifest_of(newer)) == []
+    assert result.action == "replaced"
+    assert caches.differences(Path(result.path), caches.manifest_of(newer)) == []
     assert inside(cache / "ingot") == [".lock", "tiny-fp32-generic-cpu"]
     assert listed(cache) == [MODEL_ID]
 
 
 def test_a_file_changed_in_the_cache_is_put_right(package: Path, cache: Path, spoil: Callable[[Path], None]) -> None:
-    folder = Path(deploy(package, MODEL_ID, cache)["path"])
+    folder = Path(deploy(package, MODEL_ID, cache).path)
     (folder / "stray.txt").write_text("?")
     spoil(folder / "tokenizer.json")
-    assert deploy(package, MODEL_ID, cache)["action"] == "replaced"
+    assert deploy(package, MODEL_ID, cache).action == "replaced"
     assert caches.differences(folder, caches.manifest_of(package)) == []
 
 
@@ -77,7 +78,7 @@ def test_a_lost_registration_is_made_again(package: Path, cache: Path) -> None:
     deploy(package, MODEL_ID, cache)
     with Runtime(cache) as runtime:
         runtime.unregister(MODEL_ID)
-    assert deploy(package, MODEL_ID, cache)["action"] == "registered again"
+    assert deploy(package, MODEL_ID, cache).action == "registered again"
     assert listed(cache) == [MODEL_ID]
 
 
@@ -88,7 +89,7 @@ def test_a_cache_elsewhere_is_registered_again(package: Path, cache: Path, tmp_p
     shutil.copytree(cache, elsewhere)
     if not keep:
         shutil.rmtree(cache)
-    assert deploy(package, MODEL_ID, elsewhere)["action"] == "registered again"
+    assert deploy(package, MODEL_ID, elsewhere).action == "registered again"
     assert caches.registrations(elsewhere) == {MODEL_ID: caches.home_of(elsewhere, MODEL_ID)}
     assert listed(elsewhere) == [MODEL_ID]
 
@@ -148,7 +149,7 @@ def test_an_index_that_cannot_be_read_is_explained_and_kept(package: Path, cache
         deploy(package, MODEL_ID, cache)
     assert snapshot(cache) == before
     (cache / caches.INDEX).unlink()
-    assert deploy(package, MODEL_ID, cache)["action"] == "deployed"
+    assert deploy(package, MODEL_ID, cache).action == "deployed"
 
 
 def test_a_cache_that_cannot_be_made_is_explained(package: Path, tmp_path: Path) -> None:
@@ -181,9 +182,9 @@ def test_a_folder_that_is_no_package_is_not_deployed(onnx_folder: Path, cache: P
 
 def test_a_package_made_by_hand_is_deployed(package: Path, cache: Path, tmp_path: Path) -> None:
     bare = shutil.copytree(package, tmp_path / "bare", ignore=shutil.ignore_patterns("manifest.json"))
-    folder = Path(deploy(bare, MODEL_ID, cache)["path"])
+    folder = Path(deploy(bare, MODEL_ID, cache).path)
     assert caches.owner(folder) == MODEL_ID
-    assert deploy(package, MODEL_ID, cache)["action"] == "reused"
+    assert deploy(package, MODEL_ID, cache).action == "reused"
 
 
 def test_a_number_of_its_own_takes_the_old_number_away(
@@ -193,7 +194,7 @@ def test_a_number_of_its_own_takes_the_old_number_away(
 
     deploy(package, MODEL_ID, cache)
     second = write_package(onnx_folder, tmp_path / "second", "tiny-fp32-generic-cpu:2")
-    assert deploy(second, "tiny-fp32-generic-cpu:2", cache)["action"] == "replaced"
+    assert deploy(second, "tiny-fp32-generic-cpu:2", cache).action == "replaced"
     assert listed(cache) == ["tiny-fp32-generic-cpu:2"]
 
 
@@ -211,14 +212,15 @@ def test_undeploying_from_nowhere_makes_nothing(cache: Path) -> None:
     assert not cache.exists()
 
 
-ADVICE: dict[str, Any] = {
-    "recommended": "int8",
-    "precisions": {
-        "int4": {"verdict": "refused", "reasons": ["kl 0.4 above 0.25"]},
-        "int8": {"verdict": "warned", "reasons": ["close"]},
-        "fp16": {"verdict": "passed", "reasons": []},
+ADVICE = Advice(
+    recommended="int8",
+    reasons=[],
+    precisions={
+        "int4": Outcome(verdict="refused", reasons=["kl 0.4 above 0.25"]),
+        "int8": Outcome(verdict="warned", reasons=["close"]),
+        "fp16": Outcome(verdict="passed", reasons=[]),
     },
-}
+)
 
 
 @pytest.mark.parametrize(
@@ -235,5 +237,5 @@ def test_only_what_passed_and_is_wanted_is_deployed(
     precision: str, policy: str, verdict: str | None, reason: str
 ) -> None:
     held = held_back(ADVICE, precision, policy)
-    assert (held and held["verdict"]) == verdict
-    assert not held or held["reasons"] == [reason]
+    assert (held and held.verdict) == verdict
+    assert not held or held.reasons == [reason]

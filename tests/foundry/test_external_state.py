@@ -17,13 +17,15 @@ from scripts.engine.state import State
 from scripts.foundry import external_state
 from scripts.foundry.deploy import deploy
 from scripts.foundry.external_state import undeploy
+from scripts.results import base
 from scripts.runtime.foundry import Runtime
 from tests.served import MODEL_ID
 
 
 @pytest.fixture
 def result(package: Path, tmp_path: Path) -> dict[str, Any]:
-    return deploy(package, MODEL_ID, tmp_path / "models")
+    found: dict[str, Any] = base.plain(deploy(package, MODEL_ID, tmp_path / "models"))
+    return found
 
 
 @pytest.fixture

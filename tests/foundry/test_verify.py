@@ -14,6 +14,7 @@ import pytest
 
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import deploy
+from scripts.results import base
 from tests import tiny
 from tests.served import MODEL_ID, write_package
 
@@ -22,7 +23,7 @@ from tests.served import MODEL_ID, write_package
 def place(package: Path, tmp_path: Path) -> Path:
     """A folder with deploy.json of a model deployed beside it, two cases, and their recorded answers."""
     result = deploy(package, MODEL_ID, tmp_path / "a cache")
-    (tmp_path / "deploy.json").write_text(json.dumps(result))
+    base.write(tmp_path / "deploy.json", result)
     rows: list[dict[str, Any]] = []
     with (tmp_path / "cases.jsonl").open("w") as file:
         for number, (question, answer) in enumerate(tiny.FACTS[:2]):
@@ -30,7 +31,9 @@ def place(package: Path, tmp_path: Path) -> Path:
             file.write(json.dumps(case) + "\n")
             rows.append({"id": f"c{number}", "text": answer, "passed": True, "failures": []})
     rows[0] |= {"passed": False, "text": "?"}
-    (tmp_path / "domain.json").write_text(json.dumps({"cases": rows, "baseline": None}))
+    (tmp_path / "domain.json").write_text(
+        json.dumps({"verdict": "passed", "reasons": [], "score": 50.0, "cases": rows})
+    )
     return tmp_path
 
 

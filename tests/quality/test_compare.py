@@ -16,6 +16,7 @@ from scripts.common import json_files
 from scripts.definitions.gates import EXPORT_GATES
 from scripts.quality import compare, gates, reference
 from scripts.quality.logits import GenaiModel
+from scripts.results.quality import Text
 from tests import tiny
 from tests.quality import damage
 from tests.quality.conftest import convert
@@ -25,11 +26,11 @@ PROJECT = Path(__file__).parents[2]
 
 def test_a_faithful_export_passes(export: Path, truth: Path) -> None:
     result = compare.run(export, truth, None, EXPORT_GATES)
-    assert result["verdict"] == "passed"
-    assert result["reasons"] == []
-    assert result["kl"] < 1e-5
-    assert result["top1"] == 1.0
-    assert result["perplexity_ratio"] == pytest.approx(1, abs=1e-3)
+    assert result.verdict == "passed"
+    assert result.reasons == []
+    assert result.kl < 1e-5
+    assert result.top1 == 1.0
+    assert result.perplexity_ratio == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("change", [damage.scale_one, damage.swap_layers, damage.wrong_rope])
@@ -39,24 +40,23 @@ def test_a_damaged_export_is_refused_with_figure_and_gate(
     """By the gates that every build has, through the same door as a build."""
     damaged = damage.copy(export, tmp_path / "damaged", change)
     result = judged(tmp_path, "--onnx", damaged, "--reference", truth, "--gates", json.dumps(dict(EXPORT_GATES)))
-    assert result["verdict"] == "refused"
-    assert result["against"] == "checkpoint"
-    low, high = result["kl_interval"]
-    assert 1e-3 < low < result["kl"] < high
-    assert result["reasons"][0] == f"facts: KL {result['kl']:.4g} nats is above the gate of 0.001"
-    assert result["reasons"][1].startswith("facts: KL p99 ")
+    assert result.verdict == "refused"
+    assert result.against == "checkpoint"
+    low, high = result.kl_interval
+    assert 1e-3 < low < result.kl < high
+    assert result.reasons[0] == f"facts: KL {result['kl']:.4g} nats is above the gate of 0.001"
+    assert result.reasons[1].startswith("facts: KL p99 ")
 
 
 def test_a_slight_damage_shows_in_the_tail(export: Path, truth: Path, tmp_path: Path) -> None:
     broken = damage.copy(export, tmp_path / "damaged", damage.scale_one_a_little)
-    assert compare.run(broken, truth, None, {"kl_p99": 5e-3})["verdict"] == "refused"
-    assert compare.run(export, truth, None, {"kl_p99": 5e-3})["verdict"] == "passed"
+    assert compare.run(broken, truth, None, {"kl_p99": 5e-3}).verdict == "refused"
+    assert compare.run(export, truth, None, {"kl_p99": 5e-3}).verdict == "passed"
 
 
 def test_what_the_damage_is_done_with_does_none_itself(export: Path, truth: Path, tmp_path: Path) -> None:
     assert (
-        compare.run(damage.copy(export, tmp_path / "same", damage.as_is), truth, None, EXPORT_GATES)["verdict"]
-        == "passed"
+        compare.run(damage.copy(export, tmp_path / "same", damage.as_is), truth, None, EXPORT_GATES).verdict == "passed"
     )
 
 
@@ -64,10 +64,10 @@ def test_logits_that_are_not_numbers_are_refused_and_leave_no_figures(
     export: Path, truth: Path, tmp_path: Path
 ) -> None:
     result = compare.run(damage.copy(export, tmp_path / "nan", damage.not_a_number), truth, None, {})
-    assert result["verdict"] == "refused"
-    assert "NaN or infinite from position" in result["reasons"][0]
-    assert result["kl"] is None
-    assert result["perplexity"] is None
+    assert result.verdict == "refused"
+    assert "NaN or infinite from position" in result.reasons[0]
+    assert result.kl is None
+    assert result.perplexity is None
     json.dumps(result, allow_nan=False)
 
 
@@ -96,13 +96,13 @@ def test_a_recipe_that_is_too_coarse_is_refused_and_a_finer_one_is_not(
 def test_export_and_checkpoint_are_the_same_yardstick(truth: Path, export: Path, tmp_path: Path) -> None:
     coarse = damage.copy(export, tmp_path / "coarse", damage.round_coarsely)
     beside, before = compare.run(coarse, truth, export, {}), compare.run(coarse, truth, None, {})
-    assert beside["kl"] == pytest.approx(before["kl"], rel=1e-2)
-    assert beside["perplexity"] == pytest.approx(before["perplexity"], rel=1e-3)
+    assert beside.kl == pytest.approx(before.kl, rel=1e-2)
+    assert beside.perplexity == pytest.approx(before.perplexity, rel=1e-3)
 
 
 def test_the_figures_are_those_of_the_textbook(truth: Path, export: Path, tmp_path: Path) -> None:
     coarse = damage.copy(export, tmp_path / "coarse", damage.round_coarsely)
-    result = compare.run(coarse, truth, export, {})["texts"]["facts"]
+    result = compare.run(coarse, truth, export, {}).texts["facts"]
     (text,) = reference.load(truth).texts
     p, q = (
         _softmax(np.concatenate(list(GenaiModel(folder).logits(text.tokens[:-1], 4096))).astype(np.float64))
@@ -113,12 +113,12 @@ def test_the_figures_are_those_of_the_textbook(truth: Path, export: Path, tmp_pa
     sure = best[:, -1] - best[:, -2] > 0.1
     agree = p.argmax(axis=1) == q.argmax(axis=1)
     loss = -np.log(q[np.arange(len(q)), text.tokens[1:]])
-    assert result["positions"] == len(text.tokens) - 1
-    assert result["kl"] == pytest.approx(kl.mean(), rel=1e-3)
-    assert result["kl_p99"] == pytest.approx(np.quantile(kl, 0.99), rel=1e-3)
-    assert result["top1_all"] == pytest.approx(agree.mean(), abs=1e-5)
-    assert result["top1"] == pytest.approx(agree[sure].mean(), abs=1e-5)
-    assert result["perplexity"] == pytest.approx(np.exp(loss.mean()), rel=1e-3)
+    assert result.positions == len(text.tokens) - 1
+    assert result.kl == pytest.approx(kl.mean(), rel=1e-3)
+    assert result.kl_p99 == pytest.approx(np.quantile(kl, 0.99), rel=1e-3)
+    assert result.top1_all == pytest.approx(agree.mean(), abs=1e-5)
+    assert result.top1 == pytest.approx(agree[sure].mean(), abs=1e-5)
+    assert result.perplexity == pytest.approx(np.exp(loss.mean()), rel=1e-3)
 
 
 def test_a_graph_that_gives_the_last_position_only_is_measured_all_the_same(
@@ -126,22 +126,22 @@ def test_a_graph_that_gives_the_last_position_only_is_measured_all_the_same(
 ) -> None:
     pruned = convert(tiny_trained, tmp_path / "pruned", "fp32", "prune_lm_head=true")
     result = compare.run(pruned, truth, export, EXPORT_GATES)
-    assert result["verdict"] == "passed"
-    assert result["texts"]["facts"]["positions"] == len(reference.load(truth).texts[0].tokens) - 1
+    assert result.verdict == "passed"
+    assert result.texts["facts"].positions == len(reference.load(truth).texts[0].tokens) - 1
 
 
 def test_padding_of_the_vocabulary_is_left_out(truth: Path, export: Path, tmp_path: Path) -> None:
     wide = _widen(truth, tmp_path / "wide")
     result = compare.run(export, wide, None, EXPORT_GATES)
-    assert result["verdict"] == "passed"
-    assert result["vocabulary"]["float"] == result["vocabulary"]["compared"] + 64
+    assert result.verdict == "passed"
+    assert result.vocabulary["float"] == result.vocabulary["compared"] + 64
 
 
 def test_a_vocabulary_that_lost_words_is_refused(truth: Path, export: Path, tmp_path: Path) -> None:
     wide = _widen(truth, tmp_path / "wide", real=True)
     result = compare.run(export, wide, None, {})
-    assert result["verdict"] == "refused"
-    assert "vocabulary has" in result["reasons"][0]
+    assert result.verdict == "refused"
+    assert "vocabulary has" in result.reasons[0]
 
 
 def test_every_family_is_exported_faithfully(
@@ -150,7 +150,7 @@ def test_every_family_is_exported_faithfully(
     for name, checkpoint in (("qwen2", tiny_qwen2), ("phi3", tiny_phi3), ("gemma", tiny_gemma)):
         reference.build(checkpoint, {"facts": text}, tmp_path / name / "reference")
         onnx = convert(checkpoint, tmp_path / name / "onnx")
-        assert compare.run(onnx, tmp_path / name / "reference", None, {"kl": 1e-5})["verdict"] == "passed", name
+        assert compare.run(onnx, tmp_path / name / "reference", None, {"kl": 1e-5}).verdict == "passed", name
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_the_worst_text_decides() -> None:
     ],
 )
 def test_it_is_told_where_the_interval_spans_the_gate(kl: float, interval: list[float], verdict: str) -> None:
-    found, reasons = gates.judge({"text": {"kl": kl, "kl_interval": interval}}, {"kl": 0.25})
+    found, reasons = gates.judge({"text": _text(kl=kl, kl_interval=interval)}, {"kl": 0.25})
     assert found == verdict
     spans = interval[0] < 0.25 < interval[1]
     told = f"but its 95 % interval, {interval[0]:g} to {interval[1]:g}, spans it"
@@ -211,7 +211,7 @@ def test_it_is_told_where_the_interval_spans_the_gate(kl: float, interval: list[
 
 def test_a_gate_from_below_is_spanned_from_below() -> None:
     text = {"top1": 0.92, "top1_interval": [0.88, 0.95], "perplexity_ratio": 1.0, "perplexity_ratio_interval": [1, 1]}
-    verdict, (reason,) = gates.judge({"text": text}, {"top1": 0.9, "perplexity_ratio": 1.05})
+    verdict, (reason,) = gates.judge({"text": _text(**text)}, {"top1": 0.9, "perplexity_ratio": 1.05})
     assert verdict == "warned"
     assert "top-1 agreement 0.92 keeps to the gate of 0.9" in reason
 
@@ -219,10 +219,10 @@ def test_a_gate_from_below_is_spanned_from_below() -> None:
 def test_each_figure_and_its_interval_are_those_of_its_worst_text() -> None:
     other = {"kl_p99": 1.0, "top1_all": 0.5, "perplexity": 2.0, "perplexity_float": 2.0}
     texts = {
-        "a": {**other, "kl": 0.1, "kl_interval": [0.0, 0.2], "top1": 0.7, "top1_interval": [0.6, 0.8],
-              "perplexity_ratio": 1.5, "perplexity_ratio_interval": [1.4, 1.6], "perplexity": 3.0},
-        "b": {**other, "kl": 0.3, "kl_interval": [0.2, 0.4], "top1": None, "top1_interval": None,
-              "perplexity_ratio": 1.1, "perplexity_ratio_interval": [1.0, 1.2], "kl_p99": 0.5},
+        "a": _text(**other | {"kl": 0.1, "kl_interval": [0.0, 0.2], "top1": 0.7, "top1_interval": [0.6, 0.8],
+              "perplexity_ratio": 1.5, "perplexity_ratio_interval": [1.4, 1.6], "perplexity": 3.0}),
+        "b": _text(**other | {"kl": 0.3, "kl_interval": [0.2, 0.4], "top1": None, "top1_interval": None,
+              "perplexity_ratio": 1.1, "perplexity_ratio_interval": [1.0, 1.2], "kl_p99": 0.5}),
     }  # fmt: skip
     result = compare.worst(texts)
     assert (result["kl"], result["kl_interval"], result["kl_p99"]) == (0.3, [0.2, 0.4], 1.0)
@@ -232,7 +232,11 @@ def test_each_figure_and_its_interval_are_those_of_its_worst_text() -> None:
         [1.4, 1.6],
         3.0,
     )
-    assert set(compare.worst({"a": texts["a"], "c": {"error": "NaN"}}).values()) == {None}
+    assert set(compare.worst({"a": texts["a"], "c": _text(error="NaN")}).values()) == {None}
+
+
+def _text(**figures: Any) -> Text:
+    return Text(**dict.fromkeys(("kl", "top1", "perplexity_ratio")) | figures)
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from scripts.cases import cases as parsing
-from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import domain
+from scripts.results import base
+from scripts.results.domain import Answer, Baseline, Domain
 from tests import tiny
 from tests.quality import damage
 
@@ -34,25 +35,25 @@ def test_a_trained_model_passes_its_cases_and_a_damaged_one_is_refused(
     export: Path, cases: Path, tmp_path: Path
 ) -> None:
     before = domain.run(export, cases, None, None, {})
-    assert before["verdict"] == "passed"
-    assert before["score"] == 100.0
-    assert before["runtime"].startswith("Foundry Local runtime (SDK ")
-    json_files.write(tmp_path / "domain.json", before)
+    assert before.verdict == "passed"
+    assert before.score == 100.0
+    assert before.runtime.startswith("Foundry Local runtime (SDK ")
+    base.write(tmp_path / "domain.json", before)
     broken = damage.copy(export, tmp_path / "broken", damage.swap_layers)
     after = domain.run(broken, cases, None, tmp_path / "domain.json", {"domain_points": 5})
-    assert after["verdict"] == "refused"
-    assert after["baseline"]["lost"] == [row["id"] for row in after["cases"] if not row["passed"]]
-    assert "the gate allows 5" in after["reasons"][0]
+    assert after.verdict == "refused"
+    assert after.baseline.lost == [row.id for row in after.cases if not row.passed]
+    assert "the gate allows 5" in after.reasons[0]
     again = domain.run(export, cases, None, tmp_path / "domain.json", {"domain_points": 0})
-    assert again["verdict"] == "passed"
-    assert again["cases"] == before["cases"]  # greedy: the same text every time
+    assert again.verdict == "passed"
+    assert again.cases == before.cases  # greedy: the same text every time
 
 
 def test_a_baseline_of_other_cases_is_an_error(export: Path, cases: Path, tmp_path: Path) -> None:
     few = domain.run(export, cases, None, None, {}, limit=2)
-    assert len(few["cases"]) == 2
-    assert few["cases_total"] == len(tiny.FACTS)
-    json_files.write(tmp_path / "domain.json", few)
+    assert len(few.cases) == 2
+    assert few.cases_total == len(tiny.FACTS)
+    base.write(tmp_path / "domain.json", few)
     with pytest.raises(IngotError, match=r"answers to 2 cases.*--limit"):
         domain.run(export, cases, None, tmp_path / "domain.json", {"domain_points": 5}, limit=3)
 
@@ -80,7 +81,7 @@ def test_a_model_that_does_not_load_is_told_in_one_line(cases: Path, tmp_path: P
     [
         ({"limit": 0}, "--limit"),
         ({"gates": {"domain_points": 5}}, "needs a baseline"),
-        ({"package": Path("nowhere")}, "is no package"),
+        ({"package": Path("nowhere")}, "is not a package"),
         ({"baseline": Path("nowhere.json")}, "no such file"),
         ({"cases": Path("nowhere.jsonl")}, "no such file"),
     ],
@@ -115,35 +116,55 @@ def test_fields_are_counted_one_by_one_and_pairs_told(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     answers = ['{"kind": "a", "urgent": true}', '{"kind": "a", "urgent": 1}', '{"kind": "b"}', "none"]
-    before = {"score": 50.0, "cases": [{"id": str(n), "passed": n in (0, 2)} for n in range(4)]}
+    rights = [Answer(id=str(n), text="", passed=n in (0, 2), failures=[]) for n in range(4)]
+    before = Domain(verdict="passed", reasons=[], score=50.0, cases=rights)
     chosen, validator = parsing.load(path), parsing.load_schema(schema)
     result = domain.score(chosen, [domain.Reply(text) for text in answers], validator, before)
-    assert result["score"] == 50.0
-    assert result["schema_valid"] == 75.0
-    assert result["fields"] == {"kind": 50.0, "urgent": 25.0}
-    assert result["baseline"] == {"score": 50.0, "lost": ["2"], "won": ["1"], "p_value": 1.0}
-    assert result["cases"][2]["failures"] == ["field kind: is 'b', expected 'a'"]
+    assert result.score == 50.0
+    assert result.schema_valid == 75.0
+    assert result.fields == {"kind": 50.0, "urgent": 25.0}
+    assert result.baseline == Baseline(score=50.0, lost=["2"], won=["1"], p_value=1.0)
+    assert result.cases[2].failures == ["field kind: is 'b', expected 'a'"]
+
+
+def _scored(score: float, baseline: Baseline | None = None, asked: int = 20) -> Domain:
+    return Domain(verdict="passed", reasons=[], score=score, baseline=baseline, cases=[], asked=asked)
 
 
 def test_points_below_the_baseline_are_allowed_up_to_the_gate() -> None:
     def verdict(score: float, gates: dict[str, float]) -> str:
-        pairs = {"score": 90.0, "lost": ["a"], "won": [], "p_value": 1.0}
-        return domain.judge({"score": score, "baseline": pairs, "cases": [{}] * 20}, gates)[0]
+        return domain.judge(_scored(score, Baseline(score=90.0, lost=["a"], won=[])), gates)[0]
 
     assert verdict(85.0, {"domain_points": 5}) == "passed"
     assert verdict(84.9, {"domain_points": 5}) == "refused"
     assert verdict(100.0, {"domain_points": 0}) == "passed"
     assert verdict(10.0, {}) == "passed"
-    assert domain.judge({"score": 10.0, "baseline": None, "cases": []}, {})[0] == "passed"
+    assert domain.judge(_scored(50.0), {})[0] == "passed"
+
+
+def test_a_float_model_that_fails_most_of_its_cases_is_warned_of_and_so_are_its_precisions() -> None:
+    verdict, (reason,) = domain.judge(_scored(0.0, asked=3), {})
+    assert (verdict, reason.partition(":")[0]) == ("warned", "it gets 0 of 3 cases asked right, fewer than half")
+    verdict, (reason,) = domain.judge(
+        _scored(100.0, Baseline(score=33.33, lost=[], won=["a"]), 3), {"domain_points": 5}
+    )
+    assert verdict == "warned"
+    assert reason.startswith("the float export itself gets 1 of 3 cases asked right, fewer than half")
+
+
+def test_the_interval_of_a_score_is_that_of_its_few_cases() -> None:
+    assert domain.wilson(25, 32) == [61.24, 88.98]  # as R's binom.confint(25, 32, methods = "wilson")
+    assert domain.wilson(0, 3) == [0.0, 56.15]
+    assert domain.wilson(3, 3) == [43.85, 100.0]
 
 
 def test_a_refusal_tells_how_likely_chance_alone_is() -> None:
-    pairs = {"score": 100.0, "lost": ["a", "b", "c"], "won": [], "p_value": domain.mcnemar(3, 0)}
-    verdict, (reason,) = domain.judge({"score": 90.62, "baseline": pairs, "cases": [{}] * 32}, {"domain_points": 5})
+    pairs = Baseline(score=100.0, lost=["a", "b", "c"], won=[], p_value=domain.mcnemar(3, 0))
+    verdict, (reason,) = domain.judge(_scored(90.62, pairs, asked=32), {"domain_points": 5})
     assert verdict == "refused"
     assert reason == (
         "domain score is 9.38 points below the float export; the gate allows 5 "
-        "(3 of 32 cases lost, 0 won; by chance alone with p = 0.25)"
+        "(3 of 32 cases asked lost, 0 won; by chance alone with p = 0.25)"
     )
 
 
@@ -162,5 +183,5 @@ def test_an_answer_of_nothing_fails_and_counts_no_field() -> None:
     case = parsing.Case("a", ({"role": "user", "content": "x"},), 8, parsing.Expect(no_loop=True))
     for reply in (domain.Reply(""), domain.Reply(" \n"), domain.Reply("", "it stopped")):
         result = domain.score([case], [reply], None, None)
-        assert (result["score"], result["fields"], result["schema_valid"]) == (0.0, {}, None)
-        assert len(result["cases"][0]["failures"]) == 1
+        assert (result.score, result.fields, result.schema_valid) == (0.0, {}, None)
+        assert len(result.cases[0].failures) == 1

@@ -16,6 +16,8 @@ import pytest
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.quality import lm_eval
+from scripts.results import base
+from scripts.results.domain import LmTask
 from tests import tiny
 
 PROJECT = Path(__file__).parents[2]
@@ -71,10 +73,9 @@ def returned(accuracy: float, hashes: str = "ab") -> dict[str, Any]:
     }
 
 
-def measured(accuracy: float, before: float) -> dict[str, Any]:
-    tasks = {"t": lm_eval._task("t", returned(accuracy))}
-    lm_eval._compare(tasks, {"t": lm_eval._task("t", returned(before))}, Path("float.json"))
-    return tasks
+def measured(accuracy: float, before: float) -> dict[str, LmTask]:
+    tasks, known = ({"t": lm_eval._task("t", returned(value))} for value in (accuracy, before))
+    return lm_eval._compared(tasks, known, Path("float.json"))
 
 
 def test_without_the_extra_the_remedy_is_told(
@@ -87,8 +88,8 @@ def test_without_the_extra_the_remedy_is_told(
 
 def test_every_figure_is_set_beside_the_float_models() -> None:
     task = measured(0.75, 0.875)["t"]
-    assert task["documents"] == 8
-    assert task["metrics"] == {
+    assert task.documents == 8
+    assert base.plain(task)["metrics"] == {
         "acc": {"value": 0.75, "stderr": 0.1, "higher_is_better": True, "float": 0.875, "difference": -0.125},
         "word_perplexity": {
             "value": 9.0,
@@ -111,7 +112,7 @@ def test_an_accuracy_may_lose_as_many_points_as_the_domain_score() -> None:
 
 def test_figures_of_other_documents_are_not_compared() -> None:
     with pytest.raises(IngotError, match=r"these documents of 't'.*--tasks"):
-        lm_eval._compare(
+        lm_eval._compared(
             {"t": lm_eval._task("t", returned(1.0))},
             {"t": lm_eval._task("t", returned(1.0, hashes="other"))},
             Path("float.json"),

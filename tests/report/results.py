@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import json_files
+from scripts.report import collect
+from scripts.results import base, measured
 
 MODELS = [{"name": "triage", "precisions": ["int4", "int8", "fp16"]}]
 TIMES = {"p50": 310.5, "p90": 402.0, "p99": 498.7}
@@ -27,13 +29,14 @@ def make_build(root: Path) -> Path:
         write(model / name / "domain.json", domain(90.0) | {"baseline": {"score": 93.75, "lost": ["t-1"], "won": []}})
         write(model / name / "bench.json", bench("8-bit in blocks of 32"))
     write(model / "recommend.json", {"recommended": "int8", "reasons": ["int8 passed every gate"], "precisions": {}})
-    write(model / "int4" / "deploy.json", {"verdict": "refused", "reasons": ["general: KL 0.49 nats is above …"]})
+    write(model / "int4" / "deploy.json", held_back("int4", "refused", "general: KL 0.49 nats is above …"))
     marker(model / "int4", "verify", "skipped", "deploy:triage-int4 was refused")
     deployed = {
         "verdict": "passed",
         "reasons": [],
         "id": "triage-int8-generic-cpu:1",
         "cache": "/c",
+        "path": "/c/ingot/triage",
         "action": "deployed",
     }
     write(model / "int8" / "deploy.json", deployed)
@@ -41,6 +44,25 @@ def make_build(root: Path) -> Path:
     marker(model / "fp16", "onnx", "failed", "disk full", "quantize:triage-fp16", "build/logs/quantize.log")
     marker(model / "fp16", "quality", "skipped", "quantize:triage-fp16 failed")
     return root
+
+
+def collected(build: Path, models: Any = MODELS, environment: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The content of report.json."""
+    found: dict[str, Any] = base.plain(collect.collect(build, models, environment))
+    return found
+
+
+def held_back(precision: str, verdict: str, reason: str) -> dict[str, Any]:
+    return {"verdict": verdict, "reasons": [reason], "id": f"triage-{precision}-generic-cpu:1", "cache": "/c"}
+
+
+def packaged(folder: Path, digest: str | None, *names: str) -> None:
+    """Put a package beside results that name its digest, or `digest`."""
+    write(folder / "package" / "manifest.json", {"files": {"model.onnx": {"size": 1, "blake3": "0"}}})
+    write(folder / "package" / "provenance.json", {})
+    for name in names:
+        found = json_files.read(folder / f"{name}.json")
+        write(folder / f"{name}.json", found | {"package": digest or measured.digest(folder / "package")})
 
 
 def write(path: Path, value: Any) -> None:
@@ -93,7 +115,14 @@ def make_full(root: Path) -> Path:
             model / name / "bench.json", bench("8-bit in blocks of 32") | {"samples": samples, "noise": {"tg128": 0.02}}
         )
     buckets = [{"from": 64 * i, "to": 64 * i + 64, "kl": 0.4 + 0.01 * i} for i in range(16)]
-    text = {"kl": 0.49, "kl_interval": [0.45, 0.52], "top1": 0.97, "positions": 1023, "kl_by_position": buckets}
+    text = {
+        "kl": 0.49,
+        "kl_interval": [0.45, 0.52],
+        "top1": 0.97,
+        "perplexity_ratio": 1.01,
+        "positions": 1023,
+        "kl_by_position": buckets,
+    }
     judged = quality(0.49, "refused", ["general: KL 0.49 nats is above the gate of 0.25"])
     write(model / "int4" / "quality.json", judged | {"texts": {"general": text}, "kl_interval": [0.45, 0.52]})
     write(model / "int4" / "bench-full.json", full())
@@ -112,13 +141,13 @@ def make_full(root: Path) -> Path:
     edge = {
         "id": "empty",
         "what": "an empty message",
-        "door": "http",
+        "client": "http",
         "expected": "an error",
         "found": "HTTP 500",
         "outcome": "runtime",
         "serves_after": False,
     }
-    cases = [edge, {**edge, "id": "space", "door": "session", "outcome": "passed", "serves_after": True}]
+    cases = [edge, {**edge, "id": "space", "client": "session", "outcome": "passed", "serves_after": True}]
     write(
         model / "int4" / "edges.json",
         {
@@ -177,6 +206,8 @@ def full() -> dict[str, Any]:
         "growth": growth,
         "concurrency": clients,
         "load_seconds": percentiles(0.859),
+        "tg128": 60.5,
+        "pp512": 205.0,
         "peak_rss_bytes": 700_000_000,
         "cpu_seconds_per_token": 0.04431,
         "noise": {"tg128": 0.031},

@@ -53,8 +53,9 @@ def test_the_next_report_is_compared_with_it(build: Path, reported: Path, tmp_pa
     slow["tg128"] /= 2
     json_files.write(bench, slow)
     report = render.render(build, MODELS, reported / "accepted.json", None, tmp_path / "next")
-    [entry] = report["changes"]["entries"]
-    assert (entry["precision"], entry["metric"], entry["kind"]) == ("int8", "tg128", "regression")
+    assert report.changes
+    [entry] = report.changes.entries
+    assert (entry.precision, entry.metric, entry.kind) == ("int8", "tg128", "regression")
 
 
 def test_a_later_one_takes_its_place(reported: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.report import collect, page, picture
+from scripts.report import page, picture
 from tests.report import results
 from tests.report.browser import Browser
 from tests.report.results import MODELS
@@ -52,7 +52,7 @@ TEXT = "document.body.innerText"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = results.make_full(tmp_path_factory.mktemp("build"))
-    before = collect.collect(build, MODELS) | {"changes": None}
+    before = results.collected(build, MODELS) | {"changes": None}
     entry = {"model": "triage", "precision": "int4", "metric": "tg128", "before": 80.0, "after": 61.2, "noise": 0.1,
              "kind": "regression"}  # fmt: skip
     before["changes"] = {"accepted_at": "2026-11-20T10:00:00+00:00", "note": "good", "entries": [entry]}

@@ -11,7 +11,8 @@ import pytest
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.report import answers, changes, collect, page, render, series
+from scripts.report import answers, page, render, series, text
+from scripts.results import base
 from tests.report import results
 
 SETTINGS = {
@@ -189,7 +190,7 @@ def test_regressions_are_named_first_on_page_and_in_markdown(full: Path, tmp_pat
     speed["tg128"], speed["time_to_first_token_ms"] = 2 * speed["tg128"], results.percentiles(900.0)
     accepted = tmp_path / "accepted.json"
     json_files.write(accepted, {"accepted_at": "2026-11-20T10:00:00+00:00", "note": "good", "report": before})
-    report = render.render(full, MODELS, accepted, {"threads": 2}, tmp_path / "out")
+    report = base.plain(render.render(full, MODELS, accepted, {"threads": 2}, tmp_path / "out"))
     assert [entry["kind"] for entry in report["changes"]["entries"]] == ["regression", "improvement"]
     html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert html.index("Worse than the accepted report") < html.index("The precisions")
@@ -225,7 +226,7 @@ def test_an_accepted_report_that_is_none_is_an_error(full: Path, tmp_path: Path,
 def test_an_optional_result_that_is_no_json_is_named(full: Path, name: str) -> None:
     (full / "triage" / "int4" / f"{name}.json").write_text("{", encoding="utf-8")
     with pytest.raises(IngotError, match=rf"{name}\.json"):
-        collect.collect(full, MODELS)
+        results.collected(full, MODELS)
 
 
 def test_an_optional_step_that_failed_overrides_the_older_result(full: Path) -> None:
@@ -237,16 +238,28 @@ def test_an_optional_step_that_failed_overrides_the_older_result(full: Path) -> 
     assert "soak:triage-int4 failed: it broke (log: logs/soak.log)" in page.page(report) or "it broke" in shown.text
 
 
-def test_a_result_about_an_earlier_package_says_so(full: Path) -> None:
-    folder = full / "triage" / "int4"
-    provenance = {"ingredients": {"inputs": {"package[0]": "of another package"}}}
-    results.write(folder / ".ingot" / "soak.provenance.json", provenance)
-    results.write(folder / "package" / "manifest.json", {"files": {}})
-    results.write(folder / "package" / "provenance.json", {})
+def test_an_optional_result_about_an_earlier_package_says_so(full: Path) -> None:
+    results.packaged(full / "triage" / "int4", "of another package", "soak")
     report, shown = _page(full)
-    assert report["models"][0]["precisions"][0]["soak"]["stale"] is True
-    assert "measured on an earlier package" in shown.text
-    assert "stale" not in report["models"][0]["precisions"][0]["edges"]
+    assert report["models"][0]["precisions"][0]["stale"] == ["soak"]
+    assert shown.text.count("measured on an earlier package") == 1
+    assert "doit soak:triage-int4" in shown.text
+
+
+def test_a_figure_of_an_earlier_package_is_not_shown_beside_this_one(full: Path) -> None:
+    results.packaged(full / "triage" / "int8", "of another package", "bench", "domain", "verify")
+    report, shown = _page(full)
+    int8 = report["models"][0]["precisions"][1]
+    assert int8["performance"] is int8["domain"] is None
+    assert int8["deployed"]["verified"] is False
+    assert int8["stale"] == ["domain", "bench", "verify"]
+    told = "int8: domain, bench and verify were measured on an earlier package: run doit "
+    command = "domain:triage-int8 bench:triage-int8 verify:triage-int8"
+    assert told + command in shown.text
+    assert told + command in text.text(report)
+    results.packaged(full / "triage" / "int8", None, "bench", "domain", "verify")
+    again = results.collected(full)["models"][0]["precisions"][1]
+    assert again["performance"] and again["domain"] and again["stale"] == []
 
 
 class _Page(HTMLParser):
@@ -358,14 +371,9 @@ def _without(text: str, names: list[str]) -> str:
 
 
 def _report(build: Path) -> dict[str, Any]:
-    return copy.deepcopy(collect.collect(build, MODELS, {"threads": 2})) | {"changes": None}
+    return copy.deepcopy(results.collected(build, MODELS, {"threads": 2})) | {"changes": None}
 
 
 def _page(build: Path) -> tuple[dict[str, Any], _Page]:
     report = _report(build)
     return report, _Page(page.page(report))
-
-
-def test_the_kinds_of_changes_are_those_of_the_schema() -> None:
-    schema = json_files.read(Path(collect.__file__).with_name("report.schema.json"))
-    assert tuple(schema["$defs"]["change"]["properties"]["kind"]["enum"]) == changes.KINDS

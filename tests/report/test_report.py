@@ -11,7 +11,7 @@ import pytest
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.report import collect, text
+from scripts.report import text
 from tests.report import results
 from tests.report.results import MODELS
 
@@ -25,7 +25,7 @@ def test_the_report_keeps_its_published_format(build: Path) -> None:
 
 
 def test_each_precision_has_its_verdict_and_why(build: Path) -> None:
-    (model,) = collect.collect(build, MODELS)["models"]
+    (model,) = results.collected(build, MODELS)["models"]
     assert model["recommended"] == "int8"
     assert model["export"]["verdict"] == "passed"
     int4, int8, fp16 = model["precisions"]
@@ -35,15 +35,20 @@ def test_each_precision_has_its_verdict_and_why(build: Path) -> None:
 
 
 def test_a_failure_overrides_the_older_result_beside_it(build: Path) -> None:
-    fp16 = collect.collect(build, MODELS)["models"][0]["precisions"][2]
+    fp16 = results.collected(build, MODELS)["models"][0]["precisions"][2]
     assert fp16["quality"] is None
     assert fp16["size_bytes"] is None
     assert fp16["domain"] is fp16["performance"] is None  # of an ONNX folder that was to be replaced
 
 
 def test_deployed_is_what_was_deployed_and_verified(build: Path) -> None:
-    int4, int8, fp16 = collect.collect(build, MODELS)["models"][0]["precisions"]
-    assert int8["deployed"] == {"id": "triage-int8-generic-cpu:1", "cache": "/c", "verified": True}
+    int4, int8, fp16 = results.collected(build, MODELS)["models"][0]["precisions"]
+    assert int8["deployed"] == {
+        "id": "triage-int8-generic-cpu:1",
+        "cache": "/c",
+        "folder": "/c/ingot/triage",
+        "verified": True,
+    }
     assert int4["deployed"] is None
     assert int4["deployment"]["verdict"] == "refused"
     assert fp16["deployed"] is None
@@ -57,13 +62,16 @@ def test_a_deployment_that_is_not_verified_says_so(build: Path) -> None:
 
 
 def test_a_model_that_does_not_answer_as_expected_is_refused(build: Path) -> None:
-    results.write(build / "triage" / "int8" / "verify.json", {"verdict": "refused", "reasons": ["another answer"]})
-    int8 = collect.collect(build, MODELS)["models"][0]["precisions"][1]
+    results.write(
+        build / "triage" / "int8" / "verify.json",
+        {"verdict": "refused", "reasons": ["another answer"], "id": "triage-int8-generic-cpu:1"},
+    )
+    int8 = results.collected(build, MODELS)["models"][0]["precisions"][1]
     assert (int8["verdict"], int8["reasons"]) == ("refused", ["another answer"])
 
 
 def test_not_deploying_by_wish_is_no_verdict_on_the_precision(build: Path) -> None:
-    results.write(build / "triage" / "int8" / "deploy.json", {"verdict": "skipped", "reasons": ['deploy = "none"']})
+    results.write(build / "triage" / "int8" / "deploy.json", results.held_back("int8", "skipped", 'deploy = "none"'))
     report = _report(build)
     assert report["models"][0]["precisions"][1]["verdict"] == "passed"
     assert 'int8: not deployed: deploy = "none"' in text.text(report)
@@ -74,13 +82,13 @@ def test_a_refused_export_refuses_every_precision(build: Path) -> None:
         build / "triage" / "quality.json",
         results.quality(0.4, "refused", ["general: KL 0.4 nats is above the gate of 0.001"]),
     )
-    model = collect.collect(build, MODELS)["models"][0]
+    model = results.collected(build, MODELS)["models"][0]
     assert [row["verdict"] for row in model["precisions"]] == ["refused", "refused", "failed"]
     assert "export: general: KL 0.4 nats is above the gate of 0.001" in model["precisions"][1]["reasons"]
 
 
 def test_the_size_is_that_of_the_model_without_notes_of_the_build(build: Path) -> None:
-    int8 = collect.collect(build, MODELS)["models"][0]["precisions"][1]
+    int8 = results.collected(build, MODELS)["models"][0]["precisions"][1]
     assert int8["size_bytes"] == 280_000
     assert int8["size_ratio"] == 0.28
 
@@ -117,7 +125,7 @@ def test_every_row_of_the_markdown_table_has_as_many_cells_as_its_head(build: Pa
 
 
 def test_the_table_shows_the_figures(build: Path) -> None:
-    row = text.rows(collect.collect(build, MODELS)["models"][0])[2]
+    row = text.rows(results.collected(build, MODELS)["models"][0])[2]
     assert dict(zip(text.HEAD, row, strict=True)) == {
         "precision": "int8",
         "size": "280.0 kB",
@@ -139,13 +147,13 @@ def test_a_result_that_is_no_json_is_named(build: Path) -> None:
     path = build / "triage" / "int8" / "bench.json"
     path.write_text('{"verdict": ', encoding="utf-8")
     with pytest.raises(IngotError, match=r"bench\.json.*not JSON"):
-        collect.collect(build, MODELS)
+        results.collected(build, MODELS)
 
 
 @pytest.mark.parametrize("models", [{}, [{"name": "a"}], [{"name": "a", "precisions": "int4"}]])
 def test_a_list_of_models_that_is_none_is_an_error(tmp_path: Path, models: Any) -> None:
     with pytest.raises(IngotError, match="--models"):
-        collect.collect(tmp_path, models)
+        results.collected(tmp_path, models)
 
 
 def test_the_command_writes_the_same_bytes_twice_and_prints_a_plain_table(build: Path, tmp_path: Path) -> None:
@@ -172,4 +180,4 @@ def test_the_command_writes_the_same_bytes_twice_and_prints_a_plain_table(build:
 
 
 def _report(build: Path) -> dict[str, Any]:
-    return collect.collect(build, MODELS) | {"changes": None}
+    return results.collected(build, MODELS) | {"changes": None}

@@ -1,0 +1,68 @@
+"""deploy.json, verify.json and edges.json: what is in the Foundry cache, and how it answers there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from scripts.results.base import Count, Positive, Table, Verdict
+
+#: Whose fault an answer to an edge case is: nobody's, Ingot's, the Foundry runtime's.
+Fault = Literal["passed", "ingot", "runtime"]
+
+
+class Deploy(Struct, kw_only=True, frozen=True):
+    """deploy.json. `path` and `action` are None where the model was held back."""
+
+    verdict: Verdict
+    reasons: list[str]
+    id: str
+    cache: str
+    path: str | None = None
+    action: Literal["deployed", "replaced", "registered again", "reused"] | None = None
+    runtime: str = ""
+
+
+class Verify(Struct, kw_only=True, frozen=True):
+    """verify.json: `expected` is what the package answered before; `package` the digest of the files that answered."""
+
+    verdict: Verdict
+    reasons: list[str]
+    id: str
+    listed: bool = True
+    files: Count = 0
+    case: str | None = None
+    expected: str = ""
+    answer: str = ""
+    streamed: bool = True
+    http: bool = True
+    seconds: Positive | None = None
+    package: str | None = None
+    runtime: str = ""
+
+
+class EdgeCase(Struct, kw_only=True, frozen=True):
+    """One edge case: by which client it was sent, what was expected of it, what came, and whether it still serves."""
+
+    id: str
+    what: str
+    client: Literal["session", "http"]
+    expected: str
+    found: str
+    outcome: Fault
+    serves_after: bool
+
+
+class Edges(Struct, kw_only=True, frozen=True):
+    """edges.json."""
+
+    verdict: Verdict
+    reasons: list[str]
+    cases: list[EdgeCase]
+    markers: Table = {}
+    id: str = ""
+    context: Count | None = None
+    restarts: Count = 0
+    package: str | None = None
+    runtime: str

@@ -1,0 +1,18 @@
+"""Which package a figure belongs to: a result names the digest of the files that it was measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.common import manifest
+
+#: What describes a package and takes no part in how it answers: a new description voids no measurement.
+CARD = frozenset({"README.md", "inference_model.json"})
+
+
+def digest(package: Path) -> str | None:
+    """The digest of a package's files, by its manifest; None of a folder that has none, such as one made by hand."""
+    found = manifest.read(str(package))
+    if found is None:
+        return None
+    return manifest.files_digest({name: file for name, file in found[0].items() if name not in CARD})
