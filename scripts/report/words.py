@@ -1,61 +1,71 @@
-"""How figures are written: the same in every form of the report."""
+"""How figures are written: the same in every form of the report, by the entry of their metric in the registry."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from scripts.results.report import METRICS
 
 #: Stands where something was not measured.
 NONE = "-"
-#: Metric → what people call it.
-LABELS = {
-    "kl": "KL", "kl_p99": "KL p99", "top1": "top-1 agreement", "perplexity_ratio": "perplexity ratio",
-    "size_bytes": "size", "tg128": "decode rate", "pp512": "prefill rate", "time_to_first_token_ms":
-    "time to first token", "inter_token_latency_ms": "inter-token latency", "request_latency_ms": "request latency",
-    "peak_rss_bytes": "peak RSS", "steady_rss_bytes": "steady RSS", "cpu_seconds_per_token": "CPU time a token",
-    "prefill_tokens_per_second": "prefill rate", "decode_tokens_per_second": "decode rate",
+#: What people call that which is no metric and may change.
+_LABELS = {
     "recommended": "recommended precision", "performance": "speed and memory", "performance_full": "bench-full",
     "domain": "domain cases",
 }  # fmt: skip
-#: The last part of a figure's name → how it is written: a format, and what the value is multiplied with.
-FORMS: dict[str, tuple[str, float]] = {
-    "kl": ("{:.2g}", 1), "kl_p99": ("{:.2g}", 1), "top1": ("{:.1f}%", 100), "top1_all": ("{:.1f}%", 100),
-    "perplexity_ratio": ("{:.3f}", 1), "perplexity": ("{:.2f}", 1), "score": ("{:.1f}%", 1),
-    "schema_valid": ("{:.1f}%", 1), "share": ("{:.1f}%", 100), "size_ratio": ("{:.2f}×", 1), "ratio": ("{:.2f}×", 1),
-    "tg128": ("{:.1f}", 1), "pp512": ("{:.0f}", 1), "decode_tokens_per_second": ("{:.1f}", 1),
-    "prefill_tokens_per_second": ("{:.0f}", 1), "output_tokens_per_second": ("{:.1f}", 1),
-    "time_to_first_token_ms": ("{:.0f} ms", 1), "request_latency_ms": ("{:.0f} ms", 1),
-    "inter_token_latency_ms": ("{:.1f} ms", 1), "load_seconds": ("{:.2f} s", 1), "seconds": ("{:.0f} s", 1),
-    "cpu_seconds_per_token": ("{:.1f} ms", 1000), "exponent": ("{:.2f}", 1), "count": ("{:d}", 1),
-    "kilobytes": ("{:.2f} kB", 1e-3),
+#: Figures that are no metrics: a format, and what the value is multiplied with.
+_FORMS: dict[str, tuple[str, float]] = {
+    "share": ("{:.1f}%", 100), "ratio": ("{:.2f}×", 1), "seconds": ("{:.0f} s", 1), "exponent": ("{:.2f}", 1),
+    "count": ("{:d}", 1), "kilobytes": ("{:.2f} kB", 1e-3), "percent": ("{:.0f}%", 1),
 }  # fmt: skip
+_UNITS = {"GB": (1e9, "{:.2f}"), "MB": (1e6, "{:.1f}"), "kB": (1e3, "{:.1f}")}
 
 
-def size(value: float | None) -> str:
-    """Bytes as MB (10^6), or GB."""
+def size(value: float | None, unit: str = "") -> str:
+    """Bytes in GB (10^9), MB or kB: in `unit`, else in the largest of which there is at least one."""
     if value is None:
         return NONE
-    for unit, name, form in ((1e9, "GB", "{:.2f}"), (1e6, "MB", "{:.1f}")):
-        if value >= unit:
-            return f"{form.format(value / unit)} {name}"
-    return f"{value / 1e3:.1f} kB"
+    name = unit or next((name for name, (by, _) in _UNITS.items() if value >= by), "kB")
+    by, form = _UNITS[name]
+    return f"{form.format(value / by)} {name}"
+
+
+def common_unit(values: Iterable[float | None]) -> str:
+    """The unit in which sizes that stand in one column are all written: MB, unless all are small or one is huge."""
+    largest = max((value for value in values if value is not None), default=0)
+    return "GB" if largest >= 1e10 else "MB" if largest >= 1e6 else "kB"
+
+
+def is_size(metric: str) -> bool:
+    """Whether a figure is a number of bytes."""
+    return metric.endswith("_bytes")
+
+
+def typical(value: Any) -> Any:
+    """What stands for a figure in a table: of percentiles the median."""
+    return value.get("p50") if isinstance(value, dict) else value
 
 
 def label(metric: str) -> str:
     """What people call a metric; "tg128 at 512 tokens" keeps its end."""
     name, at, rest = metric.partition(" at ")
-    return LABELS.get(name, name) + at + rest
+    return (METRICS[name].label if name in METRICS else _LABELS.get(name, name)) + at + rest
 
 
-def figure(metric: str, value: Any) -> str:
-    """A value as that metric is written; text, lists and unknown metrics as they are."""
+def figure(metric: str, value: Any, unit: str = "") -> str:
+    """A value as that metric is written; text, lists and unknown metrics as they are. `unit`: of a size."""
     name = metric.partition(" at ")[0]
     if value is None:
         return "none"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    if name.endswith("_bytes"):
-        return size(value)
-    if name not in FORMS:
+    if is_size(name):
+        return size(value, unit)
+    if name in METRICS:
+        form, factor = METRICS[name].form, METRICS[name].factor
+    elif name in _FORMS:
+        form, factor = _FORMS[name]
+    else:
         return f"{value:g}"
-    form, factor = FORMS[name]
     return form.format(value if factor == 1 else value * factor)

