@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +10,14 @@ from hypothesis import strategies as st
 
 from scripts.bench import conditions, judge, stats
 from scripts.bench.full import NEW_TOKENS, ladder
+from scripts.results.base import Percentiles
+from scripts.results.bench import Context, Level
 
 LENGTHS = (128, 512, 2048, 4056)
+
+
+def of(value: float | None) -> Percentiles:
+    return Percentiles(p50=value, p90=value, p99=value)
 
 
 def times(power: float, spread: float = 0.05, seed: int = 0, fixed: float = 0.0) -> dict[int, list[float]]:
@@ -54,8 +59,11 @@ def test_any_sum_of_linear_and_square_work_passes(seed: int, linear: float, squa
 def test_a_decode_rate_that_collapses_is_refused_and_one_that_pays_for_its_cache_is_not() -> None:
     facts = {"size_bytes": 100e6, "key_value_buffer_bytes": 188e6, "context_length": 4096}
 
-    def context(tokens: int, rate: float | None) -> dict[str, Any]:
-        return {"prompt_tokens": tokens, "decode_tokens_per_second": {"p50": rate}}
+    def context(tokens: int, rate: float | None) -> Context:
+        times = dict.fromkeys(
+            ("prefill_tokens_per_second", "time_to_first_token_ms", "inter_token_latency_ms"), of(1.0)
+        )
+        return Context(prompt_tokens=tokens, decode_tokens_per_second=of(rate), **dict.fromkeys(names, of(1.0)))
 
     for rate, count in ((20.0, 0), (2.0, 1)):
         decode = judge.decode_share([context(128, 60.0), context(4056, rate)], facts)
@@ -65,7 +73,9 @@ def test_a_decode_rate_that_collapses_is_refused_and_one_that_pays_for_its_cache
 
 
 def test_clients_that_fail_refuse() -> None:
-    level = {"clients": 4, "requests": 16, "failures": 2, "failed_with": ["Connection error."]}
+    nothing = dict.fromkeys(("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms"), of(None))
+    failed = {"clients": 4, "requests": 16, "failures": 2, "failed_with": ["Connection error."]}
+    level = Level(**failed, **nothing, output_tokens_per_second=None)
     assert judge.reasons(None, [level]) == ["2 of 16 requests of 4 clients failed: Connection error."]
 
 
@@ -78,7 +88,7 @@ def test_prompt_lengths_go_up_by_fours_to_the_limit() -> None:
 
 
 def test_percentiles_of_a_single_value_are_that_value() -> None:
-    assert stats.percentiles([7]) == {"p50": 7, "p90": 7, "p99": 7}
+    assert stats.percentiles([7]) == Percentiles(p50=7, p90=7, p99=7)
 
 
 @pytest.mark.parametrize("blocks", [3, 4, 6])

@@ -130,8 +130,7 @@ def row(outcome: Any) -> EdgeCase:
     ],
 )  # fmt: skip
 def test_only_a_fault_of_ingots_refuses(outcomes: list[str], verdict: str, reasons: list[str]) -> None:
-    found = edges.result([row(outcome) for outcome in outcomes], "R 1.2")
-    assert (found.verdict, found.reasons) == (verdict, reasons)
+    assert edges.judged([row(outcome) for outcome in outcomes], "R 1.2") == (verdict, reasons)
 
 
 FACTS = Facts("m:1", 4096, "Tell me.", 30, "Count. word", 4095, ("<|im_end|>",))
