@@ -60,9 +60,7 @@ def test_a_decode_rate_that_collapses_is_refused_and_one_that_pays_for_its_cache
     facts = {"size_bytes": 100e6, "key_value_buffer_bytes": 188e6, "context_length": 4096}
 
     def context(tokens: int, rate: float | None) -> Context:
-        times = dict.fromkeys(
-            ("prefill_tokens_per_second", "time_to_first_token_ms", "inter_token_latency_ms"), of(1.0)
-        )
+        names = ("prefill_tokens_per_second", "time_to_first_token_ms", "inter_token_latency_ms")
         return Context(prompt_tokens=tokens, decode_tokens_per_second=of(rate), **dict.fromkeys(names, of(1.0)))
 
     for rate, count in ((20.0, 0), (2.0, 1)):
