@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scripts.common import json_files
 from scripts.common.process import is_interrupted
 from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 #: What doit says of a command, which is the whole command line.
 _COMMAND_FAILED = re.compile(r"^Command failed: .* returned (-?\d+)$", re.DOTALL)
+#: Verdicts of which there is no output, or an old one.
+_NOTHING_MADE = (None, "failed", "skipped")
+#: Up to so many outputs are named at the end of a run.
+_NAMED = 8
 
 
 class Reporter:
@@ -27,13 +33,16 @@ class Reporter:
         self._started = time.monotonic()
         self._counts = {"built": 0, "restored": 0, "kept": 0, "done": 0, "up to date": 0, "skipped": 0, "failed": 0}
         self._selected: list[str] = []
+        self._failed: list[str] = []
+        self._refused: list[str] = []
         self._errors: list[str] = []
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: Sequence[str]) -> None:
         """Before the run."""
-        del tasks
         self._started = time.monotonic()
-        self._selected = list(selected_tasks)
+        for name in selected_tasks:  # a group stands for its tasks
+            below = [sub for sub in tasks[name].task_dep if tasks[sub].subtask_of == name]
+            self._selected += below if tasks[name].has_subtask else [name]
         with contextlib.suppress(OSError):  # a build that can't be written can still be up to date
             self._session.sweep()
 
@@ -53,6 +62,11 @@ class Reporter:
         ended = self._session.ended.get(task.name, "done")
         kind = ended.split(":")[0].split(" ")[0]
         self._counts[kind] += 1
+        if kind == "failed":
+            self._failed.append(f"{task.name}: {ended.removeprefix('failed: ')}")
+        elif refusal := _refusal(self._session.steps.get(task.name)):
+            self._refused.append(f"{task.name}: {refusal}")
+            ended += ", refused"
         mark, colour = {"failed": ("✗", "bad"), "skipped": ("–", "dim")}.get(kind, ("✓", "good"))
         self._progress.note(f"{mark} {task.name:<28} {ended}", colour)
 
@@ -90,18 +104,43 @@ class Reporter:
         """Before a teardown."""
 
     def complete_run(self) -> None:
-        """After the run: what was to be shown, and the count."""
+        """After the run: what stopped and why, what was to be shown or where it is, and the count."""
         if is_interrupted():
             return
-        for name in self._selected:
-            if text := _shown(self._session.steps.get(name)):
-                self._progress.note("\n" + text)
+        steps = [step for name in self._selected if (step := self._session.steps.get(name))]
+        shown = [text for step in steps if (text := _shown(step))]
+        # By now the line of a failure may have scrolled away.
+        for line in self._failed if shown else ():
+            self._progress.note(f"failed   {line}", "bad")
+        for line in self._refused:
+            self._progress.note(f"refused  {line}", "bad")
+        for text in shown:
+            self._progress.note("\n" + text)
+        for step in steps if len(steps) <= _NAMED else ():
+            if not step.shows and self._session.status.verdict(step) not in _NOTHING_MADE:
+                self._progress.note(f"  {step.name:<28} {_place(step)}")
         counted = ", ".join(f"{count} {what}" for what, count in self._counts.items() if count) or "nothing to do"
         bad = "bad" if self._counts["failed"] else None
         self._progress.note(f"{counted}, in {time.monotonic() - self._started:.1f} s", bad)
 
 
-def _shown(step: Step | None) -> str | None:
+def _shown(step: Step) -> str | None:
     """The text that a run prints at its end; None where there is none."""
-    file = step.output / step.shows if step and step.shows else None
+    file = step.output / step.shows if step.shows else None
     return file.read_text(encoding="utf-8").rstrip() if file and file.is_file() else None
+
+
+def _place(step: Step) -> str:
+    """Where its output is, as one would type it here."""
+    return str(step.output).removeprefix(os.getcwd() + os.sep)
+
+
+def _refusal(step: Step | None) -> str | None:
+    """Why the result of a step is a refusal; None where it is not one."""
+    if step is None or not step.is_result:
+        return None
+    try:
+        result = json_files.read(step.output)
+        return "; ".join(result["reasons"]) or "no reason given" if result["verdict"] == "refused" else None
+    except (OSError, ValueError, KeyError, TypeError):  # a plain result, without a verdict
+        return None

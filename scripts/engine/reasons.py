@@ -10,6 +10,8 @@ from typing import Any
 _KINDS = {"inputs": "input changed", "parameters": "parameter changed", "observed": "condition changed",
           "tools": "tool version changed", "sources": "stage code changed"}  # fmt: skip
 _ABSENT = "absent"
+#: An order is told in full where no more things than this have moved.
+_TOLD = 4
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,11 @@ def changes(
     `old` and `new` are ingredients; `names` says what to call an input; the files are those of the inputs that are
     folders of the user's: input → relative path → digest.
     """
-    found: list[Reason] = []
+    found, moved = _reordered(old.get("inputs") or {}, new.get("inputs") or {}, names)
     for group, kind in _KINDS.items():
         before, after = old.get(group) or {}, new.get(group) or {}
         for name in sorted(before.keys() | after.keys()):
-            if before.get(name) == after.get(name):
+            if before.get(name) == after.get(name) or (group == "inputs" and name in moved):
                 continue
             if group in ("parameters", "observed"):
                 found += [
@@ -54,6 +56,36 @@ def changes(
                 what = names.get(name, name) if group == "inputs" else name
                 found.append(Reason(kind, what, _short(before.get(name)), _short(after.get(name))))
     return found or [Reason("key changed", "")]
+
+
+def _reordered(
+    old: Mapping[str, str], new: Mapping[str, str], names: Mapping[str, str]
+) -> tuple[list[Reason], set[str]]:
+    """Reasons for the flags of which only the order of the inputs has changed; and those inputs' names in the key."""
+    found, moved = list[Reason](), set[str]()
+    flags = dict.fromkeys(name.rpartition("[")[0] for name in new)
+    for flag in flags:
+        places = sorted((name for name in new if name.rpartition("[")[0] == flag), key=_number)
+        before, after = [old.get(place) for place in places], [new[place] for place in places]
+        if before == after or sorted(map(str, before)) != sorted(after):
+            continue
+        moved.update(places)
+        changed = [place for place in places if old[place] != new[place]]
+        now = [names.get(place, place) for place in changed]
+        if len(now) > _TOLD:
+            found.append(Reason("order changed", flag))
+            continue
+        called: dict[str, list[str]] = {}
+        for place, name in zip(changed, now, strict=True):
+            called.setdefault(new[place], []).append(name)
+        was = [called[old[place]].pop(0) for place in changed]
+        found.append(Reason("order changed", flag, ", ".join(was), ", ".join(now)))
+    return found, moved
+
+
+def _number(name: str) -> int:
+    number = name.rpartition("[")[2].rstrip("]")
+    return int(number) if number.isdecimal() else 0
 
 
 def _changed_files(where: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[Reason]:
@@ -69,11 +101,16 @@ def _fields(path: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from _fields(f"{path}.{key}", old.get(key, ...), new.get(key, ...))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and not _same_things(old, new):
         for number, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from _fields(f"{path}[{number}]", before, after)
     elif old != new:
         yield path, _text(old), _text(new)
+
+
+def _same_things(old: list[Any], new: list[Any]) -> bool:
+    """Whether only their order differs: then that is the change, and not each place."""
+    return sorted(map(_text, old)) == sorted(map(_text, new))
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scripts.engine import reasons as why_stale
 from tests.engine.projects import CHEAP, Project
 from tests.faults import forked
 
@@ -54,6 +55,22 @@ def test_the_changed_file_of_a_folder_is_named_and_what_follows(project: Project
     assert due["copy:a"]["seconds"] > 0 and due["copy:a"]["peak_rss_bytes"] > 0
     assert found["seconds"] == pytest.approx(sum(row["seconds"] for row in found["would_run"]), abs=0.01)
     assert "follows split:a, unless it comes out the same" in forked.run(project, "why")
+
+
+def test_another_order_of_the_same_inputs_is_told_as_that(project: Project) -> None:
+    project.set("join", inputs=["copy:b", "split:a"])
+    [join, *_] = why(project)["would_run"]
+    assert join["reasons"] == [
+        {"kind": "order changed", "what": "source", "old": "split:a, copy:b", "new": "copy:b, split:a"}
+    ]
+
+
+def test_another_order_of_a_parameter_is_told_as_that() -> None:
+    before, after = (
+        {"parameters": {"precisions": order}} for order in (["int4", "int8", "fp16"], ["int8", "fp16", "int4"])
+    )
+    [reason] = why_stale.changes(before, after, {}, {}, {})
+    assert str(reason) == 'parameter changed: precisions: ["int4", "int8", "fp16"] → ["int8", "fp16", "int4"]'
 
 
 def test_a_changed_parameter_shows_old_and_new(project: Project) -> None:
