@@ -193,24 +193,6 @@ def test_a_mistake_in_the_cases_is_told_before_anything_is_built(
     assert project.doit("checkpoint").steps == {"checkpoint:m"}
 
 
-@pytest.mark.parametrize(
-    ("limits", "said"),
-    [
-        ({"minutes": 0.001}, "longer than its limit of 0.06 s"),
-        ({"checkpoint": {"memory_gib": 0.001}}, "GiB of memory, its limit is 0.0 GiB"),
-    ],
-)
-def test_a_limit_of_models_toml_ends_a_step_and_to_raise_it_is_enough(
-    project: Project, tiny_llama: Path, limits: dict[str, Any], said: str
-) -> None:
-    project.model(name="m", source={"path": tiny_llama}, limits=limits)
-    refused(project, "checkpoint:m", said, "raise limits.checkpoint in models.toml")
-    project.model(name="m", source={"path": tiny_llama}, limits={"minutes": 10})
-    assert project.doit("checkpoint").steps == {"checkpoint:m"}
-    project.model(name="m", source={"path": tiny_llama})
-    assert project.doit("checkpoint").steps == frozenset()
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
 def test_a_configuration_that_never_ends_is_refused(project: Project) -> None:
     os.mkfifo(project.config / "models.toml")
