@@ -20,6 +20,7 @@ from pathlib import Path
 from scripts.common import terminal
 from scripts.common.errors import IngotError
 from scripts.common.tools import PYTHON
+from scripts.settings.models import Model
 
 RAM = 8_000_000_000  # bytes: "8 GB" machines report a little less than 8 GiB
 DISK = 5_000_000_000  # bytes, for weights that are still to be fetched: the example model, every precision
@@ -46,7 +47,7 @@ def diagnose(
     build: Path | None = None,
 ) -> list[Line]:
     """Look at Python, memory, disk, the installed versions, the Foundry runtime, its cache, the `foundry` command, and
-    the weights that `config` names. Changes nothing.
+    all that `config` names: weights, adapters, cases, schemas, texts, recipes. Changes nothing.
 
     `cache`: as `foundry.cache` in models.toml has it; None: the build's own. `need_disk`: bytes; None: estimated from
     the models of `config`.
@@ -144,32 +145,103 @@ def _cache(setting: str) -> Line:
 
 
 def _models(config: Path) -> tuple[list[Line], int]:
-    """A line for the weights of each model, and the bytes of disk that building all of them will need."""
-    from scripts.checkpoint.preflight import check_adapter, check_source, estimate
+    """What is configured, read and judged: a line for each model, one more for each mistake; and the bytes of disk that
+    building all of them will need.
+    """
     from scripts.settings.reading import read
 
     try:
-        models = read(config).models
+        settings = read(config)
     except IngotError as error:
-        return [Line("bad", "configuration", f"{error.subject}: {error.found}", error.remedy or "Mend it")], DISK
-    lines, need = [], 0
-    for model in models:
-        what, path = f"model {model.name}", model.source.path
-        if path is None or path.suffix == ".gguf":
-            lines.append(Line("ok", what, f"{model.source.kind} {model.source.where}, checked when it is built"))
-            need += DISK
-            continue
-        try:
-            base = check_source(path)
-            for adapter in model.adapters:
-                check_adapter(adapter.path, adapter.weight, alone=len(model.adapters) == 1)
-        except IngotError as error:
-            lines.append(Line("bad", what, f"{error.subject}: {error.found}", error.remedy))
-            continue
-        rewritten = bool(model.adapters)
-        need += estimate(base.parameters, rewritten=rewritten, precisions=len(model.recipes)).disk_bytes
-        lines.append(Line("ok", what, f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters"))
+        return [_mistake("configuration", error)], DISK
+    lines = [_mistake("recipes.toml", error) for error in settings.recipe_problems]
+    need = 0
+    for model in settings.models:
+        found, size = _weights(model)
+        texts = _texts(model)
+        mistakes = [*model.problems, *(item for item in (found, *texts) if isinstance(item, IngotError))]
+        mistakes = [error for error in mistakes if error not in settings.recipe_problems]
+        need += size
+        what = f"model {model.name}"
+        lines += [_mistake(what, error) for error in mistakes]
+        if not mistakes and not model.problems:
+            lines.append(Line("ok", what, "; ".join(map(str, (found, *texts)))))
     return lines, need
+
+
+def _mistake(what: str, error: IngotError) -> Line:
+    return Line("bad", what, f"{error.subject}: {error.found}", error.remedy or "Correct it")
+
+
+def _weights(model: Model) -> tuple[str | IngotError, int]:
+    """What is known of a model's weights and adapters, or what is wrong; and the bytes of disk that a build needs."""
+    from scripts.checkpoint.preflight import check_adapter, check_source, estimate
+
+    path, alone = model.source.path, len(model.adapters) == 1
+    if not model.source.kind:
+        return "", 0
+    try:
+        for adapter in model.adapters:
+            check_adapter(adapter.path, adapter.weight, alone=alone)
+        if path is None:
+            return f"{model.source.kind} {model.source.where}, checked when it is fetched", DISK
+        base = check_source(path)
+    except IngotError as error:
+        return error, 0
+    rewritten = bool(model.adapters) or path.is_file()
+    need = estimate(base.parameters, rewritten=rewritten, precisions=len(model.recipes)).disk_bytes
+    return f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters", need
+
+
+def _texts(model: Model) -> list[str | IngotError]:
+    """What is said of each file that a model is judged by or calibrated on: a few words, or what is wrong with it."""
+    from scripts.cases import cases
+    from scripts.common.user_files import check_text, read_text
+
+    load = cases.load if model.schema else cases.load_without_schema
+    checks: list[tuple[Path | None, Callable[[Path], str]]] = [
+        (model.cases, lambda path: f"cases: {len(load(path))}"),
+        (model.schema, _told("schema", cases.load_schema)),
+        (model.text, _told("text", check_text)),
+        (model.template, _told("template", read_text)),
+        *((path, _calibration) for path in model.calibration),
+    ]
+    found: list[str | IngotError] = []
+    for path, check in checks:
+        if path is not None:
+            try:
+                found.append(check(path))
+            except IngotError as error:
+                found.append(error)
+    return list(filter(None, found))
+
+
+def _told(word: str, check: Callable[[Path], object]) -> Callable[[Path], str]:
+    """`check`, which raises what is wrong, and a word for a file that is sound."""
+
+    def told(path: Path) -> str:
+        check(path)
+        return word
+
+    return told
+
+
+def _calibration(path: Path) -> str:
+    """Lines that calibration can't use are told; of the project's own text there is nothing to say."""
+    from scripts.common import json_values
+    from scripts.common.user_files import check_text
+    from scripts.settings.recipes import PROJECT_CONFIG
+
+    if path.suffix != ".jsonl":
+        check_text(path)
+        return "" if path.resolve().is_relative_to(PROJECT_CONFIG) else f"calibrated on {path.name}"
+    count = 0
+    for place, row in json_values.lines(path):
+        if not isinstance(row, dict) or not isinstance(row.get("text", row.get("messages")), str | list):
+            remedy = 'Give {"messages": [{"role", "content"}, …]} or {"text": "…"}'
+            raise IngotError(place, "is not a text to calibrate on", remedy)
+        count += 1
+    return f"texts to calibrate on: {count}"
 
 
 def _command() -> Line:
@@ -204,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="doctor", description="Is this machine ready for Ingot?")
     parser.add_argument("--cache", help='the Foundry cache: a folder, "app:NAME", or "auto"')
-    parser.add_argument("--config", type=Path, help="folder of models.toml: look at its models' weights too")
+    parser.add_argument("--config", type=Path, help="folder of models.toml: judge all that is configured there")
     parser.add_argument("--build", type=Path, help="the build folder, default build")
     parser.add_argument("--need-disk", type=int, metavar="BYTES", help="what the build will need, else an estimate")
     parser.add_argument("--lock", type=Path, help="the pinned versions, default requirements.lock")

@@ -73,3 +73,50 @@ def test_weights_that_a_build_would_refuse_are_seen(tmp_path: Path, tiny_llama: 
 def test_a_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text("[[model]]\n", encoding="utf-8")
     assert line(diagnose(config=tmp_path), "configuration").status == "bad"
+
+
+def configured(folder: Path, weights: Path, recipes: str = "", **files: str) -> list[Line]:
+    """What is said of a model with cases, schema, text and an adapter of its own."""
+    case = '{"id": "a", "prompt": "b", "expect": {"schema": true}}\n'
+    sound = {"cases.jsonl": case, "answer.json": "{}", "text.txt": "Some text", "own.jsonl": '{"text": "c"}\n'}
+    for name, text in {**sound, **{key.replace("_", "."): text for key, text in files.items()}}.items():
+        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    (folder / "models.toml").write_text(
+        f'[[model]]\nname = "m"\nsource = {{ path = "{weights}" }}\nprecisions = ["int8", "mine"]\n'
+        'calibration = "own.jsonl"\n'
+        'evaluation = { cases = "cases.jsonl", schema = "answer.json", text = "text.txt" }\n', encoding="utf-8",
+    )  # fmt: skip
+    (folder / "recipes.toml").write_text(recipes or '[mine]\npasses = [{ type = "StoreFloat16" }]\n', "utf-8")
+    lines = diagnose(config=folder, build=folder / "build")
+    return [entry for entry in lines if entry.what in ("model m", "recipes.toml")]
+
+
+def test_all_that_is_configured_is_read(tmp_path: Path, tiny_llama: Path) -> None:
+    [entry] = configured(tmp_path, tiny_llama)
+    assert entry.status == "ok"
+    assert entry.found.endswith("; cases: 1; schema; text; texts to calibrate on: 1")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"cases_jsonl": '{"id": "a", "prompt": "b", "expect": {"exakt": 1}}'}, "cases.jsonl:1: expect.exakt"),
+        ({"answer_json": '{"$ref": "#/none"}'}, "answer.json: refers to '#/none', which is not in it"),
+        ({"text_txt": "a\udcff"}, "text.txt: is not UTF-8"),
+        ({"own_jsonl": '{"txt": 1}'}, "own.jsonl:1: is not a text to calibrate on"),
+        ({"recipes": "[mine]\npasses = [{ type = 'Nothing' }]"}, "mine.passes[1].type: unknown pass 'Nothing'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_is_configured_is_found_before_a_build(
+    tmp_path: Path, tiny_llama: Path, files: dict[str, str], said: str
+) -> None:
+    bad = [entry for entry in configured(tmp_path, tiny_llama, **files) if entry.status == "bad"]
+    assert [said in entry.found for entry in bad] == [True]
+
+
+def test_every_mistake_of_a_model_has_its_line(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(
+        '[[model]]\nname = "m"\nsource = { path = "nowhere" }\ndeploy = "x"\nprecision = 3\n', encoding="utf-8"
+    )
+    bad = [entry for entry in diagnose(config=tmp_path, build=tmp_path / "build") if entry.what == "model m"]
+    assert [entry.status for entry in bad] == ["bad"] * 3

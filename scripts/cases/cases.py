@@ -108,14 +108,11 @@ def load_schema(path: Path) -> jsonschema.protocols.Validator:
         resource = Resource.from_contents(value, default_specification=DRAFT202012)
         here = resource.id() or ""
         resolver = Registry().with_resource(here, resource).resolver(here)
-        for ref in _refs(value):
-            resolver.lookup(ref)
+        broken = next((ref for ref in _refs(value) if not _resolves(resolver, ref)), None)
     except jsonschema.exceptions.SchemaError as error:
         raise IngotError(path, f"is not a JSON schema: {error.message}", "Correct the schema") from None
-    except Unresolvable as error:
-        raise IngotError(
-            path, f"refers to {error.ref!r}, which is not in it", "Write that part into the schema"
-        ) from None
+    if broken is not None:
+        raise IngotError(path, f"refers to {broken!r}, which is not in it", "Write that part into it")
     return kind(value, registry=Registry())  # type: ignore[call-arg,unused-ignore]
 
 
@@ -180,6 +177,14 @@ def _messages(row: _Row, place: str) -> tuple[dict[str, str], ...]:
     if not row.messages or row.messages[-1].role != "user":
         raise IngotError(f"{place}: messages", "the last one is not the user's", "End with what is to be answered")
     return tuple({"role": message.role, "content": message.content} for message in row.messages)
+
+
+def _resolves(resolver: Any, ref: str) -> bool:
+    try:
+        resolver.lookup(ref)
+    except Unresolvable:
+        return False
+    return True
 
 
 def _refs(value: Any) -> Iterator[str]:
