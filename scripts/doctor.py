@@ -203,7 +203,7 @@ def _texts(model: Model) -> list[str | IngotError]:
         (model.cases, lambda path: f"cases: {len(load(path))}"),
         (model.schema, _told("schema", cases.load_schema)),
         (model.text, _told("text", check_text)),
-        (model.template, _told("template", read_text)),
+        (model.template if isinstance(model.template, Path) else None, _told("template", read_text)),
         *((path, _calibration) for path in model.calibration),
     ]
     found: list[str | IngotError] = []
