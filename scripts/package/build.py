@@ -6,6 +6,7 @@ folders it is what makes this one a model.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,16 @@ from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.definitions.sampling import parse_sampling
-from scripts.package import card, head, rules, sampling, template, tokens
+from scripts.package import card, head, rewrite, rules, sampling, template, tokens, turns
 from scripts.package.card import Wish
+from scripts.results import remarks
+from scripts.results.remarks import Remark
 
 _BIG = 1 << 20  # bytes; from here on a file is linked
 #: Notes of the build and of Olive, some with absolute paths, and what is written anew.
 _LEFT_OUT = {
     *NOT_CONTENT,
+    remarks.NAME,
     *("model_config.json", "footprint.json", "olive_config.json"),
     *("genai_config.json", "tokenizer_config.json", "chat_template.jinja", "inference_model.json", "README.md"),
 }
@@ -43,20 +47,23 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
     _say(f"linking {onnx.name}")
     _place_files(onnx, checkpoint, output)
     _prune_head(onnx, output, genai)
-    _write_tokenizer(onnx, checkpoint, chat, output)
+    said = turns.end_generation(genai, tokenizer, checkpoint)
     json_files.write(output / "genai_config.json", genai)
-    agreement = tokens.compare(output, tokenizer, label=onnx)
+    agreement = _agree(onnx, checkpoint, chat, tokenizer, output, said)
     _say(f"{agreement.compared} conversations have the same token ids in transformers and in the runtime")
     for name, reason in agreement.skipped.items():
         _say(f"not compared: {name!r}, which the chat template itself refuses ({reason})")
 
     for name, difference in agreement.different.items():
-        _say(f"a limit of the runtime that can't be mended here: {name} get other token ids ({difference})")
+        what = f"a conversation with {name} gets other token ids in the runtime than in transformers: {difference}"
+        said.append(Remark("tokenizer.json", what))
+    remarks.write(output, said)
 
     prompt = template.derive(_renderer(tokenizer), dated=_is_dated(tokenizer))
     _say(f"PromptTemplate: {', '.join(prompt.parts) or 'left out'}")
-    for remark in (*prompt.remarks, *sampling.remarks(genai)):
-        _say(remark)
+    told = [f"{remark.subject}: {remark.text}" for remark in said]
+    for line in (*told, *prompt.remarks, *sampling.remarks(genai)):
+        _say(line)
     facts = card.Facts(
         wish=wish,
         identity=identity,
@@ -69,6 +76,23 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
     (output / "README.md").write_text(card.render(facts), encoding="utf-8", newline="\n")
     json_files.write(output / "inference_model.json", _inference_model(wish, prompt.parts, genai["search"]))
     rules.check_folder(output, wish.model_id)
+
+
+def _agree(
+    onnx: Path, checkpoint: Path, chat: str, tokenizer: Any, output: Path, said: list[Remark]
+) -> tokens.Agreement:
+    """Write tokenizer and template so that the runtime agrees, if need be the template in other words."""
+    _write_tokenizer(onnx, checkpoint, chat, output)
+    try:
+        return tokens.compare(output, tokenizer, label=onnx)
+    except tokens.RenderedOtherwise:
+        for text, done in rewrite.rewritten(chat, lambda text: tokens.render_alike(tokenizer, chat, text)):
+            _write_tokenizer(onnx, checkpoint, text, output)
+            with contextlib.suppress(tokens.RenderedOtherwise):
+                agreement = tokens.compare(output, tokenizer, label=onnx)
+                said.append(Remark("chat template", f"rewritten for the runtime, of the same meaning: {done}"))
+                return agreement
+        raise
 
 
 def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:

@@ -52,7 +52,6 @@ def conversations(markers: list[str]) -> dict[str, Conversation]:
             "1234567890 3.14159 1,000,000 0x1F v2.10.3 a.b@c.de http://x.y/z?q=1&r=2#s !?…—"
         ),
         "very long": _talk(_LONG),
-        "long word": _talk("x" * 700 + "ß" * 100 + "=" * 300),
         "with system": _talk("My invoice is wrong.", system="You sort support tickets. Answer in JSON."),
         "with system, three turns": _talk("a", "b", "c", "d", "e", system="Be brief.\nBe kind."),
         "empty system": _talk("Hello", system=""),
@@ -66,7 +65,24 @@ def rare() -> dict[str, Conversation]:
     """Conversations where the runtime is known to differ for whole families, which no checkpoint can mend.
 
     onnxruntime-genai 0.18 skips a tokenizer's Unicode normalisation (NFC, as Qwen has it), so letters typed as base and
-    accent apart get other ids. Text that is in NFC already, as nearly all is, is not touched by it.
+    accent apart get other ids. Text that is in NFC already, as nearly all is, is not touched by it. And it cuts a word
+    of hundreds of equal characters otherwise than tokenizers in the manner of SentencePiece.
     """
     apart = "Cafe\u0301, man\u0303ana, A\u030angstro\u0308m, \u1112\u1161\u11ab"
-    return {"letters and accents apart": _talk(apart, apart, apart)}
+    return {
+        "letters and accents apart": _talk(apart, apart, apart),
+        "long word": _talk("x" * 700 + "ß" * 100 + "=" * 300),
+    }
+
+
+#: A tool as clients describe one to a chat.
+TOOLS = (
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a place.",
+            "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+        },
+    },
+)

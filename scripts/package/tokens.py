@@ -8,18 +8,23 @@ the text become special ids, none are added), the same functions that `scripts.r
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import IngotError
-from scripts.package.conversations import Conversation, conversations, rare
+from scripts.package.conversations import TOOLS, Conversation, conversations, rare
 from scripts.package.template import REFUSALS
 from scripts.runtime import genai
 
 #: Conversations that both sides must have rendered for the comparison to mean anything.
 MINIMUM = 12
 _AROUND = 4  # tokens shown on each side of a difference
+
+
+class RenderedOtherwise(IngotError):  # noqa: N818 - says what it is
+    """The runtime renders a chat template unlike transformers, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,25 @@ class Agreement:
 def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agreement:
     """Compare `package`'s tokenizer in the runtime with `tokenizer` (the checkpoint's, in transformers).
 
-    Raises `IngotError` with the conversation and the first difference, or where fewer than twelve could be compared.
-    `label`: what to call the package in errors.
+    Each conversation is rendered up to where an answer begins, and without that. Raises `IngotError` with the
+    conversation and the first difference, or where fewer than twelve could be compared; `RenderedOtherwise` where that
+    is the template's doing. `label`: what to call the package in errors.
     """
     label = label or package
     runtime = _open(package, label)
     compared, skipped = 0, {}
-    for name, messages in conversations(_markers(tokenizer)).items():
+    for name, messages in conversations(_markers(tokenizer, str(tokenizer.chat_template))).items():
         try:
-            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            texts = [
+                tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False)
+                for prompt in (True, False)
+            ]
         except REFUSALS as error:
             skipped[name] = _line(str(error) or type(error).__name__)
             continue
-        truth = list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
-        _same(name, messages, (text, truth), runtime, tokenizer, label)
+        for prompt, text in zip((True, False), texts, strict=True):
+            truth = list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
+            _same(name, messages, (text, truth), runtime, tokenizer, label, prompt=prompt)
         compared += 1
     if compared < MINIMUM:
         name, reason = next(iter(skipped.items()))
@@ -81,12 +91,14 @@ def _same(
     runtime: genai.Tokenizer,
     tokenizer: Any,
     label: Path,
+    *,
+    prompt: bool,
 ) -> None:
     """Raise unless the runtime renders and tokenises `messages` to `truth`, a text and its ids."""
     try:
-        text = runtime.render(messages)
+        text = runtime.render(messages, prompt=prompt)
     except genai.GenaiFault as fault:
-        raise IngotError(
+        raise RenderedOtherwise(
             f"{label}: chat template",
             f"the runtime can't render conversation {name!r}, which transformers can ({_line(fault.found)})",
             "Its Jinja is a subset (no .replace(), no |upper, …): rewrite that line of the checkpoint's chat template",
@@ -95,7 +107,7 @@ def _same(
     if ids == truth[1]:
         return
     if text != truth[0]:
-        raise IngotError(
+        raise RenderedOtherwise(
             f"{label}: chat template",
             f"the runtime renders conversation {name!r} unlike transformers: {_text_difference(truth[0], text)}; "
             f"{_difference(truth[1], ids, tokenizer)}",
@@ -121,6 +133,25 @@ def _rare_differences(runtime: genai.Tokenizer, tokenizer: Any) -> dict[str, str
     return found
 
 
+def render_alike(tokenizer: Any, template: str, other: str) -> bool:
+    """Whether transformers makes of every conversation, with tools and without, the same text by two templates."""
+    talks = [*conversations(_markers(tokenizer, template)).values(), *rare().values()]
+    options = [{"add_generation_prompt": prompt} for prompt in (True, False)] + [{"tools": list(TOOLS)}]
+    return all(
+        _rendered(tokenizer, talk, chat_template=template, **option)
+        == _rendered(tokenizer, talk, chat_template=other, **option)
+        for talk in talks
+        for option in options
+    )
+
+
+def _rendered(tokenizer: Any, talk: Conversation, **options: Any) -> str | None:
+    try:
+        return str(tokenizer.apply_chat_template(talk, tokenize=False, **options))
+    except REFUSALS:
+        return None
+
+
 def _difference(truth: list[int], other: list[int], tokenizer: Any) -> str:
     at = next((i for i, (a, b) in enumerate(zip(truth, other, strict=False)) if a != b), min(len(truth), len(other)))
     sides = []
@@ -137,11 +168,15 @@ def _text_difference(truth: str, other: str) -> str:
     return f"at character {at} {other[start : at + 24]!r} in place of {truth[start : at + 24]!r}"
 
 
-def _markers(tokenizer: Any) -> list[str]:
-    """Special tokens as text, those in the chat template first; a few are enough."""
-    template, tokens = str(tokenizer.chat_template), sorted(map(str, tokenizer.all_special_tokens))
+def _markers(tokenizer: Any, template: str) -> list[str]:
+    """Special tokens as text, those in the chat template first, a few are enough; and what it asks for in a text.
+
+    Of that conversations must hold some, or what the two sides make of it would not show.
+    """
+    tokens = sorted(map(str, tokenizer.all_special_tokens))
     tokens += sorted(str(token) for token in tokenizer.get_added_vocab() if str(token) not in tokens)
-    return sorted(tokens, key=lambda token: token not in template)[:6]
+    asked = sorted({found for _, found in re.findall(r"""(['"])((?:(?!\1).)+)\1\s+(?:not\s+)?in\b""", template)})
+    return [*sorted(tokens, key=lambda token: token not in template)[:6], *asked[:20]]
 
 
 def _line(words: str) -> str:

@@ -45,11 +45,14 @@ class Tokenizer:
         with _faults(folder):
             self._tokenizer = og.Tokenizer(str(folder) if model is None else model)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """A conversation as the text that the model gets, up to where its answer begins."""
+    def render(
+        self, messages: Sequence[Mapping[str, str]], *, tools: Sequence[Mapping[str, Any]] = (), prompt: bool = True
+    ) -> str:
+        """A conversation as the text that the model gets, up to where its answer begins if `prompt` says so."""
+        options: dict[str, Any] = {"tools": json.dumps(list(tools))} if tools else {}
         with _faults(self._folder):
-            rendered = self._tokenizer.apply_chat_template(json.dumps(list(messages)), add_generation_prompt=True)
-            return str(rendered)
+            talk = json.dumps(list(messages))
+            return str(self._tokenizer.apply_chat_template(talk, add_generation_prompt=prompt, **options))
 
     def encode(self, text: str) -> list[int]:
         """The text's token ids: special tokens in it become special ids, none are added."""
