@@ -118,7 +118,7 @@ def of_machine() -> dict[str, Any]:
 
 
 class Neighbours:
-    """What else the machine did while we measured; made at the start, asked once our children have ended."""
+    """What else the machine did while we measured; made at the start, asked once its children have ended."""
 
     def __init__(self) -> None:
         self._begin, self._load = time.monotonic(), _load_average()

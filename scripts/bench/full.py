@@ -1,8 +1,8 @@
 """The full profile: response times over prompt lengths, several clients at once over HTTP, memory, and a peer; minutes.
 
-Blocks of processes alternate (ours, llama.cpp, ours, …), so that a drift of the machine hits both alike, and the order
-of prompt lengths turns round from one to the next. As in the quick profile, how far our own blocks are apart is the
-noise floor.
+Blocks of processes alternate (the package, llama.cpp, the package, …), so that a drift of the machine hits both alike,
+and the order of prompt lengths turns round from one to the next. As in the quick profile, how far the package's own
+blocks are apart is the noise floor.
 
 Every answer has the same length: the process serves a copy of the package's settings in which an answer may not end
 before the context does. Prompts are of an exact number of tokens, as the runtime itself counts them.
@@ -50,18 +50,18 @@ def full(
     facts = conditions.of_package(package)
     neighbours = conditions.Neighbours()
     lengths = ladder(min(longest or facts["context_length"], facts["context_length"]))
-    ours, theirs, left_out = [], [], set[int]()
+    own, peers, left_out = [], [], set[int]()
     same = facts["context_length"], facts["threads"]
     rival = gguf if peer.installed() else None
     packed = rival is not None and peer.packs(rival, *same)
     with lengthened(package, facts["context_length"]) as served:
         for number in range(blocks):
-            ours.append(_block(served, lengths, number, left_out))
+            own.append(_block(served, lengths, number, left_out))
             if rival:
-                theirs.append(peer.block(rival, *same, packed, _prefill(facts), DECODE))
+                peers.append(peer.block(rival, *same, packed, _prefill(facts), DECODE))
                 print(f"bench: llama.cpp {number + 1} of {blocks}", flush=True)
         levels = concurrency(served, requests)
-    contexts = [_context(n, ours) for n in lengths if n not in left_out]
+    contexts = [_context(n, own) for n in lengths if n not in left_out]
     growth = judge.growth(_first_tokens(contexts), judge.decode_share(contexts, facts))
     reasons = judge.reasons(growth, levels)
     return BenchFull(
@@ -70,16 +70,16 @@ def full(
         contexts=contexts,
         growth=growth,
         concurrency=levels,
-        load_seconds=stats.percentiles([block["load_seconds"] for block in ours]),
-        tg128=round(statistics.fmean(block["tg128"] for block in ours), 2),
-        pp512=round(statistics.fmean(block["pp512"] for block in ours), 2),
-        peak_rss_bytes=max(block["highest_rss_bytes"] for block in ours),
-        steady_rss_bytes=round(statistics.median(block["steady_rss_bytes"] for block in ours)),
-        cpu_seconds_per_token=round(statistics.fmean(block["cpu_seconds_per_token"] for block in ours), 5),
-        noise=floor(ours, contexts),
-        inter_token_latency_samples_ms=_gaps(ours, lengths),
-        peer=peer.summary(rival, facts["context_length"], ours, theirs) if rival else None,
-        peer_missing=None if theirs else peer.MISSING if gguf else "The model's source is not a GGUF file",
+        load_seconds=stats.percentiles([block["load_seconds"] for block in own]),
+        tg128=round(statistics.fmean(block["tg128"] for block in own), 2),
+        pp512=round(statistics.fmean(block["pp512"] for block in own), 2),
+        peak_rss_bytes=max(block["highest_rss_bytes"] for block in own),
+        steady_rss_bytes=round(statistics.median(block["steady_rss_bytes"] for block in own)),
+        cpu_seconds_per_token=round(statistics.fmean(block["cpu_seconds_per_token"] for block in own), 5),
+        noise=floor(own, contexts),
+        inter_token_latency_samples_ms=_gaps(own, lengths),
+        peer=peer.summary(rival, facts["context_length"], own, peers) if rival else None,
+        peer_missing=None if peers else peer.MISSING if gguf else "The model's source is not a GGUF file",
         package=measured.digest(package),
         conditions={
             **facts,
@@ -231,7 +231,7 @@ def exact_prompt(child: Child, tokens: int, number: int) -> str:
 
 
 def _too_long(tokens: int, requests: Mapping[int, Sequence[Mapping[str, Any]]]) -> bool:
-    """Whether a prompt would take more than our patience, by the longest that is shorter, and growing as a square."""
+    """Whether a prompt would take too long, by what the longest shorter one took, and growing as a square."""
     shorter = [n for n in requests if n < tokens]
     if not shorter:
         return False

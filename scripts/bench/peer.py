@@ -1,8 +1,9 @@
 """llama.cpp on the GGUF file that a model was made from: what a user would pick instead. Speed and memory only.
 
-It is measured in a process of its own (`serve`, the same protocol as ours), never in the one that serves ours: two
-runtimes in one process share its threads and its memory. The extra `peers` brings it (llama-cpp-python, which builds
-llama.cpp for this very processor, in ten minutes or so); without it there is nothing to compare with.
+It is measured in a process of its own (`serve`, with the same protocol as `bench.serve`), never in the one that serves
+the package: two runtimes in one process share its threads and its memory. The extra `peers` brings it
+(llama-cpp-python, which builds llama.cpp for this very processor, in ten minutes or so); without it there is nothing to
+compare with.
 """
 
 from __future__ import annotations
@@ -66,37 +67,37 @@ def block(file: Path, context: int, threads: int, packed: bool, prefill: int, de
         }
 
 
-def summary(file: Path, context: int, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Peer:
+def summary(file: Path, context: int, own: list[dict[str, Any]], peers: list[dict[str, Any]]) -> Peer:
     """The `peer` of bench-full.json: its figures, and the package's as a multiple of them with 95 % intervals.
 
     The blocks of both alternated in one run. `rss` compares the peaks of both after prompts of up to 512 tokens.
     """
     pairs = {"decode": "tg128", "prefill": "pp512", "rss": "peak_rss_bytes"}
     ratios = {
-        name: stats.ratio([block[figure] for block in ours], [block[figure] for block in theirs])
+        name: stats.ratio([block[figure] for block in own], [block[figure] for block in peers])
         for name, figure in pairs.items()
     }
 
     def mean(figure: str) -> float:
-        return sum(float(block[figure]) for block in theirs) / len(theirs)
+        return sum(float(block[figure]) for block in peers) / len(peers)
 
     return Peer(
         name="llama.cpp",
         version=f"{DISTRIBUTION} {installed()}",
         file=file.name,
-        quantisation=theirs[0]["quantisation"],
+        quantisation=peers[0]["quantisation"],
         size_bytes=file.stat().st_size,
         context_length=context,
-        threads=theirs[0]["threads"],
-        packed_weights=theirs[0]["packed"],
+        threads=peers[0]["threads"],
+        packed_weights=peers[0]["packed"],
         tg128=round(mean("tg128"), 2),
         pp512=round(mean("pp512"), 2),
         load_seconds=round(mean("load_seconds"), 3),
-        peak_rss_bytes=max(block["peak_rss_bytes"] for block in theirs),
+        peak_rss_bytes=max(block["peak_rss_bytes"] for block in peers),
         steady_rss_bytes=round(mean("steady_rss_bytes")),
         ratio={name: found for name, (found, _) in ratios.items()},
         ratio_interval={name: interval for name, (_, interval) in ratios.items()},
-        samples=theirs,
+        samples=peers,
     )
 
 

@@ -86,9 +86,9 @@ def resampled(
     return (quantile(found, rest), quantile(found, 1 - rest)) if found else None
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, Interval]:
-    """Ours / theirs and its 95 % interval, from blocks that alternated: pairs, so that a drift hits both alike."""
-    pairs = list(zip(ours, theirs, strict=True))
+def ratio(ones: Sequence[float], others: Sequence[float]) -> tuple[float, Interval]:
+    """Ones / others and its 95 % interval, from blocks that alternated: pairs, so that a drift hits both alike."""
+    pairs = list(zip(ones, others, strict=True))
 
     def of(some: Sequence[tuple[float, float]]) -> float:
         return sum(a for a, _ in some) / sum(b for _, b in some)

@@ -49,7 +49,7 @@ def test_a_package_is_measured_over_lengths_and_clients(package: Path, tmp_path:
         assert level["output_tokens_per_second"] > 0
     assert result["growth"]["interval"][0] <= result["growth"]["exponent"]
     assert result["peer"] is None
-    assert result["peer_missing"] == "The model's source is no GGUF file"
+    assert result["peer_missing"] == "The model's source is not a GGUF file"
     assert result["noise"]["time_to_first_token_ms"] > 0 < result["noise"]["tg128"]
     assert len(result["inter_token_latency_samples_ms"]) > 100
     assert result["conditions"]["threads"] >= 1

@@ -92,7 +92,7 @@ def test_a_package_is_soaked(package: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
     command = [sys.executable, "-m", "scripts.bench", "soak", "--package", package, "--output", output]
     # glibc gives each thread an arena of its own, which fill for as long as new threads come. In so few requests of so
-    # small a model even what is below the runtime door's own threshold would look like a trend.
+    # small a model even what is below the runtime adapter's own threshold would look like a trend.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
     done = subprocess.run(
         [*command, "--requests", "36"], cwd=STAND_IN.parents[2], env=env, text=True, capture_output=True, check=False
