@@ -2,7 +2,7 @@
 
 Prefill. A prompt of n tokens costs a share that is the same for each (projections, feed-forward) and one that grows
 with its place (attention): a·n + b·n². In log-log the slope lies between 1 and 2, below 1 where a fixed cost weighs.
-More than 2 is no attention: it is swapping, a cache copied at each step, memory allocated again and again.
+More than 2 is not attention: it is swapping, a cache copied at each step, memory allocated again and again.
 
 Decode. A token reads the weights once, and the keys and values of all tokens before it. Where reading is what costs,
 the rate at n tokens is W / (W + K·n) of that at the start. Attention's kernels get less out of a processor than the

@@ -66,7 +66,7 @@ def short(value: Any) -> str:
 
 
 def key_name(key: str) -> str:
-    """A key as it is shown: what is no bare key of TOML could carry anything."""
+    """A key as it is shown: what is not a bare key of TOML could carry anything."""
     return key if re.fullmatch(r"[\w-]+", key) else short(key)
 
 

@@ -117,7 +117,7 @@ def check_target(target: Any, subject: str = "recipe: target") -> str:
 
 
 def check_pass(kind: Any, options: Any, *, file: object = "", where: str) -> str:
-    """The name of a pass as it is registered. Raises `IngotError` for an unknown pass, and wrong options of ours.
+    """The name of a pass as it is registered. Raises `IngotError` for an unknown pass, or wrong options of Ingot's.
 
     The options of Olive's own passes are known only to their classes: the convert stage checks them before it runs.
     """

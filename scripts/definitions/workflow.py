@@ -21,7 +21,7 @@ Passes = list[tuple[str, dict[str, Any]]]
 
 
 def check(workflow: Any, *, file: object = "", where: str = "") -> None:
-    """Raise `IngotError` where it is no workflow, has a mistake that can be seen, or asks for what is not done."""
+    """Raise `IngotError` where it is not a workflow, has a mistake that can be seen, or asks for what is not done."""
     if not isinstance(workflow, dict) or not isinstance(workflow.get("passes"), dict) or not workflow["passes"]:
         raise IngotError(place(file, where), "has no passes", 'Give a whole Olive workflow, with "passes"')
     _check_input(workflow.get("input_model", {}), file, where)

@@ -1,4 +1,4 @@
-"""What can be converted: what the installed builder dispatches on, and what our bridges add to it or take away.
+"""What can be converted: what the installed builder dispatches on, and what Ingot's bridges add to it or take away.
 
 Everything here is read from a config.json, in milliseconds: torch, transformers and the builder are not imported. The
 bridges themselves are in `scripts/convert/bridges.py`.
@@ -33,13 +33,13 @@ LEFT_OUT = {
     "Gemma4ForConditionalGeneration": "its experts need an activation that ONNX Runtime's CPU operator lacks",
     "Gemma4UnifiedForConditionalGeneration": "the builder reads sizes that transformers 5 keeps for each layer",
     "InternLM2ForCausalLM": _OWN_CODE,
-    "Lfm2AudioForConditionalGeneration": "it is no text model",
+    "Lfm2AudioForConditionalGeneration": "it is not a text model",
     "Phi3SmallForCausalLM": _OWN_CODE,
     "Phi3VForCausalLM": _OWN_CODE,
     "Phi4MMForCausalLM": _OWN_CODE,
     "PhiMoEForCausalLM": "its experts run on CUDA only",
     "VideoChatFlashQwenForCausalLM": _OWN_CODE,
-    "WhisperForConditionalGeneration": "it is no text model",
+    "WhisperForConditionalGeneration": "it is not a text model",
 }
 #: The kinds of rotary embedding that transformers has tables for (`ROPE_INIT_FUNCTIONS`), and the plain one.
 _ROPE = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")

@@ -68,7 +68,7 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
         raise IngotError(
             f"{label}: chat template",
             f"transformers renders only {compared} of {compared + len(skipped)} conversations ({name!r}: {reason})",
-            f"Mend the checkpoint's chat template; {MINIMUM} are needed to compare it with the runtime's",
+            f"Correct the checkpoint's chat template; {MINIMUM} are needed to compare it with the runtime's",
         )
     return Agreement(compared, skipped, _rare_differences(runtime, tokenizer))
 

@@ -27,7 +27,7 @@ from scripts.results.base import Interval, Verdict
 from scripts.results.domain import Answer, Baseline, Domain
 from scripts.runtime import foundry as foundry
 
-#: Per cent of the cases. A float model that passes fewer is no measure of its precisions.
+#: Per cent of the cases. A float model that passes fewer cannot measure its precisions.
 HALF = 50.0
 #: Of the normal distribution: 95 % lie within so many standard deviations.
 _Z = 1.959964

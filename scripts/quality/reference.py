@@ -88,7 +88,7 @@ def parse_texts(values: list[str]) -> dict[str, Path]:
 def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 1024) -> None:
     """Write the reference of `checkpoint` over the first `tokens` tokens of each text to the folder `output`.
 
-    Raises `IngotError` for a folder that is no checkpoint, a text that is missing, empty, not UTF-8 or shorter than
+    Raises `IngotError` for a folder that is not a checkpoint, a text that is missing, empty, not UTF-8 or shorter than
     `LEAST_TOKENS`, and a model whose context is that short or whose own logits are not finite.
     """
     contents = {name: _read(path) for name, path in texts.items()}

@@ -29,7 +29,7 @@ DRAWS, _SEED = 2000, 0
 _AT_ONCE = 50
 #: A text is cut into at most so many equal stretches to show how KL goes along it, none shorter than _SHORTEST.
 BUCKETS, _SHORTEST = 32, 8
-#: exp() of more than this is no float64 any longer.
+#: exp() of more than this does not fit a float64.
 _LARGEST = 700.0
 
 Floats = npt.NDArray[Any]

@@ -19,7 +19,7 @@ class Node:
         self.raw, self.at = raw, at
 
     def __getitem__(self, key: str | int) -> Node:
-        """The value at `key`; in what is no object or list, or lacks it, None."""
+        """The value at `key`; in what is not an object or list, or lacks it, None."""
         at = f"{self.at}.{key}" if self.at else str(key)
         if isinstance(self.raw, dict):
             return Node(self.raw.get(key), at)

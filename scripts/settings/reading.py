@@ -180,7 +180,7 @@ class _Reader:
         return None if name is None else self._kept(lambda: self._there(key, name, "file"))
 
     def _template(self, name: str | None) -> Path | str | None:
-        """A file with a chat template, or the name of one that the weights bring: a bare word that is no file."""
+        """A file with a chat template, or the name of one that the weights bring: a bare word that is not a file."""
         if name and re.fullmatch(r"\w[\w-]*", name) and not (self.file.parent / name).exists():
             return name
         return self._file("template", name)

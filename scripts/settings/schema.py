@@ -50,7 +50,7 @@ def _whole(title: str, kind: type[Struct], more: list[type[Struct]]) -> dict[str
 
 
 def _passes() -> dict[str, Any]:
-    """A pass by its type: ours with their options; of Olive's own only the names are known here."""
+    """A pass by its type: Ingot's with their options; of Olive's own only the names are known here."""
     _, parts = msgspec.json.schema_components(list(PASSES.values()), ref_template=_REF)
     found: dict[str, Any] = {}
     for name, part in parts.items():
