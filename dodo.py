@@ -107,6 +107,7 @@ def reference(model: Model) -> Step:
     return INGOT.step(
         f"reference:{model.name}", BUILD / model.name / "reference", stage="quality", verb="reference",
         inputs={"checkpoint": checkpoint(model), "text": (SETTINGS.general_text, model.text)},
+        parameters={"context": model.context},
         stored=False,  # large, and soon made
     )  # fmt: skip
 

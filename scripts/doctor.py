@@ -62,6 +62,7 @@ def diagnose(
         lambda: _disk(build, need),
         lambda: _versions(lock or ROOT / "requirements.lock"),
         _runtime,
+        _families,
         lambda: _cache(where),
         _command,
     ]
@@ -121,6 +122,15 @@ def _runtime() -> Line:
             return Line("ok", "Foundry runtime", label())
     except RuntimeFault as error:
         return Line("bad", "Foundry runtime", error.found, error.remedy or "Run `make setup`")
+
+
+def _families() -> Line:
+    from scripts.families import supported
+
+    try:
+        return Line("ok", "families", f"{len(supported.architectures())} can be converted: `doit families`")
+    except IngotError as error:
+        return Line("bad", "families", f"{error.subject} {error.found}", error.remedy)
 
 
 def _cache(setting: str) -> Line:

@@ -1,9 +1,9 @@
 """Bridges around ONNX Runtime GenAI's builder 0.18: where it stops at a family, or writes a wrong model of it.
 
-A bridge changes the config that the builder is given (`prepare`), the attributes of its model after the weights are
-read and before the graph is made (`adjust`), or the folder that it wrote (`finish`). Each says what it mends, for whom,
-what is wrong upstream, and when it can go; a test fails where one of them no longer changes what is built. What comes
-out is judged against transformers like all else.
+A bridge changes the config that the builder is given (`prepare`), its options, the attributes of its model after the
+weights are read and before the graph is made (`adjust`), or the folder that it wrote (`finish`). Each says what it
+mends, for whom, what is wrong upstream, and when it can go; a test fails where one of them no longer changes what is
+built. What comes out is judged against transformers like all else.
 
 The builder is imported by who calls this; importing this module imports neither it nor torch.
 """
@@ -11,9 +11,9 @@ The builder is imported by who calls this; importing this module imports neither
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,23 +38,22 @@ class Bridge:
     prepare: Callable[[Any], None] = _nothing
     adjust: Callable[[Any], None] = _nothing
     finish: Callable[[Path], None] = _nothing
-
-
-def needed(config: Any, without: frozenset[str] = frozenset()) -> list[Bridge]:
-    """The bridges for a transformers config; `without` leaves some out, which only tests want."""
-    return [bridge for bridge in BRIDGES if bridge.name not in without and bridge.fits(config)]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
-def applied(builder: Any, config: Any, folder: Path, without: frozenset[str] = frozenset()) -> Iterator[list[str]]:
-    """Prepare `config`, adjust what `builder` (the module) makes of it meanwhile, and finish the `folder` afterwards.
+def applied(builder: Any, prepared: dict[str, Any], folder: Path) -> Iterator[list[str]]:
+    """Bridge what `builder` (the module) makes meanwhile of `prepared` (its options), and finish the `folder` then.
 
     Yields the bridges' names.
     """
+    config = prepared["hf_details"]["hf_config"]
     truth = copy.deepcopy(config.get_text_config())
-    bridges = needed(config, without)
+    bridges = [bridge for bridge in BRIDGES if bridge.fits(config)]
     for bridge in bridges:
         bridge.prepare(config)
+        for name, value in bridge.options.items():
+            prepared.setdefault(name, value)
 
     def preprocess(original: Callable[[Any], None], model: Any) -> None:
         for bridge in bridges:
@@ -93,11 +92,6 @@ def _window(config: Any) -> int:
 def _window_everywhere(config: Any) -> None:
     text = config.get_text_config()
     text.layer_types = ["sliding_attention"] * text.num_hidden_layers
-
-
-def _window_of_context(config: Any) -> None:
-    text = config.get_text_config()
-    text.sliding_window = text.max_position_embeddings
 
 
 def _relative(config: Any) -> None:
@@ -188,12 +182,12 @@ BRIDGES: tuple[Bridge, ...] = (
         prepare=_window_everywhere,
     ),
     Bridge(
-        "window beyond the context",
-        "models whose window is longer than their context",
-        "the runtime wants a cache of the window's size, which a context below it never has",
-        "GroupQueryAttention takes a cache below its window",
-        fits=lambda config: _window(config) > config.get_text_config().max_position_embeddings,
-        prepare=_window_of_context,
+        "whole cache",
+        "models with a sliding window: every request that is shorter than it",
+        "GroupQueryAttention refuses a window's cache below the window's size, and the runtime sizes it by the request",
+        "the runtime gives each windowed layer its window at least",
+        fits=lambda config: bool(_window(config)),
+        options={"windowed_kv_cache": False},
     ),
     Bridge(
         "relative's name",

@@ -84,7 +84,7 @@ def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: di
     words = [f"{key}={_word(key, value)}" for key, value in sorted({**extra, "hf_token": False}.items())]
     with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
         prepared = builder.parse_extra_options(None, str(checkpoint), str(folder), precision, target, cache, words)
-        with all_loads_checked(), bridges.applied(builder, prepared["hf_details"]["hf_config"], folder) as names:
+        with all_loads_checked(), bridges.applied(builder, prepared, folder) as names:
             print(f"builder: bridges for {', '.join(names)}", flush=True)
             builder.create_model(None, str(checkpoint), str(folder), precision, target, cache, **prepared)
     del prepared

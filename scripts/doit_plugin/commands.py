@@ -119,6 +119,20 @@ class Check(_Reading):
         return int(bool(report.damage))
 
 
+class Families(_Reading):
+    """`doit families`: see `scripts.convert.listing`."""
+
+    doc_purpose = "list the families of models that can be converted"
+    doc_usage = ""
+    doc_description = "Read from the installed builder and from the bridges to it. Runs nothing."
+
+    def _execute(self) -> int:
+        from scripts.convert import listing
+
+        self.outstream.write(listing.as_text() + "\n")
+        return 0
+
+
 class Gate(_Reading):
     """`doit gate`: a refusal lets a build go on and exit 0; this turns it into an exit code, for CI."""
 

@@ -45,8 +45,10 @@ LEFT_OUT = {
 _ROPE = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
 #: Activations that the builder has nodes for.
 _ACTIVATIONS = ("silu", "swish", "swiglu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu", "relu2")
-#: Layers that the builder writes. Whatever else stands in `layer_types` (mamba, …) it takes for attention or dies of.
-_LAYERS = ("full_attention", "sliding_attention", "attention", "conv", "linear_attention")
+#: Layers that the builder writes for every family, and those that it writes for one. Whatever else `layer_types` names
+#: (Granite's mamba layers are saved as linear_attention) it takes for attention, or dies of.
+_LAYERS = ("full_attention", "sliding_attention", "attention")
+_LAYERS_OF = {"Lfm2": "conv", "Qwen3_5": "linear_attention"}
 
 
 @cache
@@ -108,7 +110,9 @@ def _traits(name: str, config: Config) -> list[tuple[str, str]]:
     """What in this config the builder cannot make, each with a remedy."""
     another = "Take a model of the family without it"
     found: list[tuple[str, str]] = []
-    if strange := sorted({str(kind) for kind in config.get("layer_types") or ()} - set(_LAYERS)):
+    kinds = config.get("layer_types") or config.get("layers_block_type") or ()
+    known = {*_LAYERS, *(kind for family, kind in _LAYERS_OF.items() if name.startswith(family))}
+    if strange := sorted({str(kind) for kind in kinds} - known):
         found.append((f"layer_types names {', '.join(strange)} layers, which the builder cannot write", another))
     if config.get("clip_qkv"):
         found.append((f"clip_qkv = {config['clip_qkv']}, which the builder leaves out", another))

@@ -111,7 +111,8 @@ def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:
             raise IngotError(checkpoint / name, "missing", "The checkpoint must hold a fast tokenizer")
     wanted = parse_sampling({} if wish.sampling is None else wish.sampling)
     limit = sampling.model_limit(checkpoint, exported)
-    return sampling.apply(exported, wanted, sampling.choose_context(wish.context_length, wanted, limit))
+    context = sampling.choose_context(wish.context_length, wanted, limit, sampling.window(exported))
+    return sampling.apply(exported, wanted, context)
 
 
 def _load_tokenizer(checkpoint: Path) -> Any:

@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.common import context as contexts
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 
 #: Output tokens that the runtime reserves for a request without `max_output_tokens`.
 RESERVED_OUTPUT = 2048
-#: Room for that answer and as much of a prompt.
-DEFAULT_CONTEXT = 2 * RESERVED_OUTPUT
 
 _LIMIT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
@@ -37,8 +36,16 @@ def model_limit(checkpoint: Path, genai: Mapping[str, Any]) -> int:
     return int(min(limits))
 
 
-def choose_context(asked: int | None, sampling: Mapping[str, float], limit: int) -> int:
-    """The context in tokens: `asked`, else 4096 or `sampling.max_length` if more, within the model's `limit`."""
+def window(genai: Mapping[str, Any]) -> int:
+    """Tokens of the sliding window that the graph was built with; 0 where it has none."""
+    return int((genai["model"].get("decoder", {}).get("sliding_window") or {}).get("window_size") or 0)
+
+
+def choose_context(asked: int | None, sampling: Mapping[str, float], limit: int, window: int = 0) -> int:
+    """The context in tokens: `asked`, else 4096 or `sampling.max_length` if more, within the model's `limit`.
+
+    A sliding window must fit in: onnxruntime-genai refuses a cache of keys and values that is shorter.
+    """
     max_length = int(sampling.get("max_length", 1))
     if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int) or asked < 1):
         raise IngotError("context_length", f"is {asked!r}", "It must be a whole number of tokens from 1")
@@ -51,7 +58,10 @@ def choose_context(asked: int | None, sampling: Mapping[str, float], limit: int)
             f"is {max_length}, more than context_length {asked}",
             f"Lower it to {asked} or raise context_length",
         )
-    return asked if asked is not None else min(limit, max(DEFAULT_CONTEXT, max_length))
+    if asked is not None and asked < window:
+        found = f"is {asked}, less than the model's sliding window of {window} tokens"
+        raise IngotError("context_length", found, f"Give at least {window}")
+    return min(limit, contexts.wanted(asked, max(max_length, window)))
 
 
 def apply(genai: dict[str, Any], sampling: Mapping[str, float], context: int) -> dict[str, Any]:

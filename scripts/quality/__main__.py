@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scripts.common import context as contexts
 from scripts.common import program
 from scripts.results import base
 
@@ -22,11 +23,12 @@ def reference(
     text: Annotated[list[str], typer.Option(help="evaluation text, as FILE or NAME=FILE; may be repeated")],
     output: Annotated[Path, typer.Option(help="folder to write")],
     tokens: Annotated[int, typer.Option(help="at most so many tokens of each text")] = 1024,
+    context: Annotated[int, typer.Option(help="the context that packages will have")] = contexts.DEFAULT,
 ) -> None:
     """Write the float model's log-probabilities over some texts."""
     from scripts.quality import reference as references
 
-    references.build(checkpoint, references.parse_texts(text), output, tokens)
+    references.build(checkpoint, references.parse_texts(text), output, tokens, context)
 
 
 @app.command()

@@ -18,9 +18,11 @@ import numpy as np
 
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import parse_gates
+from scripts.quality import changes
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
-from scripts.quality.logits import GenaiModel
+from scripts.quality.changes import STEPS, WHOLE
+from scripts.quality.logits import SPARE, GenaiModel
 from scripts.quality.tally import Floats, Tally
 from scripts.results.quality import Quality, Text
 
@@ -44,15 +46,19 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> Quality
     against = GenaiModel(export) if export else None
     vocabulary: dict[str, int] = {}
     texts = {text.name: _text(text, truth, other, against, vocabulary) for text in truth.texts}
+    around = {} if export else _passage(truth, other, vocabulary)
     verdict, reasons = gating.judge(texts, limits)
+    of_kl = {name: limit for name, limit in limits.items() if name in ("kl", "kl_warn", "kl_p99")}
+    elsewhere, more = gating.judge(around, of_kl)
     return Quality(
-        verdict=verdict,
-        reasons=reasons,
+        verdict=gating.worst((verdict, elsewhere)),
+        reasons=reasons + more,
         against="export" if export else "checkpoint",
         **worst(texts),
         gates=limits,
         vocabulary=vocabulary,
         texts=texts,
+        changes=around,
     )
 
 
@@ -106,6 +112,41 @@ def _text(
             return Text(error=str(error), positions=done, kl=None, top1=None, perplexity_ratio=None)
         done += len(p)
         print(f"quality: {text.name}: {done} of {len(ids)} positions", flush=True)
+    return tally.figures()
+
+
+def _passage(truth: references.Reference, other: GenaiModel, vocabulary: dict[str, int]) -> dict[str, Text]:
+    """The figures around each length at which the model changes, for each way of feeding it up to there.
+
+    What lies beyond the context that the conversion allows is left out: it is never served.
+    """
+    passage, found = truth.passage, dict[str, Text]()
+    spans = [span for span in passage.spans if span.stop + SPARE <= other.context]
+    for way in (WHOLE, STEPS):
+        for seen, of in changes.passes(spans, truth.rows, way):
+            rows: dict[changes.Span, list[Floats]] = {span: [] for span in seen}
+            for (start, stop), values in zip(of, other.pieces(passage.tokens[: seen[-1].stop], of), strict=True):
+                for span in seen:
+                    if span.start <= start and stop <= span.stop:
+                        rows[span].append(values)
+            for span, parts in rows.items():
+                name = f"tokens {span.start} to {span.stop}, around {span.what}, fed {way}"
+                found[name] = _span(span, np.load(passage.truth[span, way]), np.concatenate(parts), passage, vocabulary)
+                print(f"quality: {name}", flush=True)
+    return found
+
+
+def _span(span: changes.Span, p: Floats, q: Floats, passage: references.Passage, vocabulary: dict[str, int]) -> Text:
+    tally, width = Tally(), vocabulary["compared"]
+    # The token after the passage's last does not exist: any will do, perplexity is not judged here.
+    targets = np.resize(passage.tokens[span.start + 1 : span.stop + 1], span.stop - span.start)
+    try:
+        left, right = (
+            _finite(rows[:, :width], span.start, who) for rows, who in ((p, "the float model"), (q, "the model"))
+        )
+    except _NotFiniteError as error:
+        return Text(error=str(error), kl=None, top1=None, perplexity_ratio=None)
+    tally.add(left, right, targets)
     return tally.figures()
 
 

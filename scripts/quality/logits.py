@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.runtime import genai
 
@@ -45,14 +46,23 @@ class GenaiModel:
         Row i holds the logits that predict the token after `ids[i]`. A graph that was built to give the last position
         only is fed token by token: slow, and right.
         """
+        yield from self.pieces(ids, [(at, min(at + rows, len(ids))) for at in range(0, len(ids), rows)])
+
+    def pieces(self, ids: npt.NDArray[np.int32], bounds: list[tuple[int, int]]) -> Iterator[npt.NDArray[np.float32]]:
+        """The same for pieces of any size, each from one position to another; they follow one another."""
         length = len(ids) + SPARE
         first = self._feed(self._model.generation(length), ids[: min(2, len(ids))])
-        step = 1 if len(ids) > 1 and len(first) == 1 else rows
+        last_only = len(ids) > 1 and len(first) == 1
         generation = self._model.generation(length)
-        for start in range(0, len(ids), rows):
-            piece = ids[start : start + rows]
-            parts = [self._feed(generation, piece[i : i + step]) for i in range(0, len(piece), step)]
+        for start, stop in bounds:
+            step = 1 if last_only else stop - start
+            parts = [self._feed(generation, ids[at : at + step]) for at in range(start, stop, step)]
             yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @property
+    def context(self) -> int:
+        """How many tokens the folder's configuration allows."""
+        return int(json_files.read(self.folder / "genai_config.json")["model"]["context_length"])
 
     def _feed(self, generation: genai.Generation, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         try:

@@ -6,6 +6,8 @@ comes. A reference folder holds
     index.json            vocab_size (width of the logits), tokenizer_size (ids that text can give), rows, texts
     <text>/tokens.npy     int32 [tokens], as the checkpoint's tokenizer gives them, special tokens included
     <text>/00000.npy …    float16 [≤ rows, vocab_size]: natural log-probabilities after each token but the last
+    passage.long/tokens.npy  int32 [tokens]: the texts in a row, again and again, as far as the model changes
+    passage.long/64-1.npy …  float16 [positions, vocab_size]: the same around each change (`changes.py`)
 
 Float16 rounds a log-probability of -10 by 0.004 at most; since readers renormalise each row, what that adds to a KL
 divergence is of second order, about 1e-6 nats.
@@ -13,9 +15,10 @@ divergence is of second order, about 1e-6 nats.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -25,14 +28,20 @@ import numpy as np
 import numpy.typing as npt
 
 from scripts.checkpoint.load import load as load_model
+from scripts.common import context as contexts
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
+from scripts.quality import changes
+from scripts.quality.changes import STEPS, WHOLE, Span
 from scripts.quality.logits import SPARE, rows_for
 from scripts.results import base
 from scripts.results.quality import Reference as Index
-from scripts.results.quality import ReferenceText
+from scripts.results.quality import ReferenceSpan, ReferenceText
 
-FORMAT = 1
+FORMAT = 2
+#: No text has such a name.
+_PASSAGE = "passage.long"
 #: Fewer tokens say nothing about a model.
 LEAST_TOKENS = 32
 #: float16 ends at -65504; whatever is less probable than this is impossible for every purpose.
@@ -55,6 +64,15 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """The long text that is judged where the model changes: `truth` is a file for each span and way of feeding."""
+
+    tokens: npt.NDArray[np.int32]
+    spans: tuple[Span, ...]
+    truth: dict[tuple[Span, str], Path]
+
+
+@dataclass(frozen=True)
 class Reference:
     """A reference folder, opened; `rows` positions to a piece."""
 
@@ -62,6 +80,7 @@ class Reference:
     tokenizer_size: int
     rows: int
     texts: tuple[Text, ...]
+    passage: Passage
 
 
 def parse_texts(values: list[str]) -> dict[str, Path]:
@@ -85,8 +104,11 @@ def parse_texts(values: list[str]) -> dict[str, Path]:
     return texts
 
 
-def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 1024) -> None:
-    """Write the reference of `checkpoint` over the first `tokens` tokens of each text to the folder `output`.
+def build(
+    checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 1024, context: int = contexts.DEFAULT
+) -> None:
+    """Write the reference of `checkpoint` over the first `tokens` tokens of each text to the folder `output`, and
+    around each position below `context` at which the model changes.
 
     Raises `IngotError` for a folder that is not a checkpoint, a text that is missing, empty, not UTF-8 or shorter than
     `LEAST_TOKENS`, and a model whose context is that short or whose own logits are not finite.
@@ -97,20 +119,18 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
         raise IngotError("--tokens", f"{tokens} is too few", f"Give at least {LEAST_TOKENS}")
     # Threads that spin while they wait cost three times the time on a machine that does something else as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     ids = {name: _tokenize(tokenizer, contents[name], texts[name]) for name in texts}
-    kind = transformers.AutoModelForCausalLM
-    model = load_model(kind, checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
+    model = _load(checkpoint)
     settings = model.config.get_text_config()
-    context = int(getattr(settings, "max_position_embeddings", 0) or tokens + SPARE)
-    if context < LEAST_TOKENS + SPARE:
-        found = f"its context of {context} tokens is too short to judge"
+    whole = int(getattr(settings, "max_position_embeddings", 0) or tokens + SPARE)
+    if whole < LEAST_TOKENS + SPARE:
+        found = f"its context of {whole} tokens is too short to judge"
         raise IngotError(checkpoint / "config.json", found, f"Give a model of at least {LEAST_TOKENS + SPARE}")
-    limit = min(tokens, context - SPARE)
+    limit = min(tokens, whole - SPARE)
     rows = rows_for(int(settings.vocab_size))
     written = {}
     for name, all_ids in ids.items():
@@ -119,9 +139,12 @@ def build(checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 
         written[name] = ReferenceText(
             tokens=len(kept), positions=len(kept) - 1, text_tokens=len(all_ids), chunks=chunks
         )
+    places = changes.find(settings, min(context, whole))
+    passage = _write_passage(model, list(ids.values()), places, output / _PASSAGE, rows)
     index = Index(
-        format=FORMAT, vocab_size=int(settings.vocab_size), tokenizer_size=len(tokenizer), rows=rows, texts=written
-    )
+        format=FORMAT, vocab_size=int(settings.vocab_size), tokenizer_size=len(tokenizer), rows=rows, texts=written,
+        passage=passage,
+    )  # fmt: skip
     base.write(output / "index.json", index)
 
 
@@ -139,7 +162,26 @@ def load(folder: Path) -> Reference:
         if missing := [chunk for chunk in (folder / name / "tokens.npy", *chunks) if not chunk.is_file()]:
             raise IngotError(missing[0], "is missing from the reference", "Make the reference again")
         texts.append(Text(name, np.load(folder / name / "tokens.npy", allow_pickle=False), chunks))
-    return Reference(index.vocab_size, index.tokenizer_size, index.rows, tuple(texts))
+    passage = _open_passage(folder / _PASSAGE, index.passage)
+    return Reference(index.vocab_size, index.tokenizer_size, index.rows, tuple(texts), passage)
+
+
+def _open_passage(folder: Path, entries: Sequence[ReferenceSpan]) -> Passage:
+    spans = {Span(entry.start, entry.stop, entry.what): entry.files for entry in entries}
+    truth = {(span, way): folder / name for span, names in spans.items() for way, name in names.items()}
+    if missing := [path for path in (folder / "tokens.npy", *truth.values()) if not path.is_file()]:
+        raise IngotError(missing[0], "is missing from the reference", "Make the reference again")
+    return Passage(np.load(folder / "tokens.npy", allow_pickle=False), tuple(spans), truth)
+
+
+def _load(checkpoint: Path) -> Any:
+    """The checkpoint's model, of the class that its config names, in float32."""
+    import torch
+    import transformers
+
+    names = json_files.read(checkpoint / "config.json").get("architectures") or [""]
+    kind = getattr(transformers, str(names[0]), transformers.AutoModelForCausalLM)
+    return load_model(kind, checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def _read(path: Path) -> str:
@@ -172,21 +214,57 @@ def _tokenize(tokenizer: Any, text: str, path: Path) -> npt.NDArray[np.int32]:
 
 
 def _write_text(model: Any, ids: npt.NDArray[np.int32], folder: Path, rows: int, subject: str) -> list[str]:
-    import torch
-
     folder.mkdir(parents=True)
     np.save(folder / "tokens.npy", ids)
     names, cache = [], None
-    with torch.inference_mode():
-        for number, start in enumerate(range(0, len(ids) - 1, rows)):
-            piece = torch.from_numpy(ids[start : min(start + rows, len(ids) - 1)].astype(np.int64))[None]
-            result = model(input_ids=piece, past_key_values=cache, use_cache=True)
-            cache = result.past_key_values
-            values = torch.log_softmax(result.logits[0].float(), dim=-1)
-            if not torch.isfinite(values).all():
-                found = f"the float model gives logits that are not finite near token {start}"
-                raise IngotError(subject, found, "The weights are damaged: take them from their source again")
-            names.append(f"{number:05}.npy")
-            np.save(folder / names[-1], values.clamp_(min=_FLOOR).half().numpy())
-            print(f"reference: {folder.name}: {start + piece.shape[1]} of {len(ids) - 1} positions", flush=True)
+    for number, start in enumerate(range(0, len(ids) - 1, rows)):
+        stop = min(start + rows, len(ids) - 1)
+        values, cache = _feed(model, ids[start:stop], cache)
+        if not np.isfinite(values).all():
+            found = f"the float model gives logits that are not finite near token {start}"
+            raise IngotError(subject, found, "The weights are damaged: take them from their source again")
+        names.append(f"{number:05}.npy")
+        np.save(folder / names[-1], values)
+        print(f"reference: {folder.name}: {stop} of {len(ids) - 1} positions", flush=True)
     return names
+
+
+def _write_passage(
+    model: Any, texts: list[npt.NDArray[np.int32]], places: dict[int, str], folder: Path, rows: int
+) -> list[ReferenceSpan]:
+    """Write what the model gives around `places`; returns the passage's part of the index."""
+    spans = changes.spans(places)
+    length = max((span.stop for span in spans), default=0)
+    folder.mkdir(parents=True)
+    ids = np.resize(np.concatenate(texts), length)
+    np.save(folder / "tokens.npy", ids)
+    entries: list[ReferenceSpan] = []
+    cache, done = None, 0
+    for span in spans:
+        for start, stop in changes.bounds(done, span.start, rows):
+            _, cache = _feed(model, ids[start:stop], cache)
+        names: dict[str, str] = {}
+        # Fed token by token on a copy of the cache; then in one piece, which the rest of the passage follows.
+        for number, way in enumerate((STEPS, WHOLE)):
+            kept, parts = copy.deepcopy(cache) if way == STEPS else cache, []
+            for start, stop in changes.bounds(span.start, span.stop, changes.step(rows, way)):
+                values, kept = _feed(model, ids[start:stop], kept)
+                parts.append(values)
+            names[way] = f"{span.start}-{number}.npy"
+            np.save(folder / names[way], np.concatenate(parts))
+        cache, done = kept, span.stop
+        entries.append(ReferenceSpan(start=span.start, stop=span.stop, what=span.what, files=names))
+        print(f"reference: around {span.what}: {span.stop} of {length} positions", flush=True)
+    return entries
+
+
+def _feed(model: Any, ids: npt.NDArray[np.int32], cache: Any) -> tuple[npt.NDArray[np.float16], Any]:
+    """The log-probabilities after each of `ids`, and the cache that holds them too."""
+    import torch
+
+    with torch.inference_mode():
+        result = model(input_ids=torch.from_numpy(ids.astype(np.int64))[None], past_key_values=cache, use_cache=True)
+        values = torch.log_softmax(result.logits[0].float(), dim=-1)
+        if torch.isfinite(values).all():
+            values.clamp_(min=_FLOOR)
+        return values.half().numpy(), result.past_key_values

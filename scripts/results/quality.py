@@ -65,6 +65,8 @@ class Quality(Distance, kw_only=True, frozen=True):
     gates: dict[str, float] = {}
     vocabulary: dict[str, int] = {}
     texts: dict[str, Text] = {}
+    #: Of an export: around each length at which the model changes, by how it was fed; only KL is judged there.
+    changes: dict[str, Text] = {}
 
 
 class ReferenceText(Struct, kw_only=True, frozen=True):
@@ -76,6 +78,15 @@ class ReferenceText(Struct, kw_only=True, frozen=True):
     chunks: list[str]
 
 
+class ReferenceSpan(Struct, kw_only=True, frozen=True):
+    """One stretch of a reference's long passage, [start, stop) in positions; `files` by the way that it was fed."""
+
+    start: Count
+    stop: Count
+    what: str
+    files: dict[str, str]
+
+
 class Reference(Struct, kw_only=True, frozen=True):
     """index.json of a reference: the width of the logits, the ids that text can give, positions to a chunk."""
 
@@ -84,6 +95,7 @@ class Reference(Struct, kw_only=True, frozen=True):
     tokenizer_size: Count
     rows: Count
     texts: dict[str, ReferenceText]
+    passage: list[ReferenceSpan]
 
 
 class Advice(Struct, kw_only=True, frozen=True):

@@ -6,6 +6,7 @@ release does it itself:
 - The binding raises what C++ threw as whatever Python exception fits, or as a bare `Exception`: all are `GenaiFault`.
 - `decode` of a whole sequence ends at the first byte that is not UTF-8: `Model.greedy` decodes token by token, as the
   runtime does.
+- A cache of keys and values below the model's sliding window is refused: `Model.generation` makes room for it.
 - An end-of-text token ends a generation early, and there is no switch against that: a minimum length that is the
   maximum one keeps it away (`Model.generation(fixed=True)`).
 """
@@ -19,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ class Model:
             if session_options:
                 config.overlay(json.dumps({"model": {"decoder": {"session_options": dict(session_options)}}}))
             self._model = og.Model(config)
+        decoder = json_files.read(folder / "genai_config.json")["model"].get("decoder", {})
+        self._window = int((decoder.get("sliding_window") or {}).get("window_size") or 0)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -117,11 +121,11 @@ class Model:
         return Tokenizer(self.folder, self._model)
 
     def generation(self, length: int, *, fixed: bool = False) -> Generation:
-        """A greedy sequence with room for `length` tokens, the prompt's included; with `fixed`, just so long."""
+        """A greedy sequence with room for `length` tokens, the prompt's included; with `fixed`, not ended before."""
         with _faults(self.folder):
             params = self._og.GeneratorParams(self._model)
             least = {"min_length": length} if fixed else {}
-            params.set_search_options(max_length=length, do_sample=False, **least)
+            params.set_search_options(max_length=max(length, self._window), do_sample=False, **least)
             return Generation(self.folder, self._og.Generator(self._model, params))
 
     def greedy(self, messages: Sequence[Mapping[str, str]], tokens: int) -> str:
@@ -129,7 +133,9 @@ class Model:
         prompt = self.tokenizer.encode(self.tokenizer.render(messages))
         generation, decode, text = self.generation(len(prompt) + tokens), self.tokenizer.stream(), ""
         generation.append(prompt)
-        while not generation.is_done():
+        for _ in range(tokens):
+            if generation.is_done():
+                break
             generation.step()
             text += decode(generation.newest())
         return text

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.common import context as contexts
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN
 from scripts.settings.limits import Allowed, Limits, allowed, weights_size
@@ -60,6 +61,11 @@ class Model:
     export_gates: Mapping[str, float]
     limits: Limits
     problems: tuple[IngotError, ...] = ()
+
+    @property
+    def context(self) -> int:
+        """The context in tokens that its packages are asked to have."""
+        return contexts.wanted(self.context_length, int(self.sampling.get("max_length", 0)))
 
     @functools.cached_property
     def float(self) -> Variant:

@@ -46,13 +46,25 @@ LONG = {
     "rope_theta": 10000.0,
     "original_max_position_embeddings": CONTEXT // 4,
 }
+#: Its queries are scaled from the original context on, where the package's context ends.
+MINISTRAL = {
+    "max_position_embeddings": 4 * CONTEXT,
+    "rope_parameters": YARN
+    | {"original_max_position_embeddings": CONTEXT, "beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.1},
+}
 LAYERS = ["sliding_attention", "full_attention"]
 LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
 GEMMA_ROPE = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
 }
-GEMMA3 = {"sliding_window": WINDOW, "layer_types": LAYERS, "query_pre_attn_scalar": 32, "rope_parameters": GEMMA_ROPE}
+GEMMA3 = {
+    "hidden_size": 320,
+    "sliding_window": WINDOW,
+    "layer_types": LAYERS,
+    "query_pre_attn_scalar": 32,
+    "rope_parameters": GEMMA_ROPE,
+}
 EXPERTS = {"moe_intermediate_size": 128, "num_experts": 4, "num_experts_per_tok": 2}
 DELTA = {
     "layer_types": ["linear_attention", "full_attention"],
@@ -94,7 +106,7 @@ FAMILIES: dict[str, Family] = {
     "llama, yarn": Family(
         "LlamaForCausalLM", "llama", {"rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0}}
     ),
-    "llama, longrope": Family("LlamaForCausalLM", "llama", {"rope_parameters": LONG}),
+    "llama, longrope": Family("LlamaForCausalLM", "llama", {"rope_parameters": LONG}, refused="longrope"),
     "qwen2": Family("Qwen2ForCausalLM", "qwen2", tied=True),
     "qwen2, yarn": Family("Qwen2ForCausalLM", "qwen2", {"rope_parameters": YARN}),
     "qwen2, window": Family(
@@ -120,11 +132,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "mistral": Family("MistralForCausalLM", "mistral", {"sliding_window": None}),
     "mistral, window": Family("MistralForCausalLM", "mistral", {"sliding_window": WINDOW}),
+    "mistral, window beyond the text": Family("MistralForCausalLM", "mistral", {"sliding_window": 512}),
+    "mistral, window beyond the context": Family("MistralForCausalLM", "mistral", {"sliding_window": 4 * CONTEXT}),
     "ministral": Family("MinistralForCausalLM", "ministral", {"sliding_window": WINDOW, "layer_types": LAYERS}),
     "ministral 3": Family(
         "Ministral3ForCausalLM",
         "ministral3",
-        {"rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.1}},
+        MINISTRAL,
     ),
     "seed-oss": Family("SeedOssForCausalLM", "seed_oss"),
     "granite": Family(
@@ -153,7 +167,7 @@ FAMILIES: dict[str, Family] = {
             "mamba_n_heads": 8,
             "mamba_d_head": 64,
         },
-        refused="mamba",
+        refused="linear_attention",
     ),
     "hunyuan": Family("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"),
     "lfm2": Family(
@@ -162,11 +176,13 @@ FAMILIES: dict[str, Family] = {
     "lfm2, experts": Family(
         "Lfm2MoeForCausalLM", "lfm2_moe", EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1}
     ),
-    "gemma": Family("GemmaForCausalLM", "gemma", {"hidden_activation": "gelu_pytorch_tanh"}, tied=True),
+    "gemma": Family(
+        "GemmaForCausalLM", "gemma", {"hidden_activation": "gelu_pytorch_tanh", "hidden_size": 320}, tied=True
+    ),
     "gemma 2": Family(
         "Gemma2ForCausalLM",
         "gemma2",
-        {"sliding_window": WINDOW, "layer_types": LAYERS, "query_pre_attn_scalar": 32},
+        {"hidden_size": 320, "sliding_window": WINDOW, "layer_types": LAYERS, "query_pre_attn_scalar": 32},
         tied=True,
     ),
     "gemma 3": Family("Gemma3ForCausalLM", "gemma3_text", GEMMA3, tied=True),
@@ -272,10 +288,7 @@ FAMILIES: dict[str, Family] = {
     "mistral 3, ministral 3": Family(
         "Mistral3ForConditionalGeneration",
         "mistral3",
-        {
-            "model_type": "ministral3",
-            "rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.1},
-        },
+        MINISTRAL | {"model_type": "ministral3"},
         nested={
             "vision_config": {
                 "model_type": "pixtral",
@@ -358,7 +371,7 @@ def sharpen(model: Any) -> None:
                 if gemma and ("post_feedforward" in name or ("post_attention" in name and text.model_type != "gemma")):
                     weight.add_(louder)
             elif "embed_tokens" in name:
-                weight.normal_(std=0.35 if tied else 1.0)
+                weight.normal_(std=0.15 if gemma else 0.35 if tied else 1.0)
             elif "lm_head" in name:
                 weight.normal_(std=5.0 / weight.shape[1] ** 0.5)
             elif weight.ndim == 2:

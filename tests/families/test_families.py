@@ -1,0 +1,133 @@
+"""Families that people fine-tune come out as transformers computes them, at every length at which they change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.checkpoint.weights import check_source
+from scripts.common.errors import IngotError
+from scripts.families import supported
+from scripts.quality import changes
+from tests.families import checkpoints, measure
+
+#: One for each kind of bridge; the others run in `make test-all`.
+SAMPLE = ("phi3", "qwen3, yarn", "gemma 3, nested", "smollm3", "qwen3.5", "mistral 3, ministral 3")
+CONVERTED = [name for name, family in checkpoints.FAMILIES.items() if not family.refused]
+REST = [name for name in CONVERTED if name not in SAMPLE]
+
+
+def is_exact(name: str, folder: Path) -> measure.Result:
+    result = measure.judged_export(name, folder)
+    assert result.export.verdict == "passed", result.export.reasons
+    assert result.worst <= measure.GATE
+    return result
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_an_export_is_what_transformers_computes(name: str, tmp_path: Path) -> None:
+    is_exact(name, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_family_comes_through_to_an_answer(name: str, tmp_path: Path) -> None:
+    result = is_exact(name, tmp_path)
+    measure.judged_precisions(tmp_path, result)
+    assert result.kl["int8"] < result.kl["int4"]
+    measure.answered(tmp_path, result)
+    assert result.answer is not None
+
+
+@pytest.mark.parametrize("name", [name for name, family in checkpoints.FAMILIES.items() if family.refused])
+def test_what_cannot_be_converted_is_refused_by_its_config(name: str, tmp_path: Path) -> None:
+    family = checkpoints.FAMILIES[name]
+    checkpoint = checkpoints.make(name, tmp_path / "checkpoint")
+    with pytest.raises(IngotError, match=family.refused):
+        check_source(checkpoint)
+
+
+def test_a_window_that_the_graph_lacks_is_refused_though_the_text_ends_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scripts.convert import bridges
+
+    kept = tuple(bridge for bridge in bridges.BRIDGES if bridge.name != "window on every layer")
+    monkeypatch.setattr(bridges, "BRIDGES", kept)
+    result = measure.judged_export("mistral, window beyond the text", tmp_path)
+    assert (result.export.kl or 0.0) <= measure.GATE
+    assert result.export.verdict == "refused"
+    assert any("around the sliding window" in reason for reason in result.export.reasons)
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"architectures": ["LlamaForCausalLM"], "head_dim": 40}, "heads of 40"),
+        ({"architectures": ["LlamaForCausalLM"], "hidden_size": 96, "num_attention_heads": 4}, "heads of 24"),
+        ({"architectures": ["LlamaForCausalLM"], "hidden_act": "relu6"}, "relu6"),
+        ({"architectures": ["LlamaForCausalLM"], "rope_scaling": {"type": "spiral"}}, "spiral"),
+        ({"architectures": ["Mistral3ForConditionalGeneration"], "text_config": {"head_dim": 40}}, "heads of 40"),
+        ({"architectures": ["WhisperForConditionalGeneration"]}, "no text model"),
+        ({"architectures": ["Gemma4ForConditionalGeneration"]}, "activation"),
+        ({"architectures": ["Qwen9ForCausalLM"]}, "nearest that can be converted is Qwen"),
+        ({"architectures": []}, "none named"),
+        ({}, "none named"),
+    ],
+)
+def test_a_trait_that_cannot_be_is_named(config: dict[str, Any], word: str, tmp_path: Path) -> None:
+    with pytest.raises(IngotError, match=word):
+        supported.check(tmp_path / "config.json", config)
+
+
+def test_a_refusal_names_one_architecture_and_not_all(tmp_path: Path) -> None:
+    with pytest.raises(IngotError) as caught:
+        supported.check(tmp_path / "config.json", {"architectures": ["Qwen2ForCausalLm"]})
+    assert sum(name in str(caught.value) for name in supported.architectures()) == 1
+
+
+def test_a_plain_model_is_judged_after_a_short_prompt_alone() -> None:
+    from transformers import LlamaConfig
+
+    assert list(changes.find(LlamaConfig(max_position_embeddings=8192), 4096)) == [changes.PROMPT]
+
+
+def test_a_model_is_judged_where_its_window_and_its_contexts_end() -> None:
+    from transformers import MistralConfig
+
+    config = MistralConfig(
+        sliding_window=512,
+        max_position_embeddings=8192,
+        rope_parameters={**checkpoints.YARN, "original_max_position_embeddings": 1024},
+    )
+    found = changes.find(config, 4096)
+    assert {512, 1024} < set(found)
+    assert max(found) > 4000
+
+
+def test_the_passage_is_fed_across_a_change_at_once_and_token_by_token() -> None:
+    spans = changes.spans({64: "a", 256: "b"})
+    [(seen, whole)] = changes.passes(spans, 100, changes.WHOLE)
+    assert seen == spans
+    assert any(start < 256 < stop for start, stop in whole)
+    first, second = changes.passes(spans, 100, changes.STEPS)
+    assert (first[0], second[0]) == ([spans[0]], [spans[1]])
+    assert {(at, at + 1) for at in range(250, 260)} <= set(second[1])
+    for pieces, last in ((whole, spans[1]), (first[1], spans[0]), (second[1], spans[1])):
+        assert [start for start, _ in pieces] == [0, *(stop for _, stop in pieces[:-1])]
+        assert pieces[-1][1] == last.stop
+
+
+def test_the_list_of_families_is_made_from_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scripts.convert import listing
+
+    text = listing.as_text()
+    assert "  Gemma3ForCausalLM\n" in text
+    assert "  SeedOssForCausalLM (as LlamaForCausalLM)\n" in text
+    assert "WhisperForConditionalGeneration: it is no text model" in text
+    supported.architectures.cache_clear()
+    monkeypatch.setattr(supported, "builders_own", lambda: frozenset({"LlamaForCausalLM"}))
+    assert supported.architectures() == ("LlamaForCausalLM", "SeedOssForCausalLM")
+    supported.architectures.cache_clear()
