@@ -210,6 +210,8 @@ def _check_gguf(path: Path) -> Checkpoint:
     if not file.metadata.get("tokenizer.ggml.tokens"):
         raise IngotError(path, "no tokenizer in the GGUF", "Convert the model again with its tokenizer")
     tensors = {_gguf_name(name, architecture): tensor for name, tensor in file.tensors.items()}
+    if embedding := tensors.get("model.embed_tokens.weight"):
+        _check_widths(path, {"vocab_size": embedding.shape[0]}, tensors)
     tied = "lm_head.weight" not in tensors
     return Checkpoint(path, architecture, (path,), tensors, tied, path.parent, metadata=file.metadata)
 

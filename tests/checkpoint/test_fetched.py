@@ -172,6 +172,12 @@ def test_a_gguf_of_an_unsupported_architecture_is_refused(tiny_llama: Path, tmp_
     assert "unsupported GGUF architecture bloom" in refusal("--source", path, "--output", tmp_path / "out")
 
 
+def test_a_layer_as_wide_as_the_vocabulary_is_refused_in_a_gguf_too(tmp_path: Path) -> None:
+    wide = tiny.make_checkpoint(tmp_path / "wide", vocab=768)  # the intermediate size
+    path = make_gguf(tmp_path / "wide.gguf", wide)
+    assert "as many outputs as the vocabulary" in refusal("--source", path, "--output", tmp_path / "out")
+
+
 def test_block_sizes_are_those_of_the_gguf_package(tiny_gguf: Path) -> None:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 

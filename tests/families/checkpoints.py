@@ -379,3 +379,25 @@ def sharpen(model: Any) -> None:
                 weight.normal_(std=1.5 * loud / weight.shape[1] ** 0.5)
             else:
                 weight.normal_(std=1.0 / (weight[0].numel() / weight.shape[-2 if weight.ndim > 2 else -1]) ** 0.5)
+
+
+def make_mxfp4(folder: Path) -> Path:
+    """gpt-oss as it is published: its experts in blocks of 32 four-bit floats that share an exponent."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    make("gpt-oss", folder)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    generator = torch.Generator().manual_seed(0)
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj")) and "experts" in name]:
+        experts, inputs, outputs = tensors.pop(name).shape
+        shape = (experts, outputs, inputs // 32)
+        tensors[f"{name}_blocks"] = torch.randint(0, 256, (*shape, 16), dtype=torch.uint8, generator=generator)
+        tensors[f"{name}_scales"] = torch.randint(121, 124, shape, dtype=torch.uint8, generator=generator)
+    save_file(tensors, file, metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    skipped = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": skipped}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder

@@ -40,7 +40,11 @@ class Result:
 
 def judged_export(name: str, folder: Path) -> Result:
     """Make the family `name` below `folder` and judge its float export."""
-    checkpoint = checkpoints.make(name, folder / "checkpoint")
+    return judged(checkpoints.make(name, folder / "checkpoint"), folder)
+
+
+def judged(checkpoint: Path, folder: Path) -> Result:
+    """Judge the float export of a checkpoint; everything is made below `folder`."""
     check_source(checkpoint)
     export(checkpoint, folder / "export")
     text = folder / "text.txt"

@@ -11,6 +11,7 @@ from scripts.checkpoint.weights import check_source
 from scripts.common.errors import IngotError
 from scripts.families import supported
 from scripts.quality import changes
+from tests import tiny
 from tests.families import checkpoints, measure
 
 #: One for each kind of bridge; the others run in `make test-all`.
@@ -37,6 +38,15 @@ def test_a_family_comes_through_to_an_answer(name: str, tmp_path: Path) -> None:
     result = is_exact(name, tmp_path)
     measure.judged_precisions(tmp_path, result)
     assert result.kl["int8"] < result.kl["int4"]
+    measure.answered(tmp_path, result)
+    assert result.answer is not None
+
+
+@pytest.mark.long
+def test_gpt_oss_as_it_is_published_comes_through_to_an_answer(tmp_path: Path) -> None:
+    result = measure.judged(checkpoints.make_mxfp4(tmp_path / "checkpoint"), tmp_path)
+    assert result.export["verdict"] == "passed", result.export["reasons"]
+    measure.judged_precisions(tmp_path, result)
     measure.answered(tmp_path, result)
     assert result.answer is not None
 
@@ -80,6 +90,12 @@ def test_a_window_that_the_graph_lacks_is_refused_though_the_text_ends_before_it
 def test_a_trait_that_cannot_be_is_named(config: dict[str, Any], word: str, tmp_path: Path) -> None:
     with pytest.raises(IngotError, match=word):
         supported.check(tmp_path / "config.json", config)
+
+
+def test_a_layer_as_wide_as_the_vocabulary_is_refused_in_a_nested_config_too(tmp_path: Path) -> None:
+    checkpoint = checkpoints.make("gemma 3, nested", tmp_path / "checkpoint", intermediate_size=tiny.VOCAB)
+    with pytest.raises(IngotError, match="as many outputs as the vocabulary"):
+        check_source(checkpoint)
 
 
 def test_a_refusal_names_one_architecture_and_not_all(tmp_path: Path) -> None:
