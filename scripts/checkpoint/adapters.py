@@ -18,6 +18,7 @@ from scripts.checkpoint.layout import PICKLES
 from scripts.checkpoint.user_json import json_object
 from scripts.checkpoint.weights import trainer_checkpoints
 from scripts.common.errors import IngotError
+from scripts.common.model_files import ADAPTER_FOLDERS
 from scripts.results.remarks import Remark
 
 WEIGHTS = "adapter_model.safetensors"
@@ -81,8 +82,9 @@ def adapter_folder(path: Path) -> Path:
     """The folder that holds adapter_config.json: `path`, or the folder `adapter` in it, where Olive puts it."""
     if (path / "adapter_config.json").is_file():
         return path
-    if (path / "adapter" / "adapter_config.json").is_file():
-        return path / "adapter"
+    for name in ADAPTER_FOLDERS:
+        if (path / name / "adapter_config.json").is_file():
+            return path / name
     if last := trainer_checkpoints(path, "adapter_config.json"):
         found = f"no adapter_config.json, but a trainer's checkpoints ({', '.join(found.name for found in last[-3:])})"
         raise IngotError(path, found, f"Name one of them in `adapters`, the last one is {last[-1]}")

@@ -13,9 +13,10 @@ from typing import Any
 
 from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
+from scripts.common.model_files import TEMPLATES
 from scripts.results.remarks import Remark
 
-FILE, FOLDER = "chat_template.jinja", "additional_chat_templates"
+FILE, FOLDER = "chat_template.jinja", TEMPLATES
 CONFIG, OLDER = "tokenizer_config.json", "chat_template.json"
 DEFAULT = "default"
 #: Templates of this size are read; the longest that is known (with tools, in three languages) has 20,000 characters.

@@ -13,7 +13,15 @@ from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.plausible import check_layers, check_sizes, text_settings
 from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
-from scripts.common.model_files import SERVED_TOKENIZER, files_in, holds_tokenizer, is_companion
+from scripts.common.model_files import (
+    MODEL_FOLDERS,
+    QUANTISED,
+    SERVED_TOKENIZER,
+    TOKENIZER_FOLDERS,
+    files_in,
+    holds_tokenizer,
+    is_companion,
+)
 from scripts.families import supported
 from scripts.results.remarks import Remark
 
@@ -51,8 +59,6 @@ _QUANTISED = {
     r"_proj_(blocks|scales)": "MXFP4",
 }
 _FLOAT_REMEDY = "Name the float checkpoint it was made of"
-_NESTED = ("model", "data/model")
-_NESTED_TOKENIZERS = (".", "components/tokenizer", "tokenizer", "data/tokenizer")
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def model_folder(path: Path) -> Path:
     """The folder that holds config.json: `path`, or where MLflow, Azure ML and Olive put the model below it."""
     if (path / "config.json").is_file():
         return path
-    for name in _NESTED:
+    for name in MODEL_FOLDERS:
         if (path / name / "config.json").is_file():
             return path / name
     if last := trainer_checkpoints(path, "config.json"):
@@ -143,7 +149,7 @@ def _check_config(path: Path, config: dict[str, Any]) -> str:
     if config.get("transformers_weights"):
         found = f"names a weights file of its own ({config['transformers_weights']!r})"
         raise IngotError(path, found, "Call that file model.safetensors and remove the key transformers_weights")
-    for file, key in ((path, "quantization_config"), (path.with_name("quantize_config.json"), "")):
+    for file, key in ((path, "quantization_config"), (path.with_name(QUANTISED), "")):
         value = config.get(key) if key else (json_object(file, "Remove it") if file.is_file() else None)
         if value and not (key and supported.reads_quantised(config)):
             method = value.get("quant_method") or "GPTQ" if isinstance(value, dict) else "some method"
@@ -153,7 +159,7 @@ def _check_config(path: Path, config: dict[str, Any]) -> str:
 
 
 def _find_tokenizer(path: Path, folder: Path) -> Path:
-    nested = [] if folder == path else [path / name for name in _NESTED_TOKENIZERS]
+    nested = [] if folder == path else [path / name for name in (".", *TOKENIZER_FOLDERS)]
     for place in (folder, *nested):
         if holds_tokenizer(place):
             for name in SERVED_TOKENIZER:

@@ -1,9 +1,10 @@
 """Which files of a folder make up a model, told by their names alone: the one list that every stage goes by.
 
-The names are those that transformers' `save_pretrained` writes, and those that it reads. All of them stand directly in
-the folder: what a trainer leaves beside them (optimizer.pt, scheduler.pt, rng_state_0.pth, training_args.bin,
-trainer_state.json, checkpoint-500/, global_step500/, runs/, a link to the latest) is not part of a model, and neither
-are pickled weights (which can run code) nor Python files.
+The names are those that transformers' `save_pretrained` writes, and those that it reads. They stand directly in the
+folder or, as MLflow, Azure ML and Olive write their outputs, in a few folders below it. What a trainer leaves beside
+them (optimizer.pt, scheduler.pt, rng_state_0.pth, training_args.bin, trainer_state.json, checkpoint-500/,
+global_step500/, runs/, a link to the latest) is not part of a model, and neither are pickled weights (which can run
+code) nor Python files.
 """
 
 from __future__ import annotations
@@ -42,6 +43,16 @@ _OTHER_WEIGHTS = ("adapter_*", "optimizer*", "scheduler*", "rng_state*", "random
 _VOCABULARIES = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",), ("vocab.json", "merges.txt"))
 
 
+#: Where a job's output folder has the model, its tokenizer and an adapter, if not directly in it.
+MODEL_FOLDERS = ("model", "data/model")
+TOKENIZER_FOLDERS = ("components/tokenizer", "tokenizer", "data/tokenizer")
+ADAPTER_FOLDERS = ("adapter",)
+#: Chat templates by name, as *.jinja.
+TEMPLATES = "additional_chat_templates"
+#: The older layout of GPTQ says here what config.json does not: that the weights are quantised.
+QUANTISED = "quantize_config.json"
+
+
 def is_weight_file(name: str) -> bool:
     """Whether a file of this name holds a model's tensors; an index decides which of several are in use."""
     return _fits(name, WEIGHTS) and not _fits(name, _OTHER_WEIGHTS)
@@ -63,13 +74,36 @@ def is_companion(name: str) -> bool:
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of this name, relative to its folder, is part of a model: weights, their index, companions."""
-    return name == INDEX or is_weight_file(name) or is_companion(name)
+    """Whether a file of this name, relative to its folder, is part of a model: weights, their index, companions.
+
+    Of a folder, whose name ends with a slash: whether a part of a model may lie in there.
+    """
+    return _belongs(name, _is_model_part, (*MODEL_FOLDERS, *TOKENIZER_FOLDERS))
 
 
 def is_adapter_file(name: str) -> bool:
-    """Whether a file of this name is part of a LoRA adapter; of its tokenizer only the presence is remarked on."""
+    """Whether a file, or a folder, of this name is part of a LoRA adapter, its own tokenizer and templates included."""
+    return _belongs(name, _is_adapter_part, ADAPTER_FOLDERS)
+
+
+def _is_model_part(name: str) -> bool:
+    return name in (INDEX, QUANTISED) or is_weight_file(name) or is_companion(name)
+
+
+def _is_adapter_part(name: str) -> bool:
     return _fits(name, ADAPTER) or is_tokenizer_file(name)
+
+
+def _belongs(name: str, part: Callable[[str], bool], nested: Iterable[str]) -> bool:
+    folders = ["", *(f"{folder}/" for folder in nested)]
+    folders += [f"{folder}{TEMPLATES}/" for folder in folders]
+    if name.endswith("/"):
+        return any(folder.startswith(name) for folder in folders)
+    place, _, file = f"/{name}".rpartition("/")
+    place = f"{place.removeprefix('/')}/" if place else ""
+    if place.endswith(f"{TEMPLATES}/"):
+        return place in folders and file.endswith(".jinja")
+    return place in folders and part(file)
 
 
 def holds_tokenizer(folder: Path) -> bool:

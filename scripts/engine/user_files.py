@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from scripts.common import manifest
 from scripts.engine.digests import Digests
 
-#: Whether a file of this name, directly in a folder of the user's, belongs to what a step reads.
+#: Whether a file, by its name relative to a folder of the user's, belongs to what a step reads; a folder in it, whose
+#: name is given with a slash at its end, whether any file in there may.
 Belongs = Callable[[str], bool]
 
 
@@ -26,8 +27,8 @@ class UserInput(NamedTuple):
 class UserFiles:
     """Digests of the user's inputs, each looked up once, and again after `forget`.
 
-    Of a folder with a `belongs`, the files directly in it that belong count, and nothing else: not what is below it nor
-    a link to nothing. Without one, all that is below it counts.
+    Of a folder with a `belongs`, the files that belong count, and nothing else, nor a link to nothing. Without one, all
+    that is below it counts.
     """
 
     def __init__(self, digests: Digests) -> None:
@@ -81,14 +82,19 @@ def _listed(path: str, belongs: Belongs | None) -> list[tuple[str, os.stat_resul
         return None
     if belongs is None:
         return manifest.walk(path)
-    found = []
+    return sorted(_belonging(path, belongs, ""))
+
+
+def _belonging(path: str, belongs: Belongs, below: str) -> Iterator[tuple[str, os.stat_result]]:
     with os.scandir(path) as entries:
         for entry in entries:
-            if belongs(entry.name):
+            name = below + entry.name
+            if belongs(f"{name}/") and entry.is_dir():
+                yield from _belonging(entry.path, belongs, f"{name}/")
+            elif belongs(name):
                 try:
                     status = entry.stat()
                 except FileNotFoundError:  # a link to nothing
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    found.append((entry.name, status))
-    return sorted(found)
+                    yield name, status

@@ -38,6 +38,18 @@ def test_a_nested_file_does_not_belong_to_a_model_whatever_its_name(folder: str)
     assert not any(is_model_file(f"{folder}{separator}{name}") for name in PARTS)
 
 
+@pytest.mark.parametrize("folder", ["model", "data/model", "components/tokenizer"])
+def test_a_file_where_a_job_puts_its_model_belongs_to_it(folder: str) -> None:
+    assert all(is_model_file(f"{folder}/{name}") for name in PARTS)
+    assert not any(is_model_file(f"{folder}/{name}") for name in LEFTOVERS)
+    assert is_model_file(f"{folder}/")
+    assert is_model_file(f"{folder.split('/')[0]}/")
+    assert is_model_file("additional_chat_templates/rag.jinja")
+    assert not is_model_file("additional_chat_templates/notes.txt")
+    assert not any(map(is_model_file, ["checkpoint-500/", "runs/", "model/checkpoint-500/", "data/"[:-1]]))
+    assert model_files.is_adapter_file("adapter/adapter_config.json")
+
+
 def test_weights_and_tokenizer_files_are_told_apart() -> None:
     assert [name for name in PARTS if is_weight_file(name)] == ["model.safetensors", "model-00001-of-00002.safetensors"]
     assert is_tokenizer_file("chat_template.jinja")
