@@ -46,7 +46,7 @@ def diagnose(
     config: Path | None = None,
     build: Path | None = None,
 ) -> list[Line]:
-    """Look at Python, memory, disk, the installed versions, the Foundry runtime, its cache, the `foundry` command, and
+    """Check Python, memory, disk, the installed versions, the Foundry runtime, its cache, the `foundry` command, and
     all that `config` names: weights, adapters, cases, schemas, texts, recipes. Changes nothing.
 
     `cache`: as `foundry.cache` in models.toml has it; None: the build's own. `need_disk`: bytes; None: estimated from

@@ -61,8 +61,9 @@ def suggest(word: str, allowed: Iterable[object]) -> str:
 
 
 def short(value: Any) -> str:
-    """A value as a person wrote it, in at most a line and without control characters."""
-    return _SHORT.repr(value)
+    """A value as a person wrote it, in at most 120 characters and without control characters."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 120 else f"{text[:119]}…"
 
 
 def key_name(key: str) -> str:

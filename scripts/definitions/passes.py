@@ -50,7 +50,7 @@ class WeightOnlyQuantization(Struct, forbid_unknown_fields=True, frozen=True):
     float_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that stay as they are")] = []
 
 
-#: Our passes by name. `ModelBuilder` stands in for Olive's own of that name.
+#: Ingot's passes by name. `ModelBuilder` stands in for Olive's own of that name.
 PASSES: dict[str, type[Struct]] = {
     "ModelBuilder": ModelBuilder,
     "StoreFloat16": StoreFloat16,
@@ -84,7 +84,7 @@ def module_of(name: str) -> str:
 
 
 def calibrates(options: Mapping[str, Any]) -> bool:
-    """Whether a pass with these options looks at what the model computes on texts of its own kind."""
+    """Whether a pass with these options calibrates on what the model computes for texts of its own kind."""
     return options.get("algorithm") == "gptq"
 
 

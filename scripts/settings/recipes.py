@@ -53,7 +53,7 @@ class Recipe:
 
     @property
     def calibrates(self) -> bool:
-        """Whether a pass of it looks at what the model computes on texts of its own kind."""
+        """Whether a pass of it calibrates on what the model computes for texts of its own kind."""
         return any(passes.calibrates(options) for _, options in steps.passes_of(self.steps))
 
     @property
