@@ -12,10 +12,12 @@ from pathlib import Path
 from scripts.checkpoint.weights import check_source
 from scripts.convert.export import export
 from scripts.convert.quantize import quantize
+from scripts.foundry import cache
 from scripts.foundry.deploy import deploy
 from scripts.package.build import build as package
 from scripts.package.card import Wish
 from scripts.quality import compare, reference
+from scripts.results import base
 from scripts.results.quality import Quality
 from tests import tiny
 from tests.families import checkpoints
@@ -65,11 +67,9 @@ def answered(folder: Path, result: Result, precision: str = "int8") -> None:
     """Package a precision, deploy it, and have the Foundry runtime answer what onnxruntime-genai answers."""
     model_id = f"family-{precision}-generic-cpu:1"
     package(folder / precision, folder / "checkpoint", Wish(model_id, precision), folder / "package")
-    from scripts.foundry import cache
-
     manifest = folder / "package" / cache.MANIFEST
     manifest.write_text(json.dumps({"files": cache.contents(folder / "package")}), encoding="utf-8")
-    (folder / "deploy.json").write_text(json.dumps(deploy(folder / "package", model_id, folder / "cache")))
+    base.write(folder / "deploy.json", deploy(folder / "package", model_id, folder / "cache"))
     output = folder / "verify.json"
     command = [sys.executable, "-m", "scripts.foundry", "verify", "--package", folder / "package"]
     command += ["--deployed", folder / "deploy.json", "--output", output]

@@ -53,3 +53,12 @@ def test_a_bridge_changes_what_is_built(name: str, tmp_path: Path, monkeypatch: 
 
 def test_a_bridge_names_the_fault_and_when_it_can_go() -> None:
     assert [bridge.name for bridge in bridges.BRIDGES if not (bridge.mends and bridge.fault and bridge.until)] == []
+
+
+def test_a_model_that_needs_no_bridge_is_built_byte_for_byte_as_the_builder_alone_builds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = checkpoints.make("llama", tmp_path / "checkpoint")
+    bridged = built(checkpoint, tmp_path / "bridged")
+    monkeypatch.setattr(bridges, "BRIDGES", ())
+    assert built(checkpoint, tmp_path / "plain") == bridged

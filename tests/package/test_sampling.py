@@ -23,6 +23,12 @@ def test_a_small_model_gets_its_own_limit() -> None:
     assert sampling.choose_context(None, {}, 1024) == 1024
 
 
+def test_a_context_takes_the_sliding_window_in() -> None:
+    assert sampling.choose_context(None, {}, 32768, window=8192) == 8192
+    with pytest.raises(IngotError, match="sliding window of 8192 tokens"):
+        sampling.choose_context(2048, {}, 32768, window=8192)
+
+
 @pytest.mark.parametrize(
     ("asked", "wanted", "name"),
     [(8193, {}, "context_length"), (None, {"max_length": 9000}, "sampling.max_length")],
