@@ -204,7 +204,7 @@ def _config(
 ) -> Any:
     from transformers import GemmaConfig, LlamaConfig, Phi3Config, Qwen2Config
 
-    architecture, kind, usually_tied, extra = {
+    families: dict[str, tuple[str, Any, bool, dict[str, Any]]] = {
         "llama": ("LlamaForCausalLM", LlamaConfig, True, {}),
         "qwen2": ("Qwen2ForCausalLM", Qwen2Config, False, {}),
         "phi3": ("Phi3ForCausalLM", Phi3Config, False, {"original_max_position_embeddings": CONTEXT}),
@@ -214,7 +214,8 @@ def _config(
             True,
             {"head_dim": hidden // heads, "hidden_activation": "gelu_pytorch_tanh"},
         ),
-    }[family]
+    }
+    architecture, kind, usually_tied, extra = families[family]
     config = kind(
         vocab_size=vocab,
         hidden_size=hidden,

@@ -18,7 +18,7 @@ __all__ = ["onnx_folder", "package"]  # fixtures
 
 
 def quick(package: Path, output: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.bench", "quick", "--package", package, "--output", output]
+    command = [sys.executable, "-m", "scripts.bench", "quick", "--package", str(package), "--output", str(output)]
     root = Path(__file__).parents[2]
     # As the build starts it: a session of its own, a log, and a pipe that ends when the build does.
     log = output.with_suffix(".log")

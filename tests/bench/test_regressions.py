@@ -19,10 +19,10 @@ REPEATS = 20
 ROOT = Path(__file__).parents[2]
 
 
-def packaged(folder: Path, **shape: int) -> Path:
+def packaged(folder: Path, layers: int) -> Path:
     from onnxruntime_genai.models import builder
 
-    checkpoint, onnx = str(tiny.make_checkpoint(folder / "checkpoint", **shape)), str(folder / "onnx")
+    checkpoint, onnx = str(tiny.make_checkpoint(folder / "checkpoint", layers=layers)), str(folder / "onnx")
     options = builder.parse_extra_options(None, checkpoint, onnx, "fp32", "cpu", str(folder), [])
     builder.create_model(None, checkpoint, onnx, "fp32", "cpu", str(folder), **options)
     return write_package(folder / "onnx", folder / "package")
@@ -50,5 +50,5 @@ def test_a_model_never_differs_from_itself_and_a_slower_one_does(tmp_path: Path)
     told = [entry for one, other in itertools.pairwise(runs) for entry in changes.compare(one, other)]
     assert told == []
     slow = measured(packaged(tmp_path / "slow", layers=16), tmp_path / "slow.json")
-    found = {entry["metric"]: entry["kind"] for entry in changes.compare(runs[-1], slow)}
+    found = {entry.metric: entry.kind for entry in changes.compare(runs[-1], slow)}
     assert found["tg128"] == found["inter_token_latency_ms"] == "regression"

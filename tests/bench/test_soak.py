@@ -30,6 +30,7 @@ def test_a_leaking_server_is_refused() -> None:
     result = soaked("--leak", 50_000)
     assert result.verdict == "refused"
     assert "grows by at least" in result.reasons[0]
+    assert result.slope_interval
     low, high = result.slope_interval
     assert result.limit_bytes_per_request < low <= result.slope_bytes_per_request <= high
     assert 40_000 < result.slope_bytes_per_request < 60_000
@@ -40,6 +41,7 @@ def test_a_leaking_server_is_refused() -> None:
 def test_a_steady_server_passes() -> None:
     result = soaked()
     assert (result.verdict, result.reasons) == ("passed", [])
+    assert result.slope_interval and result.slope_bytes_per_request is not None
     low, high = result.slope_interval
     assert low <= 0 <= high or abs(result.slope_bytes_per_request) < 1000
     assert result.jumps == []
@@ -90,7 +92,7 @@ def test_a_leak_in_large_steps_is_a_leak() -> None:
 
 def test_a_package_is_soaked(package: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
-    command = [sys.executable, "-m", "scripts.bench", "soak", "--package", package, "--output", output]
+    command = [sys.executable, "-m", "scripts.bench", "soak", "--package", str(package), "--output", str(output)]
     # glibc gives each thread an arena of its own, which fill for as long as new threads come. In so few requests of so
     # small a model even what is below the runtime adapter's own threshold would look like a trend.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -61,7 +62,8 @@ def test_a_decode_rate_that_collapses_is_refused_and_one_that_pays_for_its_cache
 
     def context(tokens: int, rate: float | None) -> Context:
         names = ("prefill_tokens_per_second", "time_to_first_token_ms", "inter_token_latency_ms")
-        return Context(prompt_tokens=tokens, decode_tokens_per_second=of(rate), **dict.fromkeys(names, of(1.0)))
+        others: dict[str, Any] = dict.fromkeys(names, of(1.0))
+        return Context(prompt_tokens=tokens, decode_tokens_per_second=of(rate), **others)
 
     for rate, count in ((20.0, 0), (2.0, 1)):
         decode = judge.decode_share([context(128, 60.0), context(4056, rate)], facts)
@@ -71,8 +73,10 @@ def test_a_decode_rate_that_collapses_is_refused_and_one_that_pays_for_its_cache
 
 
 def test_clients_that_fail_refuse() -> None:
-    nothing = dict.fromkeys(("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms"), of(None))
-    failed = {"clients": 4, "requests": 16, "failures": 2, "failed_with": ["Connection error."]}
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("time_to_first_token_ms", "inter_token_latency_ms", "request_latency_ms"), of(None)
+    )
+    failed: dict[str, Any] = {"clients": 4, "requests": 16, "failures": 2, "failed_with": ["Connection error."]}
     level = Level(**failed, **nothing, output_tokens_per_second=None)
     assert judge.reasons(None, [level]) == ["2 of 16 requests of 4 clients failed: Connection error."]
 
@@ -116,8 +120,8 @@ def test_a_ratio_of_what_alternated_ignores_a_common_drift() -> None:
 
 
 def test_threads_that_a_package_does_not_name_are_those_of_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(conditions.psutil, "cpu_count", lambda logical: 8 if logical else 6)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8 if logical else 6)
     assert conditions.threads({}) == 4
     assert conditions.threads({"intra_op_num_threads": 0}) == 6
     assert conditions.threads({"intra_op_num_threads": 3}) == 3

@@ -57,7 +57,7 @@ def restoring(folder: Path, rounds: int) -> dict[str, float]:
     """Build two outputs, then go back and forth between them; a no-op's time is taken off both."""
     project = Project(folder, BLOWN)
     texts = ("alpha and omega", "another text")
-    builds, restores = [], []
+    builds, restores = list[float](), list[float]()
     for number in range(2 * rounds + 2):
         project.write("src/a/x.txt", texts[number % 2])
         (builds if number < 2 else restores).append(seconds(project))

@@ -161,7 +161,7 @@ def make(kind: str) -> int:
     from scripts.engine.digests import Digests
 
     def instead(command: list[str], **_: object) -> Ended:
-        import ingot  # the project's own declaration, as doit has loaded it
+        import ingot  # type: ignore[import-not-found]  # the project's own declaration, as doit has loaded it
 
         out = Path(command[-1])
         name = json.loads(command[command.index("--settings") + 1])["model"]
@@ -174,9 +174,9 @@ def make(kind: str) -> int:
             out.write_text(json.dumps({"verdict": "passed", "reasons": [], "step": name}))
         return Ended(0, 0.0, 0, None)
 
-    execute.run = instead  # type: ignore[assignment]
+    execute.run = instead  # type: ignore[assignment,attr-defined]
     os.fsync = lambda _: None  # type: ignore[assignment]
-    Digests.wait_until_edits_show = staticmethod(lambda _: None)  # type: ignore[method-assign]
+    Digests.wait_until_edits_show = staticmethod(lambda _: None)  # type: ignore[assignment,method-assign]
     locks.measurement = lambda *_, **__: contextlib.nullcontext()  # type: ignore[assignment]
     return int(DoitMain().run(["-f", f"{kind}.py"]) or 0)
 

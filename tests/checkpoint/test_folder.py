@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -153,7 +154,7 @@ def test_an_adapter_that_replaces_the_head_unties_it(tiny_llama: Path, tmp_path:
 
 @pytest.mark.parametrize("options", [{"use_dora": True}, {"use_rslora": True}, {"rank_pattern": {"o_proj": 2}}])
 def test_a_merged_model_answers_as_the_model_with_its_adapter(
-    tiny_qwen2: Path, tmp_path: Path, options: dict[str, object]
+    tiny_qwen2: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     adapter = tiny.make_adapter(tmp_path / "adapter", tiny_qwen2, **options)
     build("--source", tiny_qwen2, "--adapter", adapter, "--output", tmp_path / "out")

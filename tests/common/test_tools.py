@@ -38,7 +38,7 @@ def test_lock_and_pyproject_take_the_version_that_was_tested(tool: Tool) -> None
     if not tool.optional:
         assert tools.installed(tool.distribution).partition("+")[0] == tool.tested, "run `make setup`"
     for row in DECLARED:
-        name, bounds = re.fullmatch(r"([\w.-]+)(.*)", row).groups()  # type: ignore[union-attr]
+        name, bounds = re.fullmatch(r"([\w.-]+)(.*)", row).groups()
         for bound, version in re.findall(r"(==|>=|<)([\d.]+)", bounds if name == tool.distribution else ""):
             least, most = numbers(version), numbers(tool.tested)
             assert {"==": least == most, ">=": least <= most, "<": most < least}[bound], row

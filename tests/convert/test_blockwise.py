@@ -21,7 +21,9 @@ def matrix(inputs: int, outputs: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("algorithm", ["rtn", "search"])
 @pytest.mark.parametrize("inputs", [128, 96, 100])
-def test_what_is_read_back_is_what_the_operator_computes_with(bits, symmetric, algorithm, inputs):
+def test_what_is_read_back_is_what_the_operator_computes_with(
+    bits: int, symmetric: bool, algorithm: str, inputs: int
+) -> None:
     scheme = Scheme(bits, 32, symmetric, algorithm)
     weight = matrix(inputs, 24)
     value = quantize(weight, scheme)
@@ -47,7 +49,7 @@ def test_what_is_read_back_is_what_the_operator_computes_with(bits, symmetric, a
 
 @given(seed=st.integers(0, 99), symmetric=st.booleans(), spread=st.floats(1e-3, 10))
 @settings(max_examples=30, deadline=None)
-def test_searching_never_loses_to_rounding(seed, symmetric, spread):
+def test_searching_never_loses_to_rounding(seed: int, symmetric: bool, spread: float) -> None:
     weight = (matrix(64, 8, seed) * spread).astype(np.float32)
     losses = []
     for algorithm in ("search", "rtn"):
@@ -59,7 +61,7 @@ def test_searching_never_loses_to_rounding(seed, symmetric, spread):
 @pytest.mark.parametrize("algorithm", ["rtn", "search"])
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("value", [0.0, 0.25, -0.25])
-def test_a_constant_matrix_survives(algorithm, symmetric, value):
+def test_a_constant_matrix_survives(algorithm: str, symmetric: bool, value: float) -> None:
     scheme = Scheme(4, 32, symmetric, algorithm)
     weight = np.full((64, 4), value, np.float32)
     np.testing.assert_allclose(dequantize(quantize(weight, scheme), scheme, 64), weight, atol=0.25 / 7 / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,9 @@ def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_conversations_go_through_the_chat_template(trained_export, conversations, monkeypatch):
+def test_conversations_go_through_the_chat_template(
+    trained_export: Path, conversations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import AutoTokenizer
 
     monkeypatch.setattr(calibration, "WINDOW", 32)
@@ -49,7 +52,9 @@ def test_conversations_go_through_the_chat_template(trained_export, conversation
     assert begin.startswith(f"<|im_start|>user\n{tiny.FACTS[0][0]}<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_every_text_counts_alike(trained_export, conversations, tmp_path, monkeypatch):
+def test_every_text_counts_alike(
+    trained_export: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calibration, "WINDOW", 32)
     prose, rows = tmp_path / "prose.txt", tmp_path / "rows.jsonl"
     prose.write_text(tiny.TEXT * 9, encoding="utf-8")
@@ -66,13 +71,17 @@ def test_every_text_counts_alike(trained_export, conversations, tmp_path, monkey
         ("a.txt", b"short", r"a\.txt: fill no window of 512 tokens"),
     ],
 )
-def test_a_text_that_will_not_do_is_named(trained_export, tmp_path, name, content, complaint):
+def test_a_text_that_will_not_do_is_named(
+    trained_export: Path, tmp_path: Path, name: str, content: Any, complaint: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(IngotError, match=complaint):
         calibration.tokens(trained_export, [tmp_path / name])
 
 
-def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(tiny_trained, trained_export, monkeypatch):
+def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(
+    tiny_trained: Path, trained_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By hooks in transformers; and the same whether all are gathered at once or one by one."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -98,7 +107,9 @@ def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(tiny_traine
         np.testing.assert_allclose(found, x.T @ x / len(x), rtol=1e-3, atol=1e-4)
 
 
-def test_calibrating_keeps_more_of_what_the_model_learnt(trained_export, conversations, tmp_path, monkeypatch):
+def test_calibrating_keeps_more_of_what_the_model_learnt(
+    trained_export: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calibration, "WINDOW", 64)
     quantize(trained_export, GPTQ, tmp_path / "gptq", texts=[conversations])
     quantize(trained_export, GPTQ, tmp_path / "again", texts=[conversations])
@@ -108,12 +119,12 @@ def test_calibrating_keeps_more_of_what_the_model_learnt(trained_export, convers
     assert 2 * divergence(trained_export, tmp_path / "gptq") < divergence(trained_export, tmp_path / "search")
 
 
-def test_a_recipe_that_calibrates_asks_for_texts(trained_export, tmp_path):
+def test_a_recipe_that_calibrates_asks_for_texts(trained_export: Path, tmp_path: Path) -> None:
     with pytest.raises(IngotError, match="gptq calibrates on texts, and none was given"):
         quantize(trained_export, GPTQ, tmp_path / "out")
 
 
-def test_texts_are_the_models_and_not_the_recipes(trained_export, tmp_path):
+def test_texts_are_the_models_and_not_the_recipes(trained_export: Path, tmp_path: Path) -> None:
     recipe = {"passes": [{**GPTQ["passes"][0], "calibration": "my.txt"}]}
     with pytest.raises(IngotError, match="calibration: unknown key"):
         quantize(trained_export, recipe, tmp_path / "out")

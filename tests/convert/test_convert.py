@@ -32,7 +32,8 @@ def logits(folder: Path) -> np.ndarray:
     params.set_search_options(max_length=40)
     generator = og.Generator(model, params)
     generator.append_tokens(list(range(3, 27)))
-    return np.array(generator.get_output("logits"))[0]
+    given: np.ndarray = np.array(generator.get_output("logits"))[0]
+    return given
 
 
 def distance(one: Path, other: Path) -> float:
@@ -40,11 +41,11 @@ def distance(one: Path, other: Path) -> float:
     return float(np.abs(a - b).mean() / np.abs(a).mean())
 
 
-def test_an_export_holds_what_a_model_needs_and_nothing_else(llama_export):
+def test_an_export_holds_what_a_model_needs_and_nothing_else(llama_export: Path) -> None:
     assert set(content(llama_export)) == MADE | {"chat_template.jinja", "generation_config.json"}
 
 
-def test_an_export_computes_what_its_checkpoint_computes(tiny_llama, llama_export):
+def test_an_export_computes_what_its_checkpoint_computes(tiny_llama: Path, llama_export: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -54,14 +55,16 @@ def test_an_export_computes_what_its_checkpoint_computes(tiny_llama, llama_expor
     np.testing.assert_allclose(logits(llama_export), truth, atol=1e-4)
 
 
-def test_a_model_for_the_cpu_uses_every_core_and_lets_the_neighbours_work(llama_export, tmp_path):
+def test_a_model_for_the_cpu_uses_every_core_and_lets_the_neighbours_work(llama_export: Path, tmp_path: Path) -> None:
     quantize(llama_export, RECIPES["fp16"], tmp_path / "out")
     for folder in (llama_export, tmp_path / "out"):
         session = json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]["session_options"]
         assert (session["intra_op_num_threads"], session["session.intra_op.allow_spinning"]) == (0, "0")
 
 
-def test_exporting_twice_in_two_places_gives_the_same_bytes(tiny_llama, llama_export, tmp_path):
+def test_exporting_twice_in_two_places_gives_the_same_bytes(
+    tiny_llama: Path, llama_export: Path, tmp_path: Path
+) -> None:
     export(tiny_llama, tmp_path / "again")
     again = content(tmp_path / "again")
     assert again == content(llama_export)
@@ -70,7 +73,9 @@ def test_exporting_twice_in_two_places_gives_the_same_bytes(tiny_llama, llama_ex
 
 @pytest.mark.parametrize("family", ["phi3", "gemma"])
 @pytest.mark.parametrize("precision", ["int4", "fp16"])
-def test_other_families_convert_too(family, precision, request, tmp_path):
+def test_other_families_convert_too(
+    family: str, precision: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     export(request.getfixturevalue(f"tiny_{family}"), tmp_path / "export")
     quantize(tmp_path / "export", RECIPES[precision], tmp_path / "out")
     assert distance(tmp_path / "export", tmp_path / "out") < {"int4": 0.5, "fp16": 0.01}[precision]
@@ -78,21 +83,23 @@ def test_other_families_convert_too(family, precision, request, tmp_path):
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.005), ("int8", 0.05), ("int4", 0.4), ("int4-best", 0.4)])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_a_precision_stays_near_the_export(family, precision, limit, request, tmp_path):
+def test_a_precision_stays_near_the_export(
+    family: str, precision: str, limit: float, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     source = request.getfixturevalue(f"{family}_export")
     quantize(source, RECIPES[precision], tmp_path / "out", texts=[Path("config/train/general.txt")])
     assert set(content(tmp_path / "out")) == set(content(source))
     assert distance(source, tmp_path / "out") < limit
 
 
-def test_quantising_twice_in_two_places_gives_the_same_bytes(llama_export, tmp_path):
+def test_quantising_twice_in_two_places_gives_the_same_bytes(llama_export: Path, tmp_path: Path) -> None:
     for place in ("one", "two"):
         (tmp_path / place).mkdir()
         quantize(llama_export, RECIPES["int4"], tmp_path / place / "out")
     assert content(tmp_path / "one" / "out") == content(tmp_path / "two" / "out")
 
 
-def test_a_tied_embedding_is_quantised_once_and_shared(llama_export, tmp_path):
+def test_a_tied_embedding_is_quantised_once_and_shared(llama_export: Path, tmp_path: Path) -> None:
     quantize(llama_export, RECIPES["int8"], tmp_path / "out")
     graph = Graph(tmp_path / "out" / "model.onnx")
     assert summary(tmp_path / "out" / "model.onnx")["operators"]["GatherBlockQuantized"] == 1
@@ -100,7 +107,7 @@ def test_a_tied_embedding_is_quantised_once_and_shared(llama_export, tmp_path):
     assert not any("embed" in name and len(tensor.dims) > 1 for name, tensor in graph.initializers.items())
 
 
-def test_an_embedding_of_its_own_is_quantised_too(qwen2_export, tmp_path):
+def test_an_embedding_of_its_own_is_quantised_too(qwen2_export: Path, tmp_path: Path) -> None:
     quantize(qwen2_export, RECIPES["int8"], tmp_path / "out")
     graph = Graph(tmp_path / "out" / "model.onnx")
     (gather,) = [node for node in graph.graph.node if node.op_type == "GatherBlockQuantized"]
@@ -110,7 +117,7 @@ def test_an_embedding_of_its_own_is_quantised_too(qwen2_export, tmp_path):
     ).stat().st_size
 
 
-def test_an_embedding_whose_rows_no_block_divides_stays_float_and_works(tmp_path):
+def test_an_embedding_whose_rows_no_block_divides_stays_float_and_works(tmp_path: Path) -> None:
     from tests import tiny
 
     checkpoint = tiny.make_checkpoint(tmp_path / "checkpoint", "llama", hidden=96, heads=6, tied=True)
@@ -121,7 +128,7 @@ def test_an_embedding_whose_rows_no_block_divides_stays_float_and_works(tmp_path
     assert distance(tmp_path / "export", tmp_path / "out") < 0.5
 
 
-def test_fp16_is_half_the_size_and_computes_in_float32(llama_export, tmp_path):
+def test_fp16_is_half_the_size_and_computes_in_float32(llama_export: Path, tmp_path: Path) -> None:
     quantize(llama_export, RECIPES["fp16"], tmp_path / "out")
     graph = Graph(tmp_path / "out" / "model.onnx")
     assert all(value.type.tensor_type.elem_type in (1, 7) for value in [*graph.graph.input, *graph.graph.output])
@@ -130,14 +137,16 @@ def test_fp16_is_half_the_size_and_computes_in_float32(llama_export, tmp_path):
     assert "computed in fp32" in RECIPES["fp16"]["label"]
 
 
-def test_olives_own_passes_work_in_a_recipe(llama_export, tmp_path):
+def test_olives_own_passes_work_in_a_recipe(llama_export: Path, tmp_path: Path) -> None:
     recipe = {"target": "cpu", "passes": [{"type": "OnnxKQuantQuantization", "bits": 4}]}
     quantize(llama_export, recipe, tmp_path / "out")
     assert set(content(tmp_path / "out")) == set(content(llama_export))
     assert summary(tmp_path / "out" / "model.onnx")["operators"]["MatMulNBits"] > 0
 
 
-def test_the_command_line_of_the_stage(llama_export, tmp_path, tmp_path_factory):
+def test_the_command_line_of_the_stage(
+    llama_export: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     command = [sys.executable, "-m", "scripts.convert", "quantize", "--export", str(llama_export)]
     command += ["--recipe", json.dumps(RECIPES["fp16"]), "--output", str(tmp_path / "an output")]
     home = tmp_path_factory.mktemp("home")

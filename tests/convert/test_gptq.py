@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,8 @@ def activations(rows: int, inputs: int, seed: int = 0) -> np.ndarray:
     draw = np.random.default_rng(seed)
     mixed = draw.normal(size=(rows, inputs)) @ draw.normal(size=(inputs, inputs)) / np.sqrt(inputs)
     mixed[:, :: max(1, inputs // 5)] *= 8
-    return mixed.astype(np.float32)
+    single: np.ndarray = mixed.astype(np.float32)
+    return single
 
 
 def weights(inputs: int, outputs: int, seed: int = 0) -> np.ndarray:
@@ -34,7 +37,7 @@ def output_error(x: np.ndarray, weight: np.ndarray, value: blockwise.Quantized, 
     size=st.sampled_from([16, 32]),
 )
 @settings(max_examples=25, deadline=None)
-def test_outputs_are_nearer_than_with_the_nearest_weights(seed, symmetric, inputs, size):
+def test_outputs_are_nearer_than_with_the_nearest_weights(seed: int, symmetric: bool, inputs: int, size: int) -> None:
     x, weight = activations(1024, inputs, seed), weights(inputs, 40, seed)
     scheme = Scheme(4, size, symmetric, "gptq")
     value = gptq.quantize(weight, scheme, gptq.factor(x.T @ x / len(x)))
@@ -43,7 +46,7 @@ def test_outputs_are_nearer_than_with_the_nearest_weights(seed, symmetric, input
     assert output_error(x, weight, value, scheme) < 0.7 * before
 
 
-def test_the_textbook_algorithm_gives_the_same():
+def test_the_textbook_algorithm_gives_the_same() -> None:
     """Row by row with the whole inverse, as the paper derives it, updated after each row; nothing is factored."""
     x, weight = activations(512, 48), weights(48, 6)
     scheme = Scheme(4, 16, False, "gptq")
@@ -62,7 +65,7 @@ def test_the_textbook_algorithm_gives_the_same():
     np.testing.assert_allclose(blockwise.dequantize(value, scheme, 48), found, atol=1e-6)
 
 
-def test_threads_and_pieces_change_nothing(monkeypatch):
+def test_threads_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = activations(512, 64), weights(64, 50)
     scheme = Scheme(4, 32, False, "gptq")
     upper = gptq.factor(x.T @ x)
@@ -74,7 +77,7 @@ def test_threads_and_pieces_change_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("dead", [0, 5, 63])
-def test_an_input_that_is_always_zero_does_no_harm(dead):
+def test_an_input_that_is_always_zero_does_no_harm(dead: Any) -> None:
     x, weight = activations(256, 64), weights(64, 8)
     x[:, dead] = 0
     scheme = Scheme(4, 32, False, "gptq")

@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from scripts.common.errors import IngotError
 from scripts.convert import preflight
 
 
-def spoil(folder, fault):
+def spoil(folder: Path, fault: str) -> None:
     if fault == "no folder":
         shutil.rmtree(folder)
     elif fault == "no config":
@@ -42,14 +44,14 @@ def spoil(folder, fault):
         ("unknown architecture", "unsupported architecture LlamaForCausaLM. .*LlamaForCausalLM"),
     ],
 )
-def test_a_bad_checkpoint_is_named(fault, words, tiny_llama, tmp_path):
+def test_a_bad_checkpoint_is_named(fault: str, words: Any, tiny_llama: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_llama, tmp_path / "checkpoint")
     spoil(folder, fault)
     with pytest.raises(IngotError, match=words):
         preflight.checkpoint(folder)
 
 
-def test_refusing_imports_nothing_heavy():
+def test_refusing_imports_nothing_heavy() -> None:
     program = (
         "import sys; from pathlib import Path; from scripts.convert import quantize, export\n"
         "from scripts.common.errors import IngotError\n"

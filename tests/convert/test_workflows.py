@@ -43,7 +43,9 @@ def classic(**builder: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_the_classic_workflow_gives_blocks_of_128_with_zero_points_and_generates(family, request, tmp_path):
+def test_the_classic_workflow_gives_blocks_of_128_with_zero_points_and_generates(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     checkpoint = request.getfixturevalue(f"tiny_{family}")
     export = request.getfixturevalue(f"{family}_export")
     before = json.dumps(CLASSIC)
@@ -55,19 +57,21 @@ def test_the_classic_workflow_gives_blocks_of_128_with_zero_points_and_generates
     assert not litter & {path.name for path in (tmp_path / "out").iterdir()}
 
 
-def test_old_names_of_options_are_translated(tiny_llama, llama_export, tmp_path):
+def test_old_names_of_options_are_translated(tiny_llama: Path, llama_export: Path, tmp_path: Path) -> None:
     recipe = classic(quantization_config=None, int4_block_size=64, int4_is_symmetric=True)
     quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
     assert set(summary(tmp_path / "out" / "model.onnx")["blocks"]) == {(4, 64, False)}
 
 
-def test_a_head_of_its_own_width_loads_with_tied_embeddings(tiny_llama, llama_export, tmp_path):
+def test_a_head_of_its_own_width_loads_with_tied_embeddings(
+    tiny_llama: Path, llama_export: Path, tmp_path: Path
+) -> None:
     recipe = classic(extra_options={"matmul_mixed_precision": "last_matmul:int8"})
     quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
     assert (8, 128, True) in summary(tmp_path / "out" / "model.onnx")["blocks"]
 
 
-def test_search_settings_reach_genai_config(tiny_llama, llama_export, tmp_path):
+def test_search_settings_reach_genai_config(tiny_llama: Path, llama_export: Path, tmp_path: Path) -> None:
     quantize(llama_export, classic(search={"top_k": 7}), tmp_path / "out", tiny_llama)
     settings = json.loads((tmp_path / "out" / "genai_config.json").read_text(encoding="utf-8"))
     assert settings["search"]["top_k"] == 7
@@ -94,7 +98,9 @@ def test_search_settings_reach_genai_config(tiny_llama, llama_export, tmp_path):
         ({"target": "cpu", "pases": []}, ["pases", "Did you mean 'passes'"]),
     ],
 )
-def test_a_mistake_in_a_recipe_is_named(recipe, words, tiny_llama, llama_export, tmp_path):
+def test_a_mistake_in_a_recipe_is_named(
+    recipe: Any, words: Any, tiny_llama: Path, llama_export: Path, tmp_path: Path
+) -> None:
     with pytest.raises(IngotError) as caught:
         quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
     assert not [word for word in words if word not in str(caught.value)], caught.value
@@ -102,7 +108,9 @@ def test_a_mistake_in_a_recipe_is_named(recipe, words, tiny_llama, llama_export,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_workflow_that_ends_without_a_model_fails_with_olives_reason(tiny_llama, llama_export, tmp_path):
+def test_a_workflow_that_ends_without_a_model_fails_with_olives_reason(
+    tiny_llama: Path, llama_export: Path, tmp_path: Path
+) -> None:
     checkpoint = shutil.copytree(tiny_llama, tmp_path / "checkpoint")
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     config["intermediate_size"] *= 2  # the weights are whole, but no longer those of this configuration
@@ -112,25 +120,27 @@ def test_a_workflow_that_ends_without_a_model_fails_with_olives_reason(tiny_llam
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_a_model_that_builds_but_does_not_load_is_refused(tiny_llama, llama_export, tmp_path):
+def test_a_model_that_builds_but_does_not_load_is_refused(tiny_llama: Path, llama_export: Path, tmp_path: Path) -> None:
     recipe = classic(int4_algo_config="default")  # asymmetric and tied: the builder names a tensor that it never writes
     with pytest.raises(IngotError, match="does not load and generate"):
         quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_workflow_that_makes_onnx_but_no_genai_model_is_refused(llama_export, tiny_llama, tmp_path):
+def test_a_workflow_that_makes_onnx_but_no_genai_model_is_refused(
+    llama_export: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
     recipe = {"target": "cpu", "passes": [{"type": "OnnxHqqQuantization"}]}  # renames the graph's outputs
     with pytest.raises(IngotError, match=r"does not load and generate: .*logits"):
         quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
 
 
-def test_a_workflow_needs_the_checkpoint(llama_export, tmp_path: Path):
+def test_a_workflow_needs_the_checkpoint(llama_export: Path, tmp_path: Path) -> None:
     with pytest.raises(IngotError, match="starts from the checkpoint"):
         quantize(llama_export, classic(), tmp_path / "out")
 
 
-def test_an_adapter_inside_a_workflow_is_refused(llama_export, tiny_llama, tmp_path):
+def test_an_adapter_inside_a_workflow_is_refused(llama_export: Path, tiny_llama: Path, tmp_path: Path) -> None:
     recipe = classic()
     recipe["olive"]["input_model"]["config"]["adapter_path"] = "adapters/mine"
     with pytest.raises(IngotError, match="adapter"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scripts.common.errors import IngotError
@@ -19,6 +21,6 @@ def test_an_unknown_key_is_answered_with_the_one_that_was_meant() -> None:
      {"top_p": 0}, {"top_k": 0}, {"top_k": 2.5}, {"max_length": True}, {"max_length": 10**12},
      {"repetition_penalty": 0}],
 )  # fmt: skip
-def test_a_value_out_of_range_is_refused_by_name(values: dict) -> None:
+def test_a_value_out_of_range_is_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(IngotError, match=rf"sampling\.{next(iter(values))}"):
         parse_sampling(values)

@@ -176,7 +176,7 @@ def measured(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     base.write(place / "deploy.json", deploy(package, MODEL_ID, place / "cache"))
     command = [sys.executable, "-m", "scripts.edges", "run", "--package", package]
     command += ["--deployed", place / "deploy.json", "--output", place / "edges.json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads((place / "edges.json").read_text())
     return found

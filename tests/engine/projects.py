@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 import os
@@ -116,7 +117,7 @@ class Project:
         assert "Traceback" not in said, said
         return said
 
-    def built(self, *words: str, code: int = 0, **env: str) -> set[str]:
+    def built(self, *words: str, code: int = 0, **env: str) -> builtins.set[str]:
         """Run doit; the steps that did anything: built, restored or kept."""
         return ran(self.doit(*words, code=code, **env))
 

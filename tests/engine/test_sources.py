@@ -168,7 +168,9 @@ def test_no_module_is_named_by_a_text_that_is_put_together() -> None:
         if path.relative_to(ROOT / "scripts").parts[0] in ("engine", "doit_plugin"):
             continue  # they start the stages, and are in no process of theirs
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            first = node.values[0] if isinstance(node, ast.JoinedStr) and node.values else None
+            if not (isinstance(node, ast.JoinedStr) and node.values):
+                continue
+            first = node.values[0]
             if isinstance(first, ast.Constant) and str(first.value).startswith("scripts.") and path != chosen:
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not found

@@ -67,12 +67,12 @@ def answered(folder: Path, result: Result, precision: str = "int8") -> None:
     """Package a precision, deploy it, and have the Foundry runtime answer what onnxruntime-genai answers."""
     model_id = f"family-{precision}-generic-cpu:1"
     package(folder / precision, folder / "checkpoint", Wish(model_id, precision), folder / "package")
-    manifest = folder / "package" / cache.MANIFEST
+    manifest = folder / "package" / "manifest.json"
     manifest.write_text(json.dumps({"files": cache.contents(folder / "package")}), encoding="utf-8")
     base.write(folder / "deploy.json", deploy(folder / "package", model_id, folder / "cache"))
     output = folder / "verify.json"
     command = [sys.executable, "-m", "scripts.foundry", "verify", "--package", folder / "package"]
     command += ["--deployed", folder / "deploy.json", "--output", output]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     result.answer = json.loads(output.read_text(encoding="utf-8"))["answer"]

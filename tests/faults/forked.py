@@ -22,8 +22,7 @@ from doit.doit_cmd import DoitMain
 
 import scripts.doit_plugin.overrides
 import scripts.doit_plugin.reporter  # noqa: F401  (imported once, here, and not by every fork)
-from scripts.common import tools
-from scripts.engine import digests
+from scripts.common import hashes, tools
 from tests.engine.projects import Project
 
 OPERATIONS = ("rename", "replace", "mkdir", "unlink", "rmdir", "symlink", "link", "chmod", "utime", "fsync", "open",
@@ -49,7 +48,7 @@ def count_to(limit: int | None, seen: Path) -> None:
     real_write, handle = os.write, os.open(seen, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for name in OPERATIONS:
         setattr(os, name, counted(getattr(os, name)))
-    builtins.open = counted(builtins.open)  # type: ignore[assignment]
+    builtins.open = counted(builtins.open)
 
 
 def start(project: Project, *words: str, before: Callable[[], None] | None = None, to: str = "said.txt") -> int:
@@ -71,7 +70,7 @@ def start(project: Project, *words: str, before: Callable[[], None] | None = Non
         doit.cmd_run.opt_outfile["default"] = sys.stdout  # it keeps what it was when it was imported
         os.environ.update(project.environment())
         tempfile.tempdir = None  # asked for anew
-        digests._LARGE = 1 << 62  # BLAKE3's threads, if another test started them, are not in the fork: do without
+        hashes._LARGE = 1 << 62  # BLAKE3's threads, if another test started them, are not in the fork: do without
         for cached in (tools.installed, tools._installed):  # a started doit knows nothing yet
             cached.cache_clear()
         if before:

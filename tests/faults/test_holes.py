@@ -198,7 +198,7 @@ def test_a_kill_while_the_state_is_written_loses_nothing_of_it(world: Plain) -> 
             return None
 
         builtins.open = opened  # type: ignore[assignment]
-        State.put = put  # type: ignore[method-assign]
+        State.put = put  # type: ignore[assignment,method-assign]
 
     world.configure(config={"backend": "json"})
     world.run()

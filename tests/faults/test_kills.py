@@ -78,7 +78,7 @@ def assert_ends_well(project: Project, after: dict[str, str]) -> None:
 def count(limit: int | None, seen: Path, *, exchange: bool) -> None:
     """In a fork: die before file operation `limit`; on a system that can't exchange two names, or on one that can."""
     if not exchange:
-        folders.exchange = lambda *_: False  # type: ignore[assignment]
+        folders.exchange = lambda *_: False
     forked.count_to(limit, seen)
 
 

@@ -51,7 +51,7 @@ def _refuse_read_only(path: Any) -> None:
 def rules() -> None:
     """In a fork: from now on this process lives by them."""
     moving.WINDOWS, digests.CTIME_TELLS = True, False
-    folders.exchange = lambda *_: False  # type: ignore[assignment]
+    folders.exchange = lambda *_: False
     real_open, real_rename = builtins.open, os.rename
 
     def guarded(function: Callable[..., Any], *, moves: bool) -> Callable[..., Any]:
@@ -74,7 +74,7 @@ def rules() -> None:
             _refuse_read_only(path)
         return real_open(path, mode, *rest, **named)
 
-    os.unlink = os.remove = guarded(os.unlink, moves=False)  # type: ignore[assignment]
+    os.unlink = os.remove = guarded(os.unlink, moves=False)
     os.rename, os.replace = guarded(os.rename, moves=True), guarded(os.replace, moves=True)
     builtins.open = opened  # type: ignore[assignment]
     for name in ("O_PATH", "O_NOFOLLOW"):

@@ -130,7 +130,7 @@ def refusal(output: Path, source: Path, *adapters: Path, **options: Any) -> str:
     raise AssertionError("the input was not refused")
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def kl(truth: Any, other: Any, tokens: int = 120, vocab: int = tiny.VOCAB) -> float:
     """KL divergence of `other` from `truth` on random tokens, mean over positions, in nats."""
     ids = torch.randint(3, vocab, (1, tokens), generator=torch.Generator().manual_seed(3))

@@ -234,7 +234,8 @@ def test_llama_3s_scaling_in_a_gguf_is_honoured(llama: Path, tmp_path: Path) -> 
     )  # fmt: skip
     plain = 10000.0 ** -(torch.arange(0, 64, 2) / 64)
     divisors = (plain / model.model.rotary_emb.inv_freq).numpy().astype(numpy.float32)
-    path = gguf(tmp_path / "model.gguf", model, llama, **{"rope_freqs.weight": divisors})
+    extra: dict[str, Any] = {"rope_freqs.weight": divisors}
+    path = gguf(tmp_path / "model.gguf", model, llama, **extra)
     made = make(tmp_path / "out", path)
     assert kl(model, made.model, tokens=300) < 1e-6
     assert kl(truth(llama), made.model, tokens=300) > 1e-3
@@ -245,7 +246,8 @@ def test_a_scaling_in_a_gguf_that_no_formula_gives_is_refused(llama: Path, tmp_p
     import numpy
 
     odd = numpy.linspace(1, 9, 32, dtype=numpy.float32)
-    path = gguf(tmp_path / "model.gguf", truth(llama), llama, **{"rope_freqs.weight": odd})
+    extra: dict[str, Any] = {"rope_freqs.weight": odd}
+    path = gguf(tmp_path / "model.gguf", truth(llama), llama, **extra)
     assert "rope_freqs.weight holds a scaling" in refusal(tmp_path / "out", path)
 
 
@@ -261,7 +263,7 @@ def test_a_scaling_named_in_a_ggufs_metadata_is_honoured(llama: Path, tmp_path: 
 
 
 def test_a_scaling_in_a_gguf_that_is_not_known_is_refused_by_its_key(llama: Path, tmp_path: Path) -> None:
-    more = {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 4.0}
+    more: dict[str, Any] = {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 4.0}
     path = gguf(tmp_path / "model.gguf", truth(llama), llama, **more)
     assert "rope.scaling.type (longrope)" in refusal(tmp_path / "out", path)
 
@@ -269,7 +271,7 @@ def test_a_scaling_in_a_gguf_that_is_not_known_is_refused_by_its_key(llama: Path
 def test_a_tensor_of_a_gguf_without_a_place_is_refused(llama: Path, tmp_path: Path) -> None:
     import numpy
 
-    extra = {"blk.0.attn_sinks.weight": numpy.ones(7, dtype=numpy.float32)}
+    extra: dict[str, Any] = {"blk.0.attn_sinks.weight": numpy.ones(7, dtype=numpy.float32)}
     path = gguf(tmp_path / "model.gguf", truth(llama), llama, **extra)
     assert "blk.0.attn_sinks.weight is of a shape that no parameter has" in refusal(tmp_path / "out", path)
 

@@ -127,7 +127,7 @@ def test_an_answer_that_is_not_json_by_the_standard_is_not_valid(tmp_path: Path)
 def test_a_held_out_question_that_was_trained_on_is_refused(data: dict[str, Path], tmp_path: Path) -> None:
     lines(data["evaluation"], {"id": "t0", "messages": asked("Ticket  3"), "expect": RIGHT})
     with pytest.raises(IngotError, match="t0 is also r3"):
-        finetune(tmp_path / "no base", **data, output=tmp_path / "out", base_name="tiny")
+        finetune(tmp_path / "no base", output=tmp_path / "out", base_name="tiny", parameters=None, **data)
     assert not (tmp_path / "out").exists()
 
 

@@ -41,7 +41,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_a_package_is_deployed_then_reused(package: Path, cache: Path) -> None:
     first = deploy(package, MODEL_ID, cache)
     assert first.action == "deployed"
-    folder = Path(first.path)
+    folder = Path(str(first.path))
     assert folder == cache / "ingot" / "tiny-fp32-generic-cpu"
     assert caches.differences(folder, caches.manifest_of(package)) == []
     assert inside(folder.parent) == [".lock", folder.name]
@@ -53,7 +53,7 @@ def test_a_package_is_deployed_then_reused(package: Path, cache: Path) -> None:
 
 def test_the_result_has_the_agreed_fields(package: Path, cache: Path) -> None:
     result = deploy(package, MODEL_ID, cache)
-    assert set(result) == {"verdict", "reasons", "id", "cache", "path", "action", "runtime"}
+    assert set(result.__struct_fields__) == {"verdict", "reasons", "id", "cache", "path", "action", "runtime"}
     assert (result.verdict, result.id, result.cache) == ("passed", MODEL_ID, str(cache))
 
 
@@ -61,13 +61,13 @@ def test_another_content_replaces_the_old(package: Path, newer: Path, cache: Pat
     deploy(package, MODEL_ID, cache)
     result = deploy(newer, MODEL_ID, cache)
     assert result.action == "replaced"
-    assert caches.differences(Path(result.path), caches.manifest_of(newer)) == []
+    assert caches.differences(Path(str(result.path)), caches.manifest_of(newer)) == []
     assert inside(cache / "ingot") == [".lock", "tiny-fp32-generic-cpu"]
     assert listed(cache) == [MODEL_ID]
 
 
 def test_a_file_changed_in_the_cache_is_put_right(package: Path, cache: Path, spoil: Callable[[Path], None]) -> None:
-    folder = Path(deploy(package, MODEL_ID, cache).path)
+    folder = Path(str(deploy(package, MODEL_ID, cache).path))
     (folder / "stray.txt").write_text("?")
     spoil(folder / "tokenizer.json")
     assert deploy(package, MODEL_ID, cache).action == "replaced"
@@ -182,7 +182,7 @@ def test_a_folder_that_is_no_package_is_not_deployed(onnx_folder: Path, cache: P
 
 def test_a_package_made_by_hand_is_deployed(package: Path, cache: Path, tmp_path: Path) -> None:
     bare = shutil.copytree(package, tmp_path / "bare", ignore=shutil.ignore_patterns("manifest.json"))
-    folder = Path(deploy(bare, MODEL_ID, cache).path)
+    folder = Path(str(deploy(bare, MODEL_ID, cache).path))
     assert caches.owner(folder) == MODEL_ID
     assert deploy(package, MODEL_ID, cache).action == "reused"
 

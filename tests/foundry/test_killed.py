@@ -26,7 +26,9 @@ def test_whatever_ends_it_the_next_one_finishes(
     how: str, verb: str, start: str, package: Path, newer: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "tests.foundry.killer", how, verb, tmp_path / "models", package, newer, start]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=500, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["wrong"] == []

@@ -114,7 +114,7 @@ def test_a_model_that_is_in_the_cache_but_not_listed_is_listed_again(package: Pa
 
 def test_a_registration_of_ours_that_points_elsewhere_comes_home(package: Path, tmp_path: Path) -> None:
     cache, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
-    folder = Path(deploy(package, MODEL_ID, cache).path)
+    folder = Path(str(deploy(package, MODEL_ID, cache).path))
     shutil.copytree(folder, elsewhere)
     with Runtime(cache) as runtime:
         runtime.unregister(MODEL_ID)
@@ -127,7 +127,7 @@ def test_a_registration_of_ours_that_points_elsewhere_comes_home(package: Path, 
 def test_a_stale_inference_model_is_replaced(package: Path, tmp_path: Path) -> None:
     """An older package's, with another template: older runtimes answered garbage then."""
     cache = tmp_path / "models"
-    folder = Path(deploy(package, MODEL_ID, cache).path)
+    folder = Path(str(deploy(package, MODEL_ID, cache).path))
     (folder / caches.MARKER).write_text(json.dumps({"Name": MODEL_ID, "PromptTemplate": {"prompt": "{Content}"}}))
     assert deploy(package, MODEL_ID, cache).action == "replaced"
     assert (folder / caches.MARKER).read_bytes() == (package / caches.MARKER).read_bytes()
@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_moved_keeps_its_model(
 ) -> None:
     """As on Windows: no exchange, and no moving of a folder in which a file is open."""
     cache = tmp_path / "models"
-    folder = Path(deploy(package, MODEL_ID, cache).path)
+    folder = Path(str(deploy(package, MODEL_ID, cache).path))
     before = snapshot(cache)
     move = moving.move
 
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_come_in_lets_the_old_one_back(
     package: Path, newer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "models"
-    folder = Path(deploy(package, MODEL_ID, cache).path)
+    folder = Path(str(deploy(package, MODEL_ID, cache).path))
     move = moving.move
 
     def held(path: Path, target: Path) -> None:

@@ -43,7 +43,7 @@ def verify(package: Path, place: Path, recorded: bool = True) -> tuple[int, str,
     command += ["--deployed", place / "deploy.json", "--output", output]
     if recorded:
         command += ["--domain", place / "domain.json", "--cases", place / "cases.jsonl"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=Path(__file__).parents[2])
     return done.returncode, done.stderr, json.loads(output.read_text()) if output.exists() else {}
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from scripts.common.errors import IngotError
@@ -5,7 +7,7 @@ from scripts.common.genai_config import key_value_bytes
 from scripts.package import sampling
 
 
-def genai(context: int = 8192) -> dict:
+def genai(context: int = 8192) -> dict[str, Any]:
     decoder = {"num_key_value_heads": 3, "head_size": 64, "num_hidden_layers": 30}
     search = {"max_length": context, "temperature": 1.0, "top_k": 50, "do_sample": False}
     return {"model": {"context_length": context, "decoder": decoder}, "search": search}
@@ -33,7 +35,9 @@ def test_a_context_takes_the_sliding_window_in() -> None:
     ("asked", "wanted", "name"),
     [(8193, {}, "context_length"), (None, {"max_length": 9000}, "sampling.max_length")],
 )
-def test_more_tokens_than_the_model_was_made_for_are_refused(asked: int | None, wanted: dict, name: str) -> None:
+def test_more_tokens_than_the_model_was_made_for_are_refused(
+    asked: int | None, wanted: dict[str, Any], name: str
+) -> None:
     with pytest.raises(IngotError, match=rf"{name}.*made for 8192 tokens.*at most 8192"):
         sampling.choose_context(asked, wanted, 8192)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -32,7 +31,7 @@ def talks(*, system: bool, turns: st.SearchStrategy[int] = TURNS) -> st.SearchSt
     """Conversations that end with a user's message."""
 
     @st.composite
-    def talk(draw: Callable) -> list[dict[str, str]]:
+    def talk(draw: st.DrawFn) -> list[dict[str, str]]:
         roles = ["system"] * system + ["user", "assistant"] * draw(turns)
         return [{"role": role, "content": draw(WORDS)} for role in roles[:-1]]
 

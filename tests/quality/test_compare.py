@@ -43,6 +43,7 @@ def test_a_damaged_export_is_refused_with_figure_and_gate(
     result = judged(tmp_path, "--onnx", damaged, "--reference", truth, "--gates", json.dumps(dict(EXPORT_GATES)))
     assert result.verdict == "refused"
     assert result.against == "checkpoint"
+    assert result.kl_interval
     low, high = result.kl_interval
     assert 1e-3 < low < result.kl < high
     assert result.reasons[0] == f"facts: KL {result.kl:.4g} nats is above the gate of 0.001"
@@ -239,12 +240,14 @@ def test_each_figure_and_its_interval_are_those_of_its_worst_text() -> None:
 
 
 def _text(**figures: Any) -> Text:
-    return Text(**dict.fromkeys(("kl", "top1", "perplexity_ratio")) | figures)
+    given: dict[str, Any] = dict.fromkeys(("kl", "top1", "perplexity_ratio")) | figures
+    return Text(**given)
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:
     values = np.exp(values - values.max(axis=1, keepdims=True))
-    return values / values.sum(axis=1, keepdims=True)
+    shares: np.ndarray = values / values.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _widen(truth: Path, folder: Path, *, real: bool = False) -> Path:

@@ -27,7 +27,8 @@ def correlated(seed: int, n: int) -> np.ndarray:
     noise, values = RNG(seed).normal(size=n + 50), [0.0]
     for step in noise:
         values.append(0.5 * values[-1] + 0.75**0.5 * step)
-    return np.exp(np.array(values[-n:]))
+    positive: np.ndarray = np.exp(np.array(values[-n:]))
+    return positive
 
 
 def test_intervals_hold_the_truth_although_positions_are_not_independent() -> None:
@@ -46,6 +47,7 @@ def test_intervals_hold_the_truth_although_positions_are_not_independent() -> No
 def test_intervals_of_independent_positions_are_those_of_the_textbook() -> None:
     kl = RNG(3).normal(1.0, 0.1, size=3000)
     figures = tally(kl).figures()
+    assert figures.kl_interval
     low, high = figures.kl_interval
     error = kl.std() / len(kl) ** 0.5
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.2)

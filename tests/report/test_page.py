@@ -12,6 +12,7 @@ import pytest
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.report import answers, page, render, series, text
+from scripts.report.node import Node
 from scripts.results import base
 from tests.report import results
 
@@ -128,7 +129,7 @@ def test_half_a_character_does_not_break_the_page(full: Path) -> None:
 
 def test_the_answers_that_lost_come_first_and_differences_are_marked(full: Path) -> None:
     report, _ = _page(full)
-    cases = answers.side_by_side(page.Node(report)["models"][0])
+    cases = answers.side_by_side(Node(report)["models"][0])
     assert [(case.name, case.lost, case.won) for case in cases] == [
         ("t-1", ["int4", "int8"], []),
         ("t-3", [], ["int4"]),

@@ -163,7 +163,7 @@ def test_a_mistake_in_one_models_settings_stops_this_model_alone(project: Projec
         {"name": "good", "source": {"path": tiny_llama}},
     )
     ran = project.doit("checkpoint")
-    assert (ran.code, ran.steps) == (1, {"checkpoint:good"}), ran.out
+    assert (ran.code, ran.steps) == (1, frozenset({"checkpoint:good"})), ran.out
     assert "Did you mean 'precisions'?" in ran.out
     assert "needs exactly one of path, gguf, wheel, hub; found pth" in ran.out
     assert "There is 1 more: doit doctor" in ran.out

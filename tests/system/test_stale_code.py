@@ -89,7 +89,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Step]:
 @pytest.fixture
 def stale(
     steps: dict[str, Step], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[], None]], set[str]]:
+) -> Callable[[Callable[[], object]], set[str]]:
     """The kinds of step whose code or tools differ after a change of them."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sources, "ROOT", tmp_path)
@@ -98,7 +98,7 @@ def stale(
         now = Sources(State(tmp_path / "state.db"), "scripts")
         return {name: now.of(step.stage, step.verb, step.loads) for name, step in steps.items()}
 
-    def find(change: Callable[[], None]) -> set[str]:
+    def find(change: Callable[[], object]) -> set[str]:
         before = closures()
         change()
         after = closures()
@@ -110,7 +110,7 @@ def stale(
 
 @pytest.mark.parametrize("file", EDITS)
 def test_an_edit_makes_stale_what_runs_it_and_nothing_else(
-    file: str, stale: Callable[[Callable[[], None]], set[str]], tmp_path: Path
+    file: str, stale: Callable[[Callable[[], object]], set[str]], tmp_path: Path
 ) -> None:
     path = tmp_path / "scripts" / file
     assert stale(lambda: path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")) == EDITS[file]
@@ -118,7 +118,7 @@ def test_an_edit_makes_stale_what_runs_it_and_nothing_else(
 
 @pytest.mark.parametrize("distribution", VERSIONS)
 def test_a_new_version_makes_stale_what_it_acts_on_and_nothing_else(
-    distribution: str, stale: Callable[[Callable[[], None]], set[str]], monkeypatch: pytest.MonkeyPatch
+    distribution: str, stale: Callable[[Callable[[], object]], set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = tools.installed
 
@@ -129,7 +129,7 @@ def test_a_new_version_makes_stale_what_it_acts_on_and_nothing_else(
 
 
 def test_an_edit_of_one_verb_s_command_concerns_no_other_verb(
-    stale: Callable[[Callable[[], None]], set[str]], tmp_path: Path
+    stale: Callable[[Callable[[], object]], set[str]], tmp_path: Path
 ) -> None:
     program = tmp_path / "scripts/quality/__main__.py"
     text = program.read_text(encoding="utf-8")

@@ -48,9 +48,9 @@ def _record(folder: str, project: str) -> None:
 
     leave = os._exit
 
-    def exit_at_once(code: int) -> NoReturn:
+    def exit_at_once(status: int) -> NoReturn:
         end()
-        leave(code)
+        leave(status)
 
     os._exit = exit_at_once
     atexit.register(end)
