@@ -25,7 +25,7 @@ from scripts.common.model_files import is_adapter_file, is_model_file
 from scripts.common.process import Limits
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
-from scripts.doit_plugin.variables import chosen_folders
+from scripts.doit_plugin.variables import chosen_folders, typed
 from scripts.engine.session import Session
 from scripts.engine.step import ExternalState, Step
 from scripts.foundry import external_state as deployed
@@ -280,6 +280,6 @@ def report() -> Step:
         inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None}, reads=(*judged, *answered, *chosen, *seen),
         optional=[kind(variant) for variant in PRECISIONS for kind in (bench_full, soak, edges)],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
-                                "settings": asked(model)} for model in MODELS]},
+                                "settings": asked(model)} for model in MODELS], "options": typed("config", "build")},
         scratch={"build": BUILD}, shows="table.txt",
     )  # fmt: skip

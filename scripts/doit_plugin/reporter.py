@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.common import json_files
+from scripts.common import json_files, terminal
 from scripts.common.process import is_interrupted
 from scripts.engine.session import Session
 from scripts.engine.step import Step
@@ -21,6 +21,9 @@ _COMMAND_FAILED = re.compile(r"^Command failed: .* returned (-?\d+)$", re.DOTALL
 _NOTHING_MADE = (None, "failed", "skipped")
 #: Up to so many outputs are named at the end of a run.
 _NAMED = 8
+
+#: Columns in which a text that is shown at the end has room as it is; a log has no end of them.
+WIDE = 120
 
 
 class Reporter:
@@ -125,9 +128,17 @@ class Reporter:
 
 
 def _shown(step: Step) -> str | None:
-    """The text that a run prints at its end; None where there is none."""
+    """The text that a run prints at its end: of `table.txt` and narrower forms, such as `table.80.txt`, the one that
+    the terminal has room for; None where there is none.
+    """
     file = step.output / step.shows if step.shows else None
-    return file.read_text(encoding="utf-8").rstrip() if file and file.is_file() else None
+    if file is None or not file.is_file():
+        return None
+    columns = terminal.columns(sys.stdout)
+    narrower = {int(path.suffixes[0][1:]): path for path in file.parent.glob(f"{file.stem}.[0-9]*{file.suffix}")}
+    if 0 < columns < WIDE and narrower:
+        file = narrower[max((width for width in narrower if width <= columns), default=min(narrower))]
+    return file.read_text(encoding="utf-8").rstrip()
 
 
 def _place(step: Step) -> str:

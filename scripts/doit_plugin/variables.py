@@ -25,3 +25,8 @@ def chosen_folders(*names: str) -> tuple[Path, ...]:
         command = " ".join(["cd", shlex.quote(str(project)), "&&", "doit", *words])
         raise InvalidDodoFile(f"{started}: doit must be started in the project's own folder. Type: {command}")
     return tuple(given.get(name, project / name) for name in names)
+
+
+def typed(*names: str) -> list[str]:
+    """The variables that were given, as they were typed: for commands that a reader copies."""
+    return [f"{name}={value}" for name in names if (value := doit.get_var(name))]

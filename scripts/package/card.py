@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.common.genai_config import key_value_bytes, providers
 from scripts.common.model_id import ModelId
-from scripts.package import sampling
+from scripts.package import sampling, usage
 from scripts.package.template import PromptTemplate
 from scripts.package.tokens import Agreement
 
@@ -48,7 +48,7 @@ def render(facts: Facts) -> str:
         _table(facts),
         *sampling.remarks(facts.genai),
         "## How to load it",
-        _LOAD.replace("ID", json.dumps(facts.wish.model_id)),
+        _LOAD.replace("PROGRAM", usage.sdk(facts.wish.model_id, "FOLDER")),
         "## Prompt",
         _prompt(facts),
         "## Licence",
@@ -119,23 +119,10 @@ def _licence(facts: Facts) -> str:
     return "Not stated, and the base model came without a licence file: ask whoever made it before passing this on."
 
 
-_LOAD = """With the Foundry Local SDK (`pip install foundry-local-sdk`), from the folder that holds this file:
+_LOAD = f"""With the Foundry Local SDK (`{usage.INSTALL}`), from the folder that holds this file:
 
 ```python
-from foundry_local_sdk import (
-    CatalogType, ChatSession, Configuration, FoundryLocalManager, MessageItem, ModelInfoBuilder, Request,
-)
-
-FoundryLocalManager.initialize(Configuration(app_name="example"))
-catalog = FoundryLocalManager.instance.get_catalog(CatalogType.LOCAL)
-with ModelInfoBuilder() as info:
-    info.set_string_property("task", "chat-completion")
-    catalog.register_model(model_path="FOLDER", model_id=ID, metadata=info)
-model = catalog.get_model_variant(ID)
-model.load()
-with ChatSession(model) as session, Request().add_item(MessageItem.user("Hello")) as request:
-    with session.process_request(request) as response:
-        print("".join(part.text for item in response for part in item.parts))
+PROGRAM
 ```
 
 `FOLDER` is the absolute path of this folder. Command lines that scan

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scripts.common import program
+from scripts.common import program, terminal
 from scripts.results import base
 
 app = program.program(__doc__)
@@ -24,11 +25,21 @@ def render(
     environment: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help="adds to the environment that is reported")
     ] = "null",
+    options: Annotated[
+        Any,
+        typer.Option(parser=program.parse_json, metavar="JSON", help='variables of doit: ["config=DIR", …]'),
+    ] = "null",
 ) -> None:
     """Write report.json, report.md, index.html and the table, and print that."""
     from scripts.report import render, text
 
-    text.show(base.plain(render.render(build, models, accepted, environment, output)))
+    print(
+        text.text(
+            base.plain(render.render(build, models, accepted, environment, output, options)),
+            terminal.columns(sys.stdout),
+        ),
+        end="",
+    )
 
 
 @app.command()
@@ -50,7 +61,10 @@ def show(report: Annotated[Path, typer.Option(help="a report.json")]) -> None:
     from scripts.report import text
     from scripts.results.report import Report
 
-    text.show(base.plain(base.read(report, Report, "Make the report again: doit")))
+    print(
+        text.text(base.plain(base.read(report, Report, "Make the report again: doit")), terminal.columns(sys.stdout)),
+        end="",
+    )
 
 
 if __name__ == "__main__":

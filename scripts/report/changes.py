@@ -168,12 +168,20 @@ def _verdict(
 
 
 def _settings(model: str, was: Any, now: Any) -> Iterator[Change]:
-    old, new = dict(_leaves(was)), dict(_leaves(now))
-    if not old or not new:  # a report that was not told the settings
+    if not was or not now:  # a report that was not told the settings
         return
-    for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name):
-            yield _entry(model, None, f"setting {name}", old.get(name), new.get(name), "change")
+    for name, old, new in _differences(was, now):
+        yield _entry(model, None, f"setting {name}", old, new, "change")
+
+
+def _differences(was: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """What differs, by name; a table that only one side has is one difference, not as many as it has entries."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*was, *now]):
+            yield from _differences(was.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+    elif was != now:
+        old, new = ("there" if isinstance(value, Mapping) else value for value in (was, now))
+        yield name, old, new
 
 
 def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
@@ -212,14 +220,6 @@ def _typical(value: Any) -> float | None:
 
 def _within(value: float, interval: Any) -> bool:
     return bool(interval) and interval[0] <= value <= interval[1]
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
-    elif name:
-        yield name, value
 
 
 def _named(items: Any, key: str) -> dict[Any, Mapping[str, Any]]:

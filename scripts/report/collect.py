@@ -22,7 +22,7 @@ from scripts.results.bench import Bench, BenchFull, Soak
 from scripts.results.domain import Domain
 from scripts.results.foundry import Deploy, Edges, Verify
 from scripts.results.quality import Advice, Quality
-from scripts.results.report import VERSION, Deployed, Export, Model, Precision, Report, Step
+from scripts.results.report import VERSION, Called, Deployed, Export, Model, Precision, Report, Step
 
 #: Outputs that decide what a precision is worth, in the order of the data.
 JUDGED = ("onnx", "quality", "package", "domain", "bench")
@@ -35,16 +35,32 @@ Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Edges, Verify)
 T = TypeVar("T")
 
 
-def collect(build: Path, models: Any, environment: dict[str, Any] | None = None) -> Report:
+def collect(
+    build: Path, models: Any, environment: dict[str, Any] | None = None, options: Sequence[str] | None = None
+) -> Report:
     """Read everything below `build` that belongs to `models`, a list of {"name", "precisions": [name, …]}.
 
-    A model's optional "settings" are reported as they are. Raises `IngotError` on a wrong list of models, or a result
+    A model's optional "settings" are reported as they are. `options`: the variables that `doit` was called with, as
+    "config=DIR"; None where not doit called. Raises `IngotError` on a wrong list of models, or a result
     file of another form.
     """
     if not isinstance(models, list) or not all(_is_model(model) for model in models):
         raise IngotError("--models", f"expected a list of models, found {models!r}", 'Such as [{"name", "precisions"}]')
     reported = [_model(build, model["name"], model["precisions"], model.get("settings")) for model in models]
-    return Report(version=VERSION, models=reported, environment=_environment(reported, environment))
+    return Report(
+        version=VERSION,
+        models=reported,
+        environment=_environment(reported, environment),
+        called=_called(build, options),
+    )
+
+
+def _called(build: Path, options: Sequence[str] | None) -> Called:
+    folder = str(build.absolute())
+    if options is None:
+        return Called(options=[f"build={build}"], build=str(build), folder=folder)
+    typed = dict(option.split("=", 1) for option in options)
+    return Called(options=list(options), build=typed.get("build", "build"), folder=folder)
 
 
 def size_bytes(folder: Path) -> int | None:

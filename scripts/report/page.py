@@ -9,24 +9,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from scripts.report import charts, series, svg
+from scripts.package import usage
+from scripts.report import charts, commands, series, svg
 from scripts.report.answers import Answer, side_by_side
 from scripts.report.node import Node
-from scripts.report.text import outdated
-from scripts.report.words import figure, label
-from scripts.results.report import KINDS
+from scripts.report.text import legend, outdated
+from scripts.report.words import common_unit, figure, is_size, label, typical
+from scripts.results.metric import Metric
+from scripts.results.report import KINDS, columns
 
 _HERE = Path(__file__).parent
 _MARKS = {"passed": "✓", "warned": "▲", "refused": "✕", "skipped": "–", "failed": "!", "ingot": "✕", "runtime": "▲"}
 _CLASSES = {"ingot": "refused", "runtime": "warned"}
 #: Control characters, marks that turn the direction of what follows, and halves of characters.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+#: After these a line may end; before a character that can't begin one it must not.
+_PUNCTUATION = re.compile(r"(?<=[,:;{}\[\]/|&=])(?=[^\s,:;}\])])")
 _EXPONENT = re.compile(r"e([+-])0*(\d+)")
 _NONE = Markup('<span class="none"><span aria-hidden="true">–</span><span class="unseen">not measured</span></span>')
 
@@ -37,9 +42,13 @@ def page(report: dict[str, Any]) -> str:
         loader=FileSystemLoader(_HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=True, finalize=lambda value: visible(value) if type(value) is str else value,
     )  # fmt: skip
+    called = report["called"]
     environment.globals.update(
+        doit=lambda *words: commands.doit(called, *words), groups=groups, headed=headed, cell=cell, use=use,
+        usage=usage, legend=legend,
         v=shown, s=said, raw_json=as_json, verdict=verdict, label=label, chart=chart, answers=side_by_side,
-        parts=marked, missing=missing, having=having, changed=changed, places=places, where=where, others=others,
+        parts=marked, missing=partial(missing, called=called),
+        having=having, changed=changed, places=places, where=where, others=others,
         outdated=outdated,
     )  # fmt: skip
     css = (_HERE / "page.css").read_text(encoding="utf-8")
@@ -57,14 +66,14 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(name, text)
 
 
-def shown(node: Node, form: str = "") -> Markup:
+def shown(node: Node, form: str = "", unit: str = "") -> Markup:
     """A figure as its metric is written (by default that of its name), with its place and exact value."""
     if node.raw is None:
         return _NONE
     value, counted = node.raw, ""
     if isinstance(value, list | dict):
         value, form, counted = len(value), "count", " data-count"
-    text = figure(form or node.at.rpartition(".")[2], value)
+    text = figure(form or node.at.rpartition(".")[2], value, unit)
     written = escape(text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "−"))
     if found := _EXPONENT.search(text):
         sign = "−" if found[1] == "-" else ""
@@ -91,8 +100,8 @@ def as_json(node: Node) -> Markup:
     """A setting as JSON, with its place; plain words as they are."""
     if not isinstance(node.raw, list | dict):
         return said(node)
-    text = visible(json.dumps(node.raw, ensure_ascii=False))
-    return Markup('<code data-path="{}" data-json>{}</code>').format(visible(node.at), text)
+    text = json.dumps(node.raw, ensure_ascii=False)
+    return Markup('<code data-path="{}" data-json>{}</code>').format(visible(node.at), breakable(text))
 
 
 def verdict(node: Node) -> Markup:
@@ -104,10 +113,15 @@ def verdict(node: Node) -> Markup:
     return Markup(text).format(css, _MARKS.get(node.raw, "•"), node.at, node.raw)
 
 
+def breakable(text: str) -> Markup:
+    """Text that a line may end in after punctuation, as between the entries of JSON, and so not inside a word."""
+    return Markup("<wbr>").join(_PUNCTUATION.split(visible(text)))
+
+
 def marked(answer: Answer) -> Markup:
     """An answer with what differs marked, by more than colour."""
     inner = Markup("").join(
-        Markup("<mark>{}</mark>").format(visible(text)) if differs else escape(visible(text))
+        Markup("<mark>{}</mark>").format(breakable(text)) if differs else breakable(text)
         for differs, text in answer.parts
     )
     if not answer.parts:
@@ -126,15 +140,71 @@ def changed(entry: Node, side: str) -> Markup:
     return shown(node, entry["metric"].raw.partition(" at ")[0]) if _is_number(node.raw) else said(node)
 
 
-def missing(model: Node, field: str, task: str) -> Markup:
+def missing(model: Node, field: str, task: str, called: dict[str, Any]) -> Markup:
     """Which precisions lack a measurement, and the command that makes it; nothing where none does."""
     lacking = [row["precision"].raw for row in model["precisions"] if not row[field]]
     if not lacking:
         return Markup("")
     every = len(lacking) == len(model["precisions"])
-    command = " ".join(f"{task}:{model['name'].raw}-{name}" for name in lacking)
+    command = commands.doit(called, *(f"{task}:{model['name'].raw}-{name}" for name in lacking))
     which = "" if every else f" for {', '.join(lacking)}"
-    return Markup('<p class="missing">Not measured{}: run <code data-command>doit {}</code></p>').format(which, command)
+    return Markup('<p class="missing">Not measured{}: run <code data-command>{}</code></p>').format(which, command)
+
+
+def groups() -> list[tuple[str, list[tuple[str, Metric]]]]:
+    """The columns of the main table under their headings; what is told beside another figure has none of its own."""
+    every = columns()
+    beside = {metric.column.beside[0] for _, metric in every if metric.column and metric.column.beside}
+    found: dict[str, list[tuple[str, Metric]]] = {}
+    for section, metric in every:
+        if metric.column and metric.name not in beside:
+            found.setdefault(metric.column.group, []).append((section, metric))
+    return list(found.items())
+
+
+def headed(metric: Metric) -> str:
+    """The heading of a column."""
+    head = metric.column.head if metric.column else metric.label
+    return head[:1].upper() + head[1:]
+
+
+def cell(model: Node, row: Node, section: str, metric: Metric) -> Markup:
+    """A figure of the main table, with what is told beside it; sizes of a column in one unit."""
+    place = row[section] if section else row
+    entries = [model["export"], *model["precisions"]]
+    values = [typical((entry[section] if section else entry)[metric.name].raw) for entry in entries]
+    unit = common_unit(values) if is_size(metric.name) else ""
+    node = place[metric.name]
+    told = shown(node["p50"] if isinstance(node.raw, dict) else node, metric.name, unit)
+    if metric.column and metric.column.beside and place:
+        name, words = metric.column.beside
+        other = node[name] if isinstance(node.raw, dict) else place[name]
+        if other.raw is not None:
+            form = metric.name if isinstance(node.raw, dict) else name
+            before, after = words.split("{}")
+            told += Markup("<small>{}{}{}</small>").format(before, shown(other, form), after)
+    return told + _asked(place) if metric.name == "score" and place else told
+
+
+def _asked(domain: Node) -> Markup:
+    """Of how many cases a score is, how sure it is, and what differs from the float export."""
+    told = Markup("<small>of {} asked, of {}</small>").format(
+        shown(domain["asked"], "count"), shown(domain["cases_total"], "count")
+    )
+    ends = domain["score_interval"]
+    if ends:
+        told += Markup("<small>{} to {}</small>").format(shown(ends[0], "percent"), shown(ends[1], "percent"))
+    lost, won = domain["baseline"]["lost"], domain["baseline"]["won"]
+    if lost or won:
+        counts = [shown(part) if part else "none" for part in (lost, won)]
+        told += Markup("<small>{} lost, {} won</small>").format(*counts)
+    return told
+
+
+def use(model: Node) -> Node | None:
+    """The deployed precision to use: the recommended one, else the first; None where none is deployed."""
+    names = [row["precision"] for _, row in commands.usable([model.raw])]
+    return next((row for row in model["precisions"] if row["precision"].raw in names), None)
 
 
 def having(model: Node, field: str) -> list[Node]:

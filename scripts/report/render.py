@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ from scripts.results import report as results
 from scripts.results.report import Changes, Report
 
 
-def render(build: Path, models: Any, accepted: Path | None, environment: dict[str, Any] | None, output: Path) -> Report:
+def render(
+    build: Path,
+    models: Any,
+    accepted: Path | None,
+    environment: dict[str, Any] | None,
+    output: Path,
+    options: Sequence[str] | None = None,
+) -> Report:
     """Write every form of the report of `build` into the new folder `output`; returns the content of report.json.
 
     Raises `IngotError` on a result, or an accepted report, that can't be read.
     """
-    report = collect.collect(build, models, environment)
+    report = collect.collect(build, models, environment, options)
     if accepted:
         kept = results.accepted(accepted)
         entries = changes.compare(base.plain(kept.report), base.plain(report))
@@ -29,6 +37,7 @@ def render(build: Path, models: Any, accepted: Path | None, environment: dict[st
     for name, content in (
         ("report.md", text.markdown(told)),
         ("table.txt", text.text(told)),
+        (f"table.{text.NARROW}.txt", text.text(told, text.NARROW)),
         ("index.html", page.page(told)),
     ):
         (output / name).write_text(content, encoding="utf-8", newline="\n")

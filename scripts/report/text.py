@@ -1,6 +1,7 @@
 """The report as text, for a terminal and a pull request: pure functions from the dict of report.json.
 
-No number here that is not in there.
+No number here that is not in there. What a terminal shows comes in two widths: as wide as the table is, and 80 columns,
+where the least important columns of the registry are left out.
 """
 
 from __future__ import annotations
@@ -8,23 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scripts.report.words import NONE, figure, label, size
-from scripts.results.report import KINDS
+from scripts.common import terminal
+from scripts.report import commands
+from scripts.report.words import NONE, common_unit, figure, is_size, label, typical
+from scripts.results.metric import Metric
+from scripts.results.report import KINDS, columns
 
-HEAD = (
-    *("precision", "size", "of float", "decode", "prefill", "TTFT", "peak RSS"),
-    *("KL", "top-1", "ppl ratio", "domain", "verdict", "deployed as"),
-)
-LEGEND = (
-    "Size: the ONNX folder, and its share of the float export's. Decode (tg128) and prefill (pp512): tokens a second. "
-    "TTFT: median time to first token. KL (nats), top-1 agreement, perplexity ratio: the float export against the "
-    "checkpoint, the precisions against the float export; the worst text counts. Domain: cases passed. "
-    f"{NONE}: not measured."
-)
-
-
+#: Columns that a narrow terminal has; the whole table takes about twice as many.
+NARROW = 80
+#: So many remarks, and other changes, are told on a terminal; the report tells all.
+MOST_REMARKS, MOST_CHANGES = 5, 6
 #: Measurements outside the default build: field of a precision, task, what people call it.
 EXTRAS = (("performance_full", "bench-full", "bench-full"), ("soak", "soak", "soak"), ("edges", "edges", "edge cases"))
+_FIRST, _LAST = "precision", ("verdict", "deployed as")
+#: The last column goes first where there is no room: the ids are told below the table too.
+_DEPLOYED_RANK = 99
+
+
+def head() -> tuple[str, ...]:
+    """The headings of the table."""
+    return (_FIRST, *(entry.column.head for _, entry in columns() if entry.column), *_LAST)
+
+
+def legend() -> str:
+    """What the columns mean."""
+    told = [f"{entry.column.head}: {_described(entry)}." for _, entry in columns() if entry.column]
+    return " ".join([*told, f"{NONE}: not measured."])
 
 
 def headline(model: dict[str, Any]) -> str:
@@ -41,28 +51,37 @@ def headline(model: dict[str, Any]) -> str:
 
 
 def rows(model: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The table of a model as text, a cell for each of `HEAD`: the float export first, then every precision."""
+    """The table of a model as text, a cell for each of `head()`: the float export first, then every precision."""
     export = {"precision": "float", "size_ratio": None, "performance": None, "deployed": None, **model["export"]}
     if export["size_bytes"]:
         export["size_ratio"] = 1.0
-    return [_row(entry) for entry in (export, *model["precisions"])]
+    entries = [export, *model["precisions"]]
+    cells = [_column(section, metric, entries) for section, metric in columns()]
+    return [
+        (entry["precision"], *(column[i] for column in cells), entry["verdict"], _deployed(entry["deployed"]))
+        for i, entry in enumerate(entries)
+    ]
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The whole report, fit for a pull request: the verdict, the table, what changed; the rest folded away."""
-    parts = ["# Report", ""]
+    parts, heads = ["# Report", ""], head()
     for model in report["models"]:
         parts += [f"**{_escape(headline(model))}.**", "", *(f"- {_escape(reason)}" for reason in model["reasons"]), ""]
     if told := changed(report["changes"]):
         parts += [_escape(told[0]), "", *(f"- {_escape(line)}" for line in told[1:]), ""]
     for model in report["models"]:
-        parts += [f"## {_escape(model['name'])}", "", _line(HEAD), _line(["---"] + ["---:"] * 10 + ["---"] * 2)]
+        parts += [f"## {_escape(model['name'])}", "", _line(heads)]
+        parts += [_line(["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2)]
         parts += [_line(_escape(cell) for cell in row) for row in rows(model)]
-        told = [*notes(model), *extras(model)]
+        told = [*cases(model), *notes(model, report["called"]), *extras(model)]
         parts += ["", *(f"- {_escape(note)}" for note in told), ""]
         if failed := failures(model):
             parts += ["What went wrong:", "", *(f"- {_escape(failure)}" for failure in failed), ""]
-    parts += ["<details><summary>What the columns mean, and the environment</summary>", "", LEGEND, ""]
+        if model["remarks"]:
+            parts += ["What was assumed, renamed or left out:", ""]
+            parts += [*(f"- {_escape(remark)}" for remark in remarks(model)), ""]
+    parts += ["<details><summary>What the columns mean, and the environment</summary>", "", _escape(legend()), ""]
     parts += [f"- {_escape(line)}" for line in environment(report["environment"])]
     return "\n".join([*parts, "", "</details>"]) + "\n"
 
@@ -85,48 +104,58 @@ def change(entry: dict[str, Any]) -> str:
     where = " ".join(part for part in (entry["model"], entry["precision"]) if part)
     before, after = (figure(entry["metric"], entry[side]) for side in ("before", "after"))
     noise = f" (beyond noise of {entry['noise']:.1%})" if entry["noise"] is not None else ""
-    cases = f" ({', '.join(entry['cases'])})" if entry.get("cases") else ""
+    named = f" ({', '.join(entry['cases'])})" if entry.get("cases") else ""
     subject = f"{where}: {label(entry['metric'])}" if where else label(entry["metric"])
-    return f"{entry['kind']}: {subject}: {before} → {after}{noise}{cases}"
+    return f"{entry['kind']}: {subject}: {before} → {after}{noise}{named}"
 
 
-def text(report: dict[str, Any]) -> str:
-    """The tables as plain text, for a terminal or a log."""
-    parts = []
-    if (told := changed(report["changes"])) and report["changes"]["entries"]:
-        parts += [told[0], *(f"  {line}" for line in told[1:]), ""]
+def text(report: dict[str, Any], width: int = 0) -> str:
+    """For a terminal or a log: verdict and table of each model, what changed, and how to use what was made.
+
+    `width`: columns of the terminal; 0 for as many as the table takes.
+    """
+    parts: list[str] = []
     for model in report["models"]:
         parts += [headline(model), *(f"  {reason}" for reason in model["reasons"]), ""]
-        parts += [f"  {line}" for line in columns([HEAD, *rows(model)])]
-        parts += ["", *(f"  {note}" for note in (*notes(model), *extras(model), *failures(model))), ""]
-    return "\n".join(parts).rstrip() + "\n"
+        parts += [f"  {line}" for line in fitted([head(), *rows(model)], width and width - 2)]
+        told = [*cases(model), *notes(model, report["called"]), *extras(model), *failures(model)]
+        parts += ["", *(f"  {line}" for line in (*told, *_few(remarks(model), MOST_REMARKS))), ""]
+    if (told := changed(report["changes"])) and report["changes"]["entries"]:
+        other = sum(entry["kind"] == KINDS[-1] for entry in report["changes"]["entries"])
+        lines = [*told[1 : len(told) - other], *_few(told[len(told) - other :], MOST_CHANGES)]
+        parts += [told[0], *(f"  {line}" for line in lines), ""]
+    return terminal.fitted("\n".join([*parts, *commands.ending(report)]), width).rstrip() + "\n"
 
 
-def show(report: dict[str, Any]) -> None:
-    """Print the tables: in colour on a terminal, plain anywhere else."""
-    import sys
-
-    if not sys.stdout.isatty():
-        print(text(report), end="", flush=True)
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    colours = {"passed": "green", "warned": "yellow", "refused": "red", "failed": "bold red", "skipped": "dim"}
-    console = Console()
-    for model in report["models"]:
-        table = Table(*HEAD, title=headline(model), title_justify="left")
-        for cells in rows(model):
-            shown = list(map(escape, cells))
-            shown[11] = f"[{colours[cells[11]]}]{cells[11]}[/]"
-            table.add_row(*shown)
-        console.print(table)
-        told = (*model["reasons"], *notes(model), *extras(model), *failures(model))
-        console.print(*map(escape, told), sep="\n")
+def _few(lines: Sequence[str], most: int) -> list[str]:
+    left = len(lines) - most
+    return [*lines[:most], *([f"and {left} more in the report"] if left > 0 else [])]
 
 
-def notes(model: dict[str, Any]) -> list[str]:
+def cases(model: dict[str, Any]) -> list[str]:
+    """How many of the cases were asked, and how sure the scores are: one line; nothing where no cases were asked."""
+    named = [("float", model["export"]["domain"]), *((row["precision"], row["domain"]) for row in model["precisions"])]
+    asked = [(name, domain) for name, domain in named if domain and domain["asked"]]
+    if not asked:
+        return []
+    scores = [f"{name} {figure('score', domain['score'])}{_interval(domain)}" for name, domain in asked]
+    first = asked[0][1]
+    which = f"all {first['asked']}" if first["asked"] == first["cases_total"] else (
+        f"{first['asked']} asked, of {first['cases_total']}")  # fmt: skip
+    return [f"cases: {which}; right, with the interval of 95 %: {', '.join(scores)}"]
+
+
+def _interval(domain: dict[str, Any]) -> str:
+    ends = domain["score_interval"]
+    return f" ({ends[0]:.0f} to {ends[1]:.0f})" if ends else ""
+
+
+def remarks(model: dict[str, Any]) -> list[str]:
+    """What stages assumed, renamed, ignored or chosen."""
+    return [f"{remark['subject']}: {remark['text']}" for remark in model["remarks"]]
+
+
+def notes(model: dict[str, Any], called: dict[str, Any]) -> list[str]:
     """What the figures of a row do not say: reasons of a verdict, why it is not deployed, how weights are stored."""
     found = [f"float: {reason}" for reason in model["export"]["reasons"]]
     for row in model["precisions"]:
@@ -137,19 +166,20 @@ def notes(model: dict[str, Any]) -> list[str]:
         if outcome and outcome["verdict"] != "passed":
             fresh = [reason for reason in outcome["reasons"] if reason not in row["reasons"]]
             found += [f"{name}: not deployed: {reason}" for reason in fresh]
-    found += [note for row in model["precisions"] if (note := outdated(model["name"], row))]
+        if note := outdated(model["name"], row, called):
+            found.append(note)
     return list(dict.fromkeys(found))
 
 
-def outdated(model: str, row: dict[str, Any]) -> str | None:
+def outdated(model: str, row: dict[str, Any], called: dict[str, Any]) -> str | None:
     """Which measurements of a precision are left out, being about an earlier package, and how to repeat them."""
     left_out = [task for task in row["stale"] if task not in {task for _, task, _ in EXTRAS}]
     if not left_out:
         return None
     *most, last = left_out
     which = f"{', '.join(most)} and {last} were" if most else f"{last} was"
-    tasks = " ".join(f"{task}:{model}-{row['precision']}" for task in left_out)
-    return f"{row['precision']}: {which} measured on an earlier package: run doit {tasks}"
+    again = commands.doit(called, *(f"{task}:{model}-{row['precision']}" for task in left_out))
+    return f"{row['precision']}: {which} measured on an earlier package: run {again}"
 
 
 def failures(model: dict[str, Any]) -> list[str]:
@@ -172,16 +202,25 @@ def environment(values: dict[str, Any], prefix: str = "") -> list[str]:
     return lines
 
 
-def columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """Lay cells out in columns; numbers, which is all between the first and the last two, to the right."""
+def fitted(table: Sequence[Sequence[str]], width: int) -> list[str]:
+    """The table laid out; where it is too wide, without the columns of the highest rank."""
+    ranks = [0, *(entry.column.rank for _, entry in columns() if entry.column), 0, _DEPLOYED_RANK]
+    kept = list(range(len(ranks)))
+    while True:
+        lines = _laid_out([[row[i] for i in kept] for row in table], [0 < i < len(ranks) - 2 for i in kept])
+        worst = max(kept, key=ranks.__getitem__)
+        if not width or ranks[worst] == 0 or max(map(len, lines)) <= width:
+            return lines
+        kept.remove(worst)
+
+
+def _laid_out(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
+    """Cells in columns, numbers to the right, with a rule below the headings."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    last = len(widths) - 2
     lines = []
     for row in table:
-        cells = [
-            cell.rjust(width) if 0 < i < last else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = [cell.rjust(width) if number else cell.ljust(width)
+                 for cell, width, number in zip(row, widths, numbers, strict=True)]  # fmt: skip
         lines.append("  ".join(cells).rstrip())
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
@@ -199,33 +238,20 @@ def extras(model: dict[str, Any]) -> list[str]:
     return found
 
 
-def _row(entry: dict[str, Any]) -> tuple[str, ...]:
-    quality, domain = entry["quality"] or {}, entry["domain"] or {}
-    speed = entry["performance"] or {}
-    first = (speed.get("time_to_first_token_ms") or {}).get("p50")
-    return (
-        entry["precision"],
-        size(entry["size_bytes"]),
-        _number(entry["size_ratio"], "{:.2f}×"),
-        _number(speed.get("tg128"), "{:.1f}"),
-        _number(speed.get("pp512"), "{:.0f}"),
-        _number(first, "{:.0f} ms"),
-        size(speed.get("peak_rss_bytes")),
-        _number(quality.get("kl"), "{:.2g}"),
-        _number(quality.get("top1"), "{:.1%}"),
-        _number(quality.get("perplexity_ratio"), "{:.3f}"),
-        _number(domain.get("score"), "{:.1f}%"),
-        entry["verdict"],
-        _deployed(entry["deployed"]),
-    )
+def _column(section: str, metric: Metric, entries: Sequence[dict[str, Any]]) -> list[str]:
+    """The cells of one column; sizes all in one unit."""
+    values = [typical(((entry.get(section) or {}) if section else entry).get(metric.name)) for entry in entries]
+    unit = common_unit(values) if is_size(metric.name) else ""
+    return [NONE if value is None else figure(metric.name, value, unit) for value in values]
+
+
+def _described(entry: Metric) -> str:
+    told = entry.description or entry.label
+    return told[:1].lower() + told[1:] + (f", {entry.unit}" if entry.unit and entry.form else "")
 
 
 def _deployed(value: dict[str, Any] | None) -> str:
     return NONE if value is None else value["id"] if value["verified"] else f"{value['id']} (not verified)"
-
-
-def _number(value: float | None, form: str) -> str:
-    return NONE if value is None else form.format(value)
 
 
 def _line(cells: Any) -> str:

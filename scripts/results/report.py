@@ -122,6 +122,14 @@ class Model(Struct, kw_only=True, frozen=True):
     settings: Table | None = None
 
 
+class Called(Struct, kw_only=True, frozen=True):
+    """How the build was called: the variables of `doit` as they were typed, and the build folder as typed and whole."""
+
+    options: list[str] = []
+    build: str = "build"
+    folder: str | None = None
+
+
 class Report(Struct, kw_only=True, frozen=True):
     """Everything that a build measured. A null was not measured. Objects may hold more than is listed."""
 
@@ -129,6 +137,7 @@ class Report(Struct, kw_only=True, frozen=True):
     models: list[Model]
     environment: Table
     changes: Changes | None = None
+    called: Called = Called()
 
 
 class Accepted(Struct, kw_only=True, frozen=True):

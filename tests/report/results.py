@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,11 @@ def make_build(root: Path) -> Path:
     return root
 
 
-def collected(build: Path, models: Any = MODELS, environment: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The content of report.json."""
-    found: dict[str, Any] = base.plain(collect.collect(build, models, environment))
+def collected(
+    build: Path, models: Any = MODELS, environment: dict[str, Any] | None = None, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The content of report.json, of a build that `doit` was called for with `options`."""
+    found: dict[str, Any] = base.plain(collect.collect(build, models, environment, options))
     return found
 
 

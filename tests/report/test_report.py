@@ -121,14 +121,14 @@ def test_every_row_of_the_markdown_table_has_as_many_cells_as_its_head(build: Pa
     results.write(build / "triage" / "int4" / "quality.json", results.quality(0.5, "refused", ["a | b\nc"]))
     lines = [line for line in text.markdown(_report(build)).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 4
-    assert {line.count(" | ") for line in lines} == {len(text.HEAD) - 1}
+    assert {line.count(" | ") for line in lines} == {len(text.head()) - 1}
 
 
 def test_the_table_shows_the_figures(build: Path) -> None:
     row = text.rows(results.collected(build, MODELS)["models"][0])[2]
-    assert dict(zip(text.HEAD, row, strict=True)) == {
+    assert dict(zip(text.head(), row, strict=True)) == {
         "precision": "int8",
-        "size": "280.0 kB",
+        "size": "0.3 MB",
         "of float": "0.28×",
         "decode": "61.2",
         "prefill": "180",
@@ -173,7 +173,7 @@ def test_the_command_writes_the_same_bytes_twice_and_prints_a_plain_table(build:
         done = subprocess.run([*command, *options], cwd=PROJECT, capture_output=True, text=True, check=True)
         outputs.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert outputs[0] == outputs[1]
-    assert set(outputs[0]) == {"report.json", "report.md", "table.txt", "index.html"}
+    assert set(outputs[0]) == {"report.json", "report.md", "table.txt", "table.80.txt", "index.html"}
     assert done.stdout == outputs[0]["table.txt"].decode()
     assert "\x1b" not in done.stdout
     assert json.loads(outputs[0]["report.json"])["environment"]["threads"] == 2
