@@ -33,7 +33,7 @@ def head() -> tuple[str, ...]:
 
 def legend() -> str:
     """What the columns mean."""
-    told = [f"{entry.column.head}: {_described(entry)}." for _, entry in columns() if entry.column]
+    told = [f"{_sentence(entry.column.head)}: {_described(entry)}." for _, entry in columns() if entry.column]
     return " ".join([*told, f"{NONE}: not measured."])
 
 
@@ -247,7 +247,12 @@ def _column(section: str, metric: Metric, entries: Sequence[dict[str, Any]]) -> 
 
 def _described(entry: Metric) -> str:
     told = entry.description or entry.label
-    return told[:1].lower() + told[1:] + (f", {entry.unit}" if entry.unit and entry.form else "")
+    start = told if told[1:2].isupper() else told[:1].lower() + told[1:]
+    return start + (f", in {entry.unit}" if entry.unit and entry.form and "%" not in entry.form else "")
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _deployed(value: dict[str, Any] | None) -> str:
