@@ -55,12 +55,12 @@ PRECISIONS = [variant for variant in VARIANTS if variant.recipe]
 
 
 def folder(variant: Variant) -> Path:
-    """Where all that is made of a variant stands."""
+    """The folder of all that is made of a variant."""
     return BUILD / variant.model.name / variant.precision
 
 
 def task_doctor() -> dict[str, Any]:
-    """Look this machine over: is everything here that a build needs?"""
+    """Check this machine: is everything here that a build needs?"""
     places = ["--config", str(CONFIG), "--build", str(BUILD), "--cache", CACHE]
     return {"actions": [[sys.executable, "-m", "scripts.doctor", *places]], "uptodate": [False],
             "io": {"capture": False}}  # fmt: skip

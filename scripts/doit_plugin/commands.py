@@ -1,4 +1,4 @@
-"""The commands that doit has not: why, check, gate, accept, gc. They look at the whole build and run nothing."""
+"""The commands that doit has not: why, check, gate, accept, gc. They concern the whole build and run nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SessionCommand(Usage):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
-        # Thousands of tasks are made and none goes away: to look for garbage among them takes a tenth of a no-op.
+        # Thousands of tasks are made and none goes away: to search them for garbage takes a third of a no-op.
         gc.disable()
         try:
             return super().execute(params, args) or 0
@@ -154,7 +154,7 @@ class Gate(_Reading):
 
 
 class Accept(_Reading):
-    """`doit accept`: the report as it stands is what later ones are compared with."""
+    """`doit accept`: the present report is what later ones are compared with."""
 
     doc_purpose = "keep the report, so that the next says what changed since"
     doc_usage = ""
@@ -177,7 +177,7 @@ class Accept(_Reading):
             print(f"{error}. Make the report again: doit", file=sys.stderr)
             return 1
         if not self.session.status.is_current(step):
-            self.outstream.write("the report is not up to date (doit why); it is accepted as it stands\n")
+            self.outstream.write("the report is not up to date (doit why); it is accepted as it is\n")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         json_files.write(kept, {"accepted_at": now, "note": note or None, "report": report})
         self.outstream.write(f"accepted {file}; kept as {kept}\n")

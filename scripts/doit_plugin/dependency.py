@@ -28,7 +28,7 @@ _OF_DOIT = ("_values_:", "result:", "checker:", "deps:", "ignore:")
 class StepFile(str):
     """A path that a step declares to doit, as its file_dep or target: the step's key and status answer for it.
 
-    A plain task's path is plain text, also where it means the same file, and is looked at as doit does.
+    A plain task's path is plain text, also where it means the same file, and is checked as doit does.
     """
 
     __slots__ = ()
@@ -56,7 +56,7 @@ class Checker(FileChangedChecker):  # type: ignore[misc]
     def info(self, file_path: str) -> os.stat_result | None:
         """Status of a dependency; raises `OSError` where it is missing, unless a step answers for it.
 
-        A step's own are not looked at again, nor is what a plain task needs of a step, which may have failed.
+        A step's own are not checked again, nor is what a plain task needs of a step, which may have failed.
         """
         return None if isinstance(file_path, StepFile) or file_path in self._made_by_steps else os.stat(file_path)
 

@@ -104,6 +104,7 @@ class Run(SessionCommand, DoitRun):  # type: ignore[misc]
             return 130
         return code or int(bool(self.session.failed))
 
+    # Private to doit: the one place between the loading of `dodo.py`, which brings the session, and the first task.
     @functools.wraps(DoitRun._execute)  # doit passes what the signature names
     def _execute(self, *args: Any, **options: Any) -> int:
         self.session.begin(force_all=bool(options["always"]))
@@ -161,12 +162,14 @@ class Forget(SessionCommand, DoitForget):  # type: ignore[misc]
     )
     sel_tasks: list[str] | None
 
+    # Private to doit: only here are the selected tasks known, and doit's own part not begun yet, which forgets its
+    # records alone and ends in a traceback where there are no default tasks.
     def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> int:
         tasks = {task.name: task for task in self.task_list}
         if forget_all:
             names = list(tasks)
         else:
-            # Without default tasks `doit` runs all; doit's own forget ends in a traceback then.
+            # Without default tasks `doit` runs all.
             selected = list(tasks) if self.sel_tasks is None else self.sel_tasks
             self.sel_tasks = selected
             check_tasks_exist(tasks, selected)
@@ -200,6 +203,7 @@ class List(SessionCommand, DoitList):  # type: ignore[misc]
         with reading():
             return super().execute(params, args)
 
+    # Private to doit: it makes the template of a line in there, and asks nothing before it prints.
     @functools.wraps(DoitList._execute)  # doit passes what the signature names
     def _execute(self, *args: Any, **options: Any) -> int:
         self._columns, self._told = terminal.columns(self.outstream), set[str]()
@@ -214,12 +218,13 @@ class List(SessionCommand, DoitList):  # type: ignore[misc]
         start = len(before.format(name="", status="U"))
         return before + ("\n" + " " * start).join(terminal.wrapped(doc, self._columns - start)) + "\n"
 
+    # Private to doit: the only place that knows the task of a line; doit's own has no status for groups.
     def _print_task(self, template: str, task: Any, status: bool, list_deps: bool, tasks: Mapping[str, Any]) -> None:
         steps, is_current = self.session.steps, self.session.status.is_current
         below = [steps.get(name) for name in task.task_dep] if status and task.has_subtask else []
         if self._columns and template.endswith("{doc}\n"):
             template = self._wrapped(template[:-1], task)
-        if below and all(step and is_current(step) for step in below):  # doit has no status for groups
+        if below and all(step and is_current(step) for step in below):
             self.outstream.write(template.format(name=task.name, doc=task.doc, status="U"))
             return
         super()._print_task(template, task, status, list_deps, tasks)
@@ -233,22 +238,18 @@ class Info(SessionCommand, DoitInfo):  # type: ignore[misc]
     cmd_options = reworded(DoitInfo.cmd_options, hide_status="not whether it is up to date")
 
     def check_names(self, tasks: Sequence[Any], names: Sequence[str]) -> None:
-        """One, and no more."""
+        """One task by its name: no more, and no pattern, which doit would answer with a traceback."""
         super().check_names(tasks, names)
         if len(names) != 1:
             raise InvalidCommand(f"doit info: expected the name of one task, found {len(names)}. See: doit list --all")
+        known = {task.name: task for task in tasks}
+        if names[0] not in known:
+            raise unknown_task(names[0], known)
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
         with reading():
             return super().execute(params, args)
-
-    def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:
-        names = {task.name for task in self.task_list}
-        if len(pos_args) == 1 and pos_args[0] not in names:
-            raise InvalidCommand(not_found=pos_args[0])
-        code: int = super()._execute(pos_args, hide_status) or 0
-        return code
 
     @staticmethod
     def get_reasons(reasons: Any) -> str:

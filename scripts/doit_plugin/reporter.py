@@ -50,7 +50,7 @@ class Reporter:
             self._session.sweep()
 
     def get_status(self, task: Any) -> None:
-        """Before a task is looked at."""
+        """Before a task is found up to date or not."""
 
     def execute_task(self, task: Any) -> None:
         """Before a task runs."""

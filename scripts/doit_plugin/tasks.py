@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -59,7 +60,7 @@ class StepsOf(Generic[S]):
         self._subjects, self._needs = tuple(subjects), needs
         self._name, self._doc = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
 
-        @functools.wraps(function)  # doit orders tasks by the line on which the wrapped function stands
+        @functools.wraps(function)  # doit orders tasks by the line on which the wrapped function begins
         def create() -> Iterator[dict[str, Any]]:
             yield from self._tasks()
 
@@ -76,7 +77,7 @@ class StepsOf(Generic[S]):
 
 
 class UpToDate:
-    """Whether a step is up to date, as a value and not as a function: doit would look up its signature each time."""
+    """Whether a step is up to date, as a value and not as a function: doit would find out its signature each time."""
 
     __slots__ = ("_session", "_step")
 
@@ -104,6 +105,7 @@ class Action(BaseAction):  # type: ignore[misc]
         from scripts.engine import execute  # only when something runs
 
         del out, err
+        gc.enable()  # off while tasks are made and found up to date, see `SessionCommand`; what runs leaves garbage
         try:
             execute.execute(self.session, self.step)
         except Exception as error:  # noqa: BLE001  (shown with its traceback, and the build exits 2)

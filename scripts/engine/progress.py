@@ -86,7 +86,7 @@ class Progress:
             self._live = None
 
     def _lines(self) -> RenderableType:
-        """One line a running step. Called by rich's own thread, under rich's lock: it must not wait for ours."""
+        """One line a running step. Called by rich's own thread, under rich's lock: it must not wait for `_lock`."""
         from rich.spinner import Spinner
         from rich.table import Table
         from rich.text import Text

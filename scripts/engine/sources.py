@@ -65,7 +65,7 @@ class Sources:
         return self._closures[asked]
 
     def forget(self) -> None:
-        """Someone may have edited a module: look again when next asked."""
+        """Someone may have edited a module: read it again when next asked."""
         self._closures, self._seen, self._folders = {}, {}, {}
 
     def module(self, name: str) -> tuple[str, _Known] | None:

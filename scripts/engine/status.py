@@ -61,12 +61,12 @@ class Status:
         return found
 
     def forget(self, step: Step) -> None:
-        """Its output may have changed: look again when next asked."""
+        """Its output may have changed: find out again when next asked."""
         self._known.pop(step, None)
         self._current.pop(step, None)
 
     def forget_inputs(self, step: Step) -> None:
-        """Its inputs and its code may have changed: look again when next asked."""
+        """Its inputs and its code may have changed: find out again when next asked."""
         self._sources.forget()
         for _, flag, item in step.read:
             if isinstance(item, Step):

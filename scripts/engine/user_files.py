@@ -25,7 +25,7 @@ class UserInput(NamedTuple):
 
 
 class UserFiles:
-    """Digests of the user's inputs, each looked up once, and again after `forget`.
+    """Digests of the user's inputs, each found out once, and again after `forget`.
 
     Of a folder with a `belongs`, the files that belong count, and nothing else, nor a link to nothing. Without one, all
     that is below it counts.
@@ -56,7 +56,7 @@ class UserFiles:
         return found
 
     def forget(self, path: str, belongs: Belongs | None = None) -> None:
-        """It may have changed: look again when next asked."""
+        """It may have changed: find out again when next asked."""
         self._known.pop((path, belongs), None)
 
     def written(self, path: str, belongs: Belongs | None = None) -> object:
