@@ -29,7 +29,7 @@ from scripts.doit_plugin.variables import chosen_folders, typed
 from scripts.engine.session import Session
 from scripts.engine.step import ExternalState, Step
 from scripts.foundry import external_state as deployed
-from scripts.report.asked import asked
+from scripts.settings.asked import asked
 from scripts.settings.models import Model, Variant
 from scripts.settings.reading import read
 

@@ -54,8 +54,8 @@ class Step:
     stage, verb     `python -m scripts.<stage> <verb>`, whose flags are the names below
     inputs          steps (their output is passed; where one stopped, this one is skipped) or the user's own paths; a
                     tuple repeats the flag, None leaves it out
-    belongs         flag → whether a file of this name, directly in a folder of the user's of that flag, belongs to what
-                    the step reads; without it all that is below the folder does
+    belongs         flag → which files of a folder of the user's of that flag belong to what the step reads, see
+                    `user_files`; without it all that is below the folder do
     loads           modules that only its parameters name, such as the passes of a recipe: what else its processes load
                     is read from the code, see `sources`
     tools           distributions that can change the result although its code does not import them

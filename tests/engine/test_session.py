@@ -14,10 +14,8 @@ from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 
-def declared(session: Session, text: Path, **more: object) -> Step:
-    return session.step(
-        "copy", session.build / "copy", stage="text", verb="copy", inputs={"source": text}, tools=(), **more
-    )  # type: ignore[arg-type]
+def declared(session: Session, text: Path) -> Step:
+    return session.step("copy", session.build / "copy", stage="text", verb="copy", inputs={"source": text}, tools=())
 
 
 @pytest.fixture
