@@ -121,6 +121,9 @@ def _scale_positions(checkpoint: Checkpoint, model: Any) -> list[Remark]:
         raise IngotError(checkpoint.path, "holds rope_factors_long (LongRoPE), which is not read from a GGUF", _FLOAT)
     if scaling is None:
         return []
+    if any(isinstance(value, dict) for value in (model.config.rope_parameters or {}).values()):
+        found = f"scales its positions ({scaling['rope_type']}) in a model whose layers have different ones"
+        raise IngotError(checkpoint.path, found, _FLOAT)
     model.config.rope_parameters = {**scaling, "rope_theta": theta}
     listed = ", ".join(f"{key} {value}" for key, value in scaling.items())
     return [Remark(checkpoint.path.name, f"its scaling of positions is kept, which transformers leaves out: {listed}")]

@@ -116,7 +116,8 @@ def _convert(folder: Path, scratch: Path) -> Path:
     be_quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer.init_kwargs.pop("name_or_path", None)
+        for key in ("is_local", "local_files_only", "name_or_path"):  # how it was loaded is not part of it
+            tokenizer.init_kwargs.pop(key, None)
         tokenizer.save_pretrained(scratch)
     except Exception as error:  # noqa: BLE001 - the parsers of foreign formats raise what they like
         reason = " ".join(str(error).split())[:200] or type(error).__name__

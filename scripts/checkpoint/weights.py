@@ -33,6 +33,7 @@ GGUF_ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
     "phi3": "Phi3ForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
+    "gemma3": "Gemma3ForCausalLM",
     "nemotron": "NemotronForCausalLM",
     "lfm2": "Lfm2ForCausalLM",
 }
