@@ -102,7 +102,7 @@ def _from_folder(work: _Work, output: Path) -> None:
     described = truth.Described(checkpoint.path / "config.json", checkpoint.architecture, normal.config)
     base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors)
     normal.untie_where_told_apart(base)
-    fits = [fitting.fit(adapter, base, checkpoint.path) for adapter in work.adapters]
+    fits = fitting.fit_all(work.adapters, base, checkpoint.path)
     rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
     spoken = _speech(work, checkpoint.tokenizer, rows)
     tensors.refuse_infinite(checkpoint.places, checkpoint.tensors)
@@ -133,7 +133,7 @@ def _from_gguf(work: _Work, output: Path) -> None:
         context = getattr(model.config, "max_position_embeddings", None)
         folder = work.scratch / "tokenizer"
         gguf_file.load_tokenizer(checkpoint.path, context).save_pretrained(folder)
-    fits = [fitting.fit(adapter, model, checkpoint.path) for adapter in work.adapters]
+    fits = fitting.fit_all(work.adapters, model, checkpoint.path)
     rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
     spoken = _speech(work, folder, rows)
     work.remarks += [*said, *(remark for fit in fits for remark in fit.remarks), *spoken.remarks]

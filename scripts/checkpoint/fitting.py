@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,34 @@ def fit(adapter: Adapter, base: Any, base_path: Path) -> Fit:
         what = f"brings tokens of its own: the embedding gets {rows} rows"
         remarks.append(Remark(f"adapter {adapter.folder.name}", what))
     return Fit(names, targets, rows, untie, tuple(remarks))
+
+
+def fit_all(adapters: Sequence[Adapter], base: Any, base_path: Path) -> list[Fit]:
+    """How each adapter goes into the base, if all of them can go into one."""
+    fits = [fit(adapter, base, base_path) for adapter in adapters]
+    _refuse_overlaps(adapters, fits)
+    return fits
+
+
+def _refuse_overlaps(adapters: Sequence[Adapter], fits: Sequence[Fit]) -> None:
+    """Raise `IngotError` where two adapters change one module and one of them does not just add to it.
+
+    A module saved whole replaces what another adapter did, and DoRA scales by what the weight was in training: with
+    either, the result would depend on the order.
+    """
+    touched, alone = [], []
+    for adapter, fit in zip(adapters, fits, strict=True):
+        names = {_plain(fit.names.get(name, name)).removeprefix(PREFIX) for name in adapter.tensors}
+        added = {_PART.sub("", name) for name in names if _PART.search(name)}
+        whole = {name.rpartition(".")[0].removesuffix(".token_adapter") for name in names if not _PART.search(name)}
+        touched.append(added | whole)
+        alone.append(added | whole if adapter.config.get("use_dora") else whole)
+    for first, single in enumerate(alone):
+        for second, others in enumerate(touched):
+            if first != second and (both := sorted(single & others)):
+                how = "scales it as a whole (DoRA)" if adapters[first].config.get("use_dora") else "holds it whole"
+                found = f"changes {both[0]}, which {adapters[second].folder.name} changes too, and {how}"
+                raise IngotError(adapters[first].folder, found, "Merge adapters together that change different modules")
 
 
 def insert(model: Any, adapter: Adapter, targets: tuple[str, ...] | None, *, load: bool) -> Any:

@@ -224,6 +224,31 @@ def test_an_adapter_that_changes_its_base_is_merged_alone_and_whole_only(
     assert "beside another adapter" in refusal(tmp_path / "out", llama, *both)
 
 
+@pytest.mark.parametrize(
+    ("options", "module"),
+    [
+        ({"modules_to_save": ["lm_head"]}, "lm_head"),
+        ({"use_dora": True}, "model.layers.0.mlp.down_proj"),
+        ({"trainable_token_indices": {"embed_tokens": [1]}}, "model.embed_tokens"),
+    ],
+)
+def test_two_adapters_whose_sum_depends_on_their_order_are_refused(
+    llama: Path, tmp_path: Path, options: dict[str, Any], module: str
+) -> None:
+    adapter(tmp_path / "first", llama, **options)
+    adapter(tmp_path / "second", llama, target_modules=["down_proj", "embed_tokens", "lm_head"])
+    both = (tmp_path / "second", tmp_path / "first")
+    assert f"changes {module}, which second changes too" in refusal(tmp_path / "out", llama, *both)
+
+
+def test_two_adapters_of_different_modules_merge_whatever_their_kind(llama: Path, tmp_path: Path) -> None:
+    adapter(tmp_path / "first", llama, use_dora=True, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    adapter(tmp_path / "second", llama, target_modules=["down_proj"])
+    both = (tmp_path / "first", tmp_path / "second")
+    made = [make(tmp_path / name, llama, *order) for name, order in (("a", both), ("b", both[::-1]))]
+    assert kl(made[0].model, made[1].model) < SAME
+
+
 def test_an_adapter_that_changes_nothing_is_refused(llama: Path, tmp_path: Path) -> None:
     adapter(tmp_path / "adapter", llama)
     rewrite(tmp_path / "adapter" / ADAPTER, lambda t: {n: v * 0 if "lora_B" in n else v for n, v in t.items()})
