@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import getopt
 import signal
@@ -16,6 +15,8 @@ from doit.exceptions import InvalidCommand
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The sentence that offers the word that was probably meant; nothing where none is near."""
+    import difflib  # only where something is misspelt
+
     near = difflib.get_close_matches(word, list(words), n=1)
     return f" Did you mean {near[0]}?" if near else ""
 
@@ -134,5 +135,4 @@ class Usage(DoitCmdBase):  # type: ignore[misc]
         name = option.partition("=")[0]
         if name in VARIABLES:
             return f" It is a variable, and has no dashes: {name}=DIR."
-        near = difflib.get_close_matches(name, [given.long for given in self.cmdparser.options if given.long], n=1)
-        return f" Did you mean --{near[0]}?" if near else ""
+        return nearest(f"--{name}", (f"--{given.long}" for given in self.cmdparser.options if given.long))

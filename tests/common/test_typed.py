@@ -16,7 +16,7 @@ from scripts.definitions.passes import PASSES
 from scripts.settings.recipes import RecipeTable
 from scripts.settings.tables import SOURCES, ModelTable, Top
 
-KINDS = [ModelTable, RecipeTable, Top, Expect, *SOURCES.values(), *PASSES.values()]
+KINDS: list[type[msgspec.Struct]] = [ModelTable, RecipeTable, Top, Expect, *SOURCES.values(), *PASSES.values()]
 
 #: What TOML and JSON can say, biased to words and figures that mean something here.
 KEYS = sorted({key for kind in KINDS for key in kind.__struct_encode_fields__} | {"kl", "minutes", "top_p", "nonsense"})
