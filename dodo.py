@@ -216,7 +216,7 @@ def soak(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each([model for model in MODELS if model.recipes])
+@TASKS.each(MODELS)
 def recommend(model: Model) -> Step:
     """Choose the first precision of models.toml that passes its gates"""
     return INGOT.step(
@@ -224,6 +224,7 @@ def recommend(model: Model) -> Step:
         verdicts={"export-quality": quality(model.float), "quality": tuple(map(quality, model.precisions)),
                   "domain": tuple(map(domain, model.precisions)) if model.cases else None},
         parameters={"precisions": [variant.precision for variant in model.precisions]},
+        problem=None if model.recipes else model.problem,
     )  # fmt: skip
 
 
@@ -273,7 +274,7 @@ def report() -> Step:
     """Render every result as a page, report.json, report.md and a table"""
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
     answered = [domain(variant) for variant in VARIANTS if variant.model.cases]
-    chosen = [recommend(model) for model in MODELS if model.recipes]
+    chosen = [recommend(model) for model in MODELS]
     seen = [kind(variant) for variant in PRECISIONS for kind in (bench, deploy, verify)]
     return INGOT.step(
         "report", BUILD / "report", stage="report", verb="render",
