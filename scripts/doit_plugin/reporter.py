@@ -128,17 +128,15 @@ class Reporter:
 
 
 def _shown(step: Step) -> str | None:
-    """The text that a run prints at its end: of `table.txt` and narrower forms, such as `table.80.txt`, the one that
-    the terminal has room for; None where there is none.
-    """
+    """The text that a run prints at its end; None where there is none. `table.80.txt` is `table.txt` for 80 columns."""
     file = step.output / step.shows if step.shows else None
     if file is None or not file.is_file():
         return None
-    columns = terminal.columns(sys.stdout)
-    narrower = {int(path.suffixes[0][1:]): path for path in file.parent.glob(f"{file.stem}.[0-9]*{file.suffix}")}
-    if 0 < columns < WIDE and narrower:
-        file = narrower[max((width for width in narrower if width <= columns), default=min(narrower))]
-    return file.read_text(encoding="utf-8").rstrip()
+    text, columns = file.read_text(encoding="utf-8").rstrip(), terminal.columns(sys.stdout)
+    if columns and columns < max(map(len, text.splitlines()), default=0):
+        for narrower in file.parent.glob(f"{file.stem}.*{file.suffix}"):
+            return narrower.read_text(encoding="utf-8").rstrip()
+    return text
 
 
 def _place(step: Step) -> str:

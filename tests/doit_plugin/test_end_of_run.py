@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.doit_plugin import terminal
 from tests.engine.projects import Project
 from tests.faults import forked
 
@@ -22,6 +23,17 @@ def test_what_failed_and_what_was_refused_stand_before_what_is_shown(tmp_path: P
     assert [line.split(":")[0] for line in ends] == ["failed   broken", "refused  judged", ""]
     assert "refused  judged: 15 letters, at most 3" in lines
     assert COUNTED.fullmatch(lines[-1]) and "1 failed" in lines[-1]
+
+
+def test_a_terminal_too_narrow_for_a_table_gets_the_table_made_for_it(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", [REPORT])
+    project.write("src/b/y.txt", "wide " * 20)
+    project.write("src/b/y.80.txt", "narrow")
+    shown = [
+        terminal.doit(cwd=project.folder, env=project.environment(), columns=columns).text.splitlines()[-2]
+        for columns in (80, 120)
+    ]
+    assert [words.split()[0] for words in shown] == ["narrow", "wide"]
 
 
 def test_a_step_that_was_refused_is_not_announced_as_any_other(tmp_path: Path) -> None:
