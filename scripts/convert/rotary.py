@@ -47,15 +47,20 @@ def wants_tables(config: Any) -> bool:
     )
 
 
+def _key(rope: dict[str, Any], kind: str) -> str:
+    """The kind of layer whose table holds for `kind`: families but Gemma 3 have one table, under whatever name."""
+    return kind if kind in rope else next(name for name, table in rope.items() if isinstance(table, dict))
+
+
 def show_plain(config: Any) -> None:
     """Have the builder see plain rotary embeddings, whose tables are then replaced."""
     text = config.get_text_config()
     rope = parameters(config)
     if _is_nested(config):
         # Gemma 3's class of the builder wants the two bases as transformers 4 spelt them.
-        text.rope_theta = config.rope_theta = rope["full_attention"]["rope_theta"]
-        text.rope_local_base_freq = config.rope_local_base_freq = rope["sliding_attention"]["rope_theta"]
-        rope = {}
+        local, rope = rope[_key(rope, "sliding_attention")], rope[_key(rope, "full_attention")]
+        text.rope_theta = config.rope_theta = rope["rope_theta"]
+        text.rope_local_base_freq = config.rope_local_base_freq = local["rope_theta"]
     kept = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor", "mrope_section") if key in rope}
     text.rope_parameters = {**kept, "rope_type": "default"}
 
@@ -68,7 +73,8 @@ def tables(truth: Any, original: Callable[[Any], Any], model: Any) -> Any:  # no
     layer_type = None
     if any(isinstance(table, dict) for table in truth.rope_parameters.values()):
         # Gemma 3's class makes the global tables first, and names the local ones before it makes them.
-        layer_type = "sliding_attention" if hasattr(model, "cos_cache_local_name") else "full_attention"
+        wanted = "sliding_attention" if hasattr(model, "cos_cache_local_name") else "full_attention"
+        layer_type = _key(truth.rope_parameters, wanted)
     rope = truth.rope_parameters[layer_type] if layer_type else truth.rope_parameters
     kind = rope.get("rope_type", "default")
     if kind == "default":
