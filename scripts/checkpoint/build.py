@@ -15,6 +15,7 @@ from typing import Any
 
 from scripts.checkpoint import preflight, speech, vocabulary
 from scripts.checkpoint.adapters import WEIGHTS, Adapter
+from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.sources import Opened, Source, opened
 from scripts.checkpoint.weights import Checkpoint
 from scripts.common import json_files
@@ -92,7 +93,7 @@ def _check_adapters(work: _Work) -> None:
 
 def _from_folder(work: _Work, output: Path) -> None:
     from scripts.checkpoint import fitting, tensors, truth
-    from scripts.checkpoint.load import be_quiet, load
+    from scripts.checkpoint.load import be_quiet, forget_quantizer, load
     from scripts.checkpoint.normal import Normal, write_normal
 
     be_quiet()
@@ -119,8 +120,12 @@ def _from_folder(work: _Work, output: Path) -> None:
     import torch
 
     model = load(described.kind, folder, dtype=torch.float32)
+    if checkpoint.config.get("quantization_config"):
+        forget_quantizer(model)
+        model._weight_conversions = []  # else the floats are saved under the names of the blocks that they came in
     _merge(work, model, fits, output)
     _copy_companions(folder, output)
+    _check_written(checkpoint, output)
 
 
 def _from_gguf(work: _Work, output: Path) -> None:
@@ -144,6 +149,7 @@ def _from_gguf(work: _Work, output: Path) -> None:
         (output / name).write_text(text, encoding="utf-8", newline="\n")
     for path in work.origin.licenses:
         shutil.copyfile(path, output / path.name)
+    _check_written(checkpoint, output)
 
 
 def _speech(work: _Work, tokenizer: Path, rows: int | None) -> speech.Speech:
@@ -157,6 +163,21 @@ def _merge(work: _Work, model: Any, fits: Sequence[Any], output: Path) -> None:
     merge.save(merge.merge(model, work.adapters, fits), output)
 
 
+def _check_written(checkpoint: Checkpoint, output: Path) -> None:
+    """What was written must make up the model again: transformers renames tensors when it saves, not always rightly."""
+    from scripts.checkpoint import truth
+
+    config = json_files.read(output / "config.json")
+    try:
+        described = truth.Described(output / "config.json", checkpoint.architecture, config)
+        truth.place(output, described, find_weights(output).tensors)
+    except IngotError as error:
+        remedy = "Merge it where it was trained, and name the merged model as `source`"
+        raise IngotError(
+            checkpoint.path, f"transformers can't save it again as it read it: {error.found}", remedy
+        ) from None
+
+
 def _copy_companions(folder: Path, output: Path) -> None:
     """The user's own files rather than what transformers rewrites them to; the config changes where it must."""
     for path in output.iterdir():
@@ -166,6 +187,7 @@ def _copy_companions(folder: Path, output: Path) -> None:
         if path.name != "config.json":
             shutil.copyfile(path, output / path.name)
     config, written = json_files.read(folder / "config.json"), json_files.read(output / "config.json")
+    config.pop("quantization_config", None)  # what was quantised is float now
     for key in ("dtype", "torch_dtype"):
         if key in config:
             config[key] = "float32"

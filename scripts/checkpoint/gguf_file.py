@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint.load import be_quiet, load
+from scripts.checkpoint.load import be_quiet, forget_quantizer, load
 from scripts.checkpoint.truth import find_class
 from scripts.checkpoint.weights import Checkpoint
 from scripts.common.errors import IngotError
@@ -35,7 +35,7 @@ def load_model(checkpoint: Checkpoint) -> tuple[Any, list[Remark]]:
     kind = find_class(checkpoint.path, checkpoint.architecture)
     path = checkpoint.path.resolve()
     model = load(kind, path.parent, gguf_file=path.name, dtype=torch.float32)
-    _forget_quantizer(model)
+    forget_quantizer(model)
     _refuse_leftovers(checkpoint, model)
     for name, value in model.named_parameters():
         if not torch.isfinite(value).all():
@@ -78,17 +78,6 @@ def load_tokenizer(path: Path, context: int | None) -> Any:
     for key in ("is_local", "local_files_only", "name_or_path"):  # how it was loaded is not part of it
         tokenizer.init_kwargs.pop(key, None)
     return tokenizer
-
-
-def _forget_quantizer(model: Any) -> None:
-    """Transformers 5.23 marks a model out of quantised GGUF as quantised and then refuses to save its floats."""
-    model.hf_quantizer = None
-    for name in ("is_quantized", "quantization_method", "_is_quantized_training_enabled"):
-        if name in vars(model):
-            delattr(model, name)
-    for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
-        if name in vars(model.config):
-            delattr(model.config, name)
 
 
 def _refuse_leftovers(checkpoint: Checkpoint, model: Any) -> None:

@@ -43,6 +43,21 @@ def all_loads_checked() -> Iterator[None]:
         PreTrainedModel.from_pretrained = original
 
 
+def forget_quantizer(model: Any) -> None:
+    """Make of a model whose weights were de-quantised while it was loaded one that can be saved as what it is.
+
+    Transformers 5.23 marks it as quantised still and then refuses to save its floats, or (MXFP4) saves them under the
+    names of the quantised blocks.
+    """
+    model.hf_quantizer = None
+    for name in ("is_quantized", "quantization_method", "_is_quantized_training_enabled"):
+        if name in vars(model):
+            delattr(model, name)
+    for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
+        if name in vars(model.config):
+            delattr(model.config, name)
+
+
 def be_quiet() -> None:
     """No progress bars, no advice, no network: what is printed here is a log."""
     quiet.silence()
