@@ -55,13 +55,10 @@ TOOLS = (
     Tool("llama-cpp-python", "0.3.36", ("llama-cpp-python",), "the peer of `doit bench-full`", optional=True),
 )  # fmt: skip
 
-#: What a report says was installed.
-REPORTED = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
-
 #: An import in the project's code → the distributions that act on a result by it. An import that is longer adds to what
 #: its beginning brings. Nothing: it can't act, see `PLUMBING`.
 LOADS: dict[str, tuple[str, ...]] = {
-    "altair": ("altair",),
+    "altair": ("altair", "jsonschema", "referencing", "rpds-py"),
     "blake3": (),
     "filelock": (),
     "foundry_local_sdk": ("foundry-local-sdk", "onnxruntime-genai-core", "onnxruntime"),

@@ -68,6 +68,11 @@ class Sources:
         """Someone may have edited a module: read it again when next asked."""
         self._closures, self._seen, self._folders = {}, {}, {}
 
+    def is_inert(self, name: str) -> bool:
+        """Whether a module does nothing when it is loaded: a package that only says what it is."""
+        found = self.module(name)
+        return found is not None and not found[1].acts
+
     def module(self, name: str) -> tuple[str, _Known] | None:
         """A module's folder and text; None where the project has none of that name."""
         path = f"{ROOT}/{name.replace('.', '/')}"
