@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.machine import fingerprint
-from scripts.common.model_files import is_adapter_file, is_model_file
+from scripts.common.model_files import CARD, CHAT_TEMPLATES, TEMPLATES, TOKENIZER, is_adapter_file, is_model_file
 from scripts.common.process import Limits
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
 from scripts.doit_plugin.variables import chosen_folders, typed
 from scripts.engine.session import Session
-from scripts.engine.step import ExternalState, Step
+from scripts.engine.step import ExternalState, Step, leave_out
 from scripts.foundry import external_state as deployed
 from scripts.settings.asked import asked
 from scripts.settings.models import Model, Variant
@@ -81,6 +81,8 @@ def checkpoint(model: Model) -> Step:
         preflight={"source": "scripts.checkpoint.weights:check_source"}, problem=model.problem,
         guards={CASES["cases"] if model.schema else f"{CASES['cases']}_without_schema": model.cases,
                 CASES["schema"]: model.schema},
+        parts={"model": leave_out(*CARD, *CHAT_TEMPLATES, f"{TEMPLATES}/*"),
+               "tokenizer": (*TOKENIZER, f"{TEMPLATES}/*", "config.json")},
     )  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def reference(model: Model) -> Step:
     """Record the checkpoint's log-probabilities on the evaluation texts"""
     return INGOT.step(
         f"reference:{model.name}", BUILD / model.name / "reference", stage="quality", verb="reference",
-        inputs={"checkpoint": checkpoint(model), "text": (SETTINGS.general_text, model.text)},
+        inputs={"checkpoint": checkpoint(model).part("model"), "text": (SETTINGS.general_text, model.text)},
         parameters={"context": model.context},
         stored=False,  # large, and soon made
     )  # fmt: skip
@@ -117,7 +119,7 @@ def export(model: Model) -> Step:
     """Export the checkpoint to float ONNX through Olive"""
     return INGOT.step(
         f"export:{model.name}", BUILD / model.name / "export", stage="convert", verb="export",
-        inputs={"checkpoint": checkpoint(model)},
+        inputs={"checkpoint": checkpoint(model).part("model")},
     )  # fmt: skip
 
 
@@ -128,7 +130,8 @@ def quantize(variant: Variant) -> Step:
     return INGOT.step(
         f"quantize:{variant.name}", folder(variant) / "onnx", stage="convert", verb="quantize",
         inputs={"export": export(variant.model),
-                "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint else None,
+                "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint
+                else checkpoint(variant.model).part("tokenizer") if variant.recipe.calibrates else None,
                 "calibration": variant.model.calibration if variant.recipe.calibrates else ()},
         parameters={"recipe": variant.recipe.steps}, loads=variant.recipe.modules,
     )  # fmt: skip
@@ -160,6 +163,7 @@ def package(variant: Variant) -> Step:
         parameters={"model-id": variant.model_id, "precision": variant.precision or "float",
                     "description": model.description, "version": model.version, "license": model.license,
                     "sampling": model.sampling, "context-length": model.context_length},
+        parts={"served": leave_out(*CARD)},
     )  # fmt: skip
 
 
@@ -169,8 +173,8 @@ def domain(variant: Variant) -> Step:
     baseline = domain(variant.model.float) if variant.recipe else None
     return INGOT.step(
         f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
-        inputs={"package": package(variant), "cases": variant.model.cases, "schema": variant.model.schema,
-                "baseline": baseline},
+        inputs={"package": package(variant).part("served"), "cases": variant.model.cases,
+                "schema": variant.model.schema, "baseline": baseline},
         parameters={"gates": variant.domain_gates}, preflight=CASES,
     )  # fmt: skip
 
@@ -180,7 +184,7 @@ def lm_eval(variant: Variant) -> Step:
     """Run the user's own lm-eval tasks; only if named"""
     return INGOT.step(
         f"lm-eval:{variant.name}", folder(variant) / "lm-eval.json", stage="quality", verb="lm-eval",
-        inputs={"package": package(variant), "tasks": variant.model.lm_eval,
+        inputs={"package": package(variant).part("served"), "tasks": variant.model.lm_eval,
                 "baseline": lm_eval(variant.model.float) if variant.recipe else None},
         parameters={"gates": variant.domain_gates},
     )  # fmt: skip
@@ -191,7 +195,7 @@ def bench(variant: Variant) -> Step:
     """Measure response time, throughput, memory and CPU of what serves"""
     return INGOT.step(
         f"bench:{variant.name}", folder(variant) / "bench.json", stage="bench", verb="quick",
-        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, alone=True,
+        inputs={"package": package(variant).part("served")}, observed={"machine": fingerprint()}, alone=True,
     )  # fmt: skip
 
 
@@ -201,7 +205,7 @@ def bench_full(variant: Variant) -> Step:
     source = variant.model.source
     return INGOT.step(
         f"bench-full:{variant.name}", folder(variant) / "bench-full.json", stage="bench", verb="full",
-        inputs={"package": package(variant), "peer": source.path if source.kind == "gguf" else None},
+        inputs={"package": package(variant).part("served"), "peer": source.path if source.kind == "gguf" else None},
         parameters=source.flags if source.kind == "wheel" else {}, scratch={"downloads": BUILD / "downloads"},
         observed={"machine": fingerprint()}, alone=True,
     )  # fmt: skip
@@ -212,7 +216,7 @@ def soak(variant: Variant) -> Step:
     """Watch memory over hundreds of requests; only if named"""
     return INGOT.step(
         f"soak:{variant.name}", folder(variant) / "soak.json", stage="bench", verb="soak",
-        inputs={"package": package(variant)}, observed={"machine": fingerprint()}, alone=True,
+        inputs={"package": package(variant).part("served")}, observed={"machine": fingerprint()}, alone=True,
     )  # fmt: skip
 
 

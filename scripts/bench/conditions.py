@@ -18,6 +18,8 @@ from scripts.common import genai_config
 from scripts.common.errors import IngotError
 from scripts.common.genai_config import key_value_bytes, providers
 from scripts.common.machine import fingerprint
+from scripts.common.manifest import NOT_CONTENT
+from scripts.common.model_files import is_card_file
 from scripts.runtime.foundry import LARGE_BLOCK, label
 
 _TOOLS = ("foundry-local-sdk", "onnxruntime", "onnxruntime-genai")
@@ -49,9 +51,14 @@ def of_package(package: Path) -> dict[str, Any]:
         "session_options": session,
         "search_options": genai["search"],
         "malloc_mmap_threshold_bytes": LARGE_BLOCK if sys.platform == "linux" else None,
-        "size_bytes": sum(path.stat().st_size for path in package.rglob("*") if path.is_file()),
+        "size_bytes": sum(path.stat().st_size for path in package.rglob("*") if path.is_file() and _is_served(path)),
         **of_graph(graph),
     }
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a file of a package is there to be computed with: the others are no reason to measure again."""
+    return not is_card_file(path.name) and path.name not in NOT_CONTENT
 
 
 def threads(session: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 GRAPH, GRAPH_DATA = "model.onnx", "model.onnx.data"
 INDEX = "model.safetensors.index.json"
 CONFIGS = ("config.json", "generation_config.json", "*processor_config.json")
+CHAT_TEMPLATES = ("chat_template.json", "chat_template.jinja")
 TOKENIZER = (
     "tokenizer*.json",
     "tokenizer.model",
@@ -26,10 +27,11 @@ TOKENIZER = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
-    "chat_template.json",
-    "chat_template.jinja",
+    *CHAT_TEMPLATES,
 )
 LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
+#: What is told of a model, to people and to catalogs: nothing that it computes with.
+CARD = (*LEGAL, "README.md", "inference_model.json", "remarks.json")
 #: What goes with the weights wherever they go.
 COMPANIONS = (*CONFIGS, *TOKENIZER, *LEGAL)
 WEIGHTS = ("*.safetensors",)
@@ -66,6 +68,11 @@ def is_tokenizer_file(name: str) -> bool:
 def is_legal_file(name: str) -> bool:
     """Whether a file of this name states a licence or terms of use."""
     return _fits(name, LEGAL)
+
+
+def is_card_file(name: str) -> bool:
+    """Whether a file of this name only tells of a model."""
+    return _fits(name, CARD)
 
 
 def is_companion(name: str) -> bool:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from scripts.common import json_files
-from scripts.common.model_files import GRAPH, GRAPH_DATA
+from scripts.common.model_files import CHAT_TEMPLATES, GRAPH, GRAPH_DATA, TEMPLATES
 from scripts.convert.check import check
 
 
@@ -16,6 +16,7 @@ def finish(made: Path, output: Path, target: str, checkpoint: Path | None) -> No
     collect(made, work)
     if checkpoint is not None:
         add_generation_settings(checkpoint, work)
+    drop_templates(work)
     if target == "cpu":
         use_every_core(work)
     check(work, target)
@@ -68,6 +69,16 @@ def use_every_core(folder: Path) -> None:
     session.setdefault("intra_op_num_threads", 0)
     session.setdefault("session.intra_op.allow_spinning", "0")
     json_files.write(file, settings)
+
+
+def drop_templates(folder: Path) -> None:
+    """Take out the chat template, which the package takes from the checkpoint: an edit of it makes no other graph."""
+    for name in CHAT_TEMPLATES:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / TEMPLATES, ignore_errors=True)
+    file = folder / "tokenizer_config.json"
+    if file.is_file() and "chat_template" in (settings := json_files.read(file)):
+        json_files.write(file, {key: value for key, value in settings.items() if key != "chat_template"})
 
 
 def add_generation_settings(checkpoint: Path, output: Path) -> None:

@@ -20,7 +20,7 @@ def quantize(
     export: Path, recipe: Any, output: Path, checkpoint: Path | None = None, texts: Sequence[Path] = ()
 ) -> None:
     """Write the folder `output`. `checkpoint` is needed where the recipe is a workflow that starts from it, `texts`
-    where a pass of it calibrates.
+    where a pass of it calibrates: on conversations with the checkpoint's chat template, which an export does not hold.
 
     Raises `IngotError` for a recipe with a mistake, a workflow that ends without a model, and a model that does not
     load and generate.
@@ -33,8 +33,9 @@ def quantize(
             print("quantize: copying the export: the build links it, and onnx refuses linked weights", flush=True)
             export = Path(shutil.copytree(export, Path(scratch) / "export"))
             target, workflow = plan(export, recipe, checkpoint)
-        _calibrate(workflow, export, texts, Path(scratch))
-        finish(olive.run(workflow, Path(scratch), lambda: _load_passes(recipe)), output, target, checkpoint)
+        _calibrate(workflow, checkpoint or export, texts, Path(scratch))
+        made = olive.run(workflow, Path(scratch), lambda: _load_passes(recipe))
+        finish(made, output, target, None if recipe.get("passes") else checkpoint)
 
 
 def _load_passes(recipe: Any) -> None:
@@ -56,8 +57,8 @@ def plan(export: Path, recipe: Any, checkpoint: Path | None) -> tuple[str, dict[
     return target, {"input_model": olive.from_onnx(export), **olive.systems(target), "passes": passes}
 
 
-def _calibrate(workflow: dict[str, Any], export: Path, texts: Sequence[Path], scratch: Path) -> None:
-    """Turn the texts into tokens, for every pass that calibrates."""
+def _calibrate(workflow: dict[str, Any], tokenizer: Path, texts: Sequence[Path], scratch: Path) -> None:
+    """Turn the texts into tokens, by the folder `tokenizer`, for every pass that calibrates."""
     wanting = [step["config"] for step in workflow["passes"].values() if _calibrates(step)]
     if not wanting:
         return
@@ -66,7 +67,7 @@ def _calibrate(workflow: dict[str, Any], export: Path, texts: Sequence[Path], sc
     import numpy as np
 
     file = scratch / "tokens.npy"
-    np.save(file, importlib.import_module(CALIBRATION).tokens(export, texts))
+    np.save(file, importlib.import_module(CALIBRATION).tokens(tokenizer, texts))
     for config in wanting:
         config["calibration"] = str(file)
 

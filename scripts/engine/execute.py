@@ -20,7 +20,7 @@ from scripts.common.process import run
 from scripts.engine import locks, publish
 from scripts.engine.keys import key_of
 from scripts.engine.session import Session
-from scripts.engine.step import STOPPING, Step, flat
+from scripts.engine.step import STOPPING, Part, Step, flat
 
 _NO_ROOM = 1 << 20
 
@@ -134,7 +134,7 @@ def _written(session: Session, step: Step) -> dict[str, object]:
     """When each of the user's own inputs was last written: to see one that changed and changed back meanwhile."""
     written = session.status.user_files.written
     return {name: written(str(item), step.belongs.get(flag))
-            for name, flag, item in step.read if not isinstance(item, Step)}  # fmt: skip
+            for name, flag, item, _ in step.read if not isinstance(item, Step)}  # fmt: skip
 
 
 def _environment(session: Session, step: Step, work: Path) -> dict[str, str]:
@@ -193,7 +193,8 @@ def _store(session: Session, step: Step, folder: Path, key: str, work: Path) -> 
 
 def _blocked(session: Session, step: Step) -> list[str]:
     """Why there is nothing to work on: an input that failed, was skipped or refused, or is not there."""
-    needed = [item for _, item in flat(step.inputs) if isinstance(item, Step)]
+    given = [item.step if isinstance(item, Part) else item for _, item in flat(step.inputs)]
+    needed = [item for item in given if isinstance(item, Step)]
     verdicts = [(item.name, session.status.verdict(item)) for item in needed]
     return [f"follows {name}: {verdict or 'not built'}" for name, verdict in verdicts if verdict in (*STOPPING, None)]
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scripts.common.errors import IngotError
+from scripts.engine.keys import input_names
 from scripts.engine.reasons import Reason
 from scripts.engine.session import Session
 from scripts.engine.step import Step
@@ -64,7 +65,8 @@ def plan(session: Session, wanted: Iterable[Step]) -> Plan:
     for step in in_order(wanted):
         status = session.status.of(step)
         follows = [upstream for upstream in step.upstream if upstream in stale]
-        names = {upstream.name for upstream in follows}
+        labels = input_names(step)
+        names = {labels[read.name] for read in step.read if read.item in stale}
         # A stale input's own change is its reason; here it is a consequence.
         reasons = tuple(r for r in status.reasons if not (r.kind == "input changed" and r.what in names))
         if reasons or follows:

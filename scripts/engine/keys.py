@@ -15,9 +15,11 @@ from scripts.engine.user_files import UserFiles
 
 
 class Keys:
-    """Keys of a session's steps. `outcome_of` says what an input that is a step came to: a digest of its output."""
+    """Keys of a session's steps. `outcome_of` says what an input that is a step came to: a digest of its output, or of
+    the part of it that is named.
+    """
 
-    def __init__(self, sources: Sources, user_files: UserFiles, outcome_of: Callable[[Step], str]) -> None:
+    def __init__(self, sources: Sources, user_files: UserFiles, outcome_of: Callable[[Step, str], str]) -> None:
         self._sources, self._user_files, self._outcome_of = sources, user_files, outcome_of
         self._constant: dict[Step, tuple[Closure, str]] = {}
 
@@ -49,7 +51,7 @@ class Keys:
     def user_files(self, step: Step) -> dict[str, dict[str, str]]:
         """Of inputs that are the user's folders: name in the key → relative path → digest; for `doit why`."""
         found = {name: self._user_files.of(str(item), step.belongs.get(flag)).files
-                 for name, flag, item in step.read if not isinstance(item, Step)}  # fmt: skip
+                 for name, flag, item, _ in step.read if not isinstance(item, Step)}  # fmt: skip
         return {name: files for name, files in found.items() if files is not None}
 
     def _made_by(self, step: Step) -> Closure:
@@ -63,9 +65,9 @@ class Keys:
                 self._digest(step, "", path, function)
         outcome_of = self._outcome_of
         return {
-            name: outcome_of(item) if isinstance(item, Step)
+            name: outcome_of(item, part) if isinstance(item, Step)
             else self._digest(step, flag, item, step.preflight.get(flag))
-            for name, flag, item in step.read
+            for name, flag, item, part in step.read
         }  # fmt: skip
 
     def _digest(self, step: Step, flag: str, item: Any, judge: str | None) -> str:
@@ -83,10 +85,11 @@ def key_of(ingredients: Mapping[str, Any]) -> str:
 
 
 def input_names(step: Step) -> dict[str, str]:
-    """What to call each input before people: name in the key → a step's name, or the flag."""
+    """What to call each input before people: name in the key → a step's name, and which part of it, or the flag."""
     flags = [read.flag for read in step.read]
     return {
-        read.name: read.item.name if isinstance(read.item, Step)
+        read.name: f"{read.item.name} ({read.part})" if read.part
+        else read.item.name if isinstance(read.item, Step)
         else read.flag if flags.count(read.flag) == 1 else read.name
         for read in step.read
     }  # fmt: skip

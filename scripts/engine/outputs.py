@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from scripts.common import manifest
@@ -21,6 +22,7 @@ from scripts.engine.step import Step
 class Output:
     """An output as it was found: a digest of it, what it was made from, how it differs from what was published.
 
+    `parts` are digests of the step's parts, by name; of a damaged output there are none.
     `stamps` are those of each file and folder of it, None where it changed while it was read or is damaged.
     """
 
@@ -28,6 +30,7 @@ class Output:
     provenance: Mapping[str, Any]
     damage: list[str]
     stamps: dict[str, Stamp] | None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(step: Step, digests: Digests) -> Output | None:
@@ -124,8 +127,21 @@ def _read_artifact(step: Step, digests: Digests) -> Output | None:
     damage += _edited(provenance)
     after = _stamps_or_none(step.parent, names)
     whole = before is not None and before == after and not damage
-    return Output(f"damaged:{manifest.files_digest(found)}" if damage else outcome, provenance, damage,
-                  before if whole else None)  # fmt: skip
+    if damage:
+        return Output(f"damaged:{manifest.files_digest(found)}", provenance, damage, None)
+    parts = {name: manifest.files_digest(_part(files, patterns)) for name, patterns in step.parts.items()}
+    return Output(outcome, provenance, damage, before if whole else None, parts)
+
+
+def _part(files: manifest.Files, patterns: Iterable[str]) -> manifest.Files:
+    """The files whose paths fit one of the patterns, and none of those with a "!" in front."""
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
+    left_out = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    return {
+        name: file
+        for name, file in files.items()
+        if any(fnmatchcase(name, one) for one in wanted) and not any(fnmatchcase(name, one) for one in left_out)
+    }
 
 
 def _edited(provenance: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ class Records:
         return self._state.all("receipt")
 
     def receipt(self, name: str) -> list[Any] | None:
-        """[key, outcome, stamps] of when a step was last seen whole."""
+        """[key, outcome, stamps, digests of parts] of when a step was last seen whole."""
         text = self._receipts.get(name)
         return json.loads(text) if text else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from scripts.common.errors import IngotError, MissingInputError
@@ -25,10 +26,17 @@ from scripts.engine.user_files import UserFiles
 
 
 class StepStatus(NamedTuple):
-    """`outcome`, a digest of what is under an output's name; `reasons`, why it is stale (none: it is current)."""
+    """`outcome`, a digest of what is under an output's name, and `parts`, of its parts by name; `reasons`, why it is
+    stale (none: it is current).
+    """
 
     outcome: str
     reasons: tuple[Reason, ...] = ()
+    parts: Mapping[str, str] = MappingProxyType({})
+
+    def of_part(self, name: str) -> str:
+        """The digest of a part; of what is not whole, and has none, the outcome."""
+        return self.parts.get(name, self.outcome)
 
 
 class Status:
@@ -39,7 +47,7 @@ class Status:
     ) -> None:
         self._digests, self._records, self._store = digests, records, store
         self._sources, self.user_files = sources, user_files
-        self.keys = Keys(sources, user_files, lambda step: self.of(step).outcome)
+        self.keys = Keys(sources, user_files, lambda step, part: self.of(step).of_part(part))
         self._known: dict[Step, StepStatus] = {}
         self._current: dict[Step, bool] = {}
         #: Markers that could not be written: a full disk is a failure that the rest of the run must know of.
@@ -68,7 +76,7 @@ class Status:
     def forget_inputs(self, step: Step) -> None:
         """Its inputs and its code may have changed: find out again when next asked."""
         self._sources.forget()
-        for _, flag, item in step.read:
+        for _, flag, item, _ in step.read:
             if isinstance(item, Step):
                 self.forget(item)
             else:
@@ -125,8 +133,10 @@ class Status:
             stamps = {**stamps, **outside} if stamps is not None and outside is not None else None
             reasons += [Reason("no longer so", gone)] if gone else []
         if not reasons and stamps:
-            self._records.keep_receipt(step.name, [key, found.outcome, [[name, *s] for name, s in stamps.items()]])
-        return StepStatus(found.outcome, tuple(reasons))
+            parts = {_named(step, name): digest for name, digest in found.parts.items()}
+            noted = [[name, *s] for name, s in stamps.items()]
+            self._records.keep_receipt(step.name, [key, found.outcome, noted, parts])
+        return StepStatus(found.outcome, tuple(reasons), found.parts)
 
     def _find(self, step: Step) -> StepStatus:
         try:
@@ -139,7 +149,12 @@ class Status:
             return self._by_marker(step, key)
         receipt = self._records.receipt(step.name)
         if receipt and receipt[0] == key and outputs.is_untouched(step, receipt[2]):
-            return StepStatus(receipt[1])
+            if not step.parts:
+                return StepStatus(receipt[1])
+            noted = receipt[3] if len(receipt) > 3 else {}
+            parts = {name: noted[_named(step, name)] for name in step.parts if _named(step, name) in noted}
+            if parts.keys() == step.parts.keys():  # no part was declared since then, nor otherwise
+                return StepStatus(receipt[1], (), parts)
         return self.by_reading(step, key)
 
     def _by_marker(self, step: Step, key: str) -> StepStatus:
@@ -157,3 +172,8 @@ class Status:
             return StepStatus(outcome, (reason,))
         except (OSError, ValueError, KeyError, TypeError):
             return StepStatus("unknown", (Reason("marker unreadable", step.marker),))
+
+
+def _named(step: Step, part: str) -> str:
+    """A part's name in a receipt: with its patterns, for these may change."""
+    return " ".join((part, *step.parts[part]))

@@ -39,12 +39,28 @@ class ExternalState:
     holds: Callable[[Mapping[str, Any], Callable[[str], str]], str | None]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the files of a step's output, as an input of another one: only these are in that one's key."""
+
+    step: Step
+    name: str
+
+    @property
+    def output(self) -> Path:
+        """The folder that they are in; it is passed whole."""
+        return self.step.output
+
+
 class Read(NamedTuple):
-    """One thing that a step reads: its name in the key, the flag that passes it, a step or the user's own path."""
+    """One thing that a step reads: its name in the key, the flag that passes it, a step or the user's own path; of a
+    step, which part of its output counts (none: the whole).
+    """
 
     name: str
     flag: str
     item: Any
+    part: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +68,8 @@ class Step:
     """Declared in `dodo.py` by `Session.step`.
 
     stage, verb     `python -m scripts.<stage> <verb>`, whose flags are the names below
-    inputs          steps (their output is passed; where one stopped, this one is skipped) or the user's own paths; a
-                    tuple repeats the flag, None leaves it out
+    inputs          steps (their output is passed; where one stopped, this one is skipped), parts of steps, or the
+                    user's own paths; a tuple repeats the flag, None leaves it out
     belongs         flag → which files of a folder of the user's of that flag belong to what the step reads, see
                     `user_files`; without it all that is below the folder do
     loads           modules that only its parameters name, such as the passes of a recipe: what else its processes load
@@ -76,6 +92,8 @@ class Step:
     guards          "module:function" → files of the user's that it judges in the same way, although this step does not
                     read them: hours are not spent on the way to a mistake in what is read last
     problem         a mistake in what declares this step: it can't be run, and fails with that
+    parts           of an output that is a folder, what others may read alone: name → patterns (`fnmatch`) of the files'
+                    paths; with "!" in front they leave files out, and where there are no others, of all
     """
 
     name: str
@@ -101,6 +119,7 @@ class Step:
     belongs: Mapping[str, Belongs] = field(default_factory=dict)
     guards: Mapping[str, Path | None] = field(default_factory=dict)
     problem: IngotError | None = None
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     #: All that it reads, in the order of the command line.
     read: tuple[Read, ...] = field(init=False)
@@ -119,7 +138,12 @@ class Step:
 
     def __post_init__(self) -> None:
         named = [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
-        read = [Read(f"{flag}[{number}]", flag, item) for number, (flag, item) in enumerate(named)]
+        read = [
+            Read(f"{flag}[{number}]", flag, item.step, item.name) if isinstance(item, Part)
+            else Read(f"{flag}[{number}]", flag, item)
+            for number, (flag, item) in enumerate(named)
+        ]  # fmt: skip
+        upstream = tuple(dict.fromkeys(one.item for one in read if isinstance(one.item, Step)))
         read += [Read(f"optional[{step.name}]", "optional", step) for step in self.optional]
         text = str(self.output)
         is_result = text.endswith(".json")
@@ -127,8 +151,7 @@ class Step:
         stem = base[:-5] if is_result else base
         vars(self).update(  # a frozen instance is filled by way of its dict
             read=tuple(read),
-            upstream=tuple(dict.fromkeys(item for _, item in named if isinstance(item, Step))),
-            is_result=is_result, parent=parent, base=base,
+            upstream=upstream, is_result=is_result, parent=parent, base=base,
             target=text if is_result else f"{text}{os.sep}{manifest.MANIFEST}",
             marker=f"{parent}/.ingot/{stem}.failed.json",
             provenance=f"{parent}/.ingot/{stem}.provenance.json" if is_result else f"{text}/{manifest.PROVENANCE}",
@@ -148,20 +171,30 @@ class Step:
         Without those of the optional steps, which it does not ask for.
         """
         found: list[str] = []
-        for _, flag, item in self.read:
+        for _, flag, item, _ in self.read:
             if not isinstance(item, Step):
                 found += paths_of(str(item), self.belongs.get(flag))
             elif flag != "optional":
                 found.append(item.target)
         return found
 
+    def part(self, name: str) -> Part:
+        """One of `parts`, as an input of another step."""
+        assert name in self.parts, f"{self.name} has no part {name!r}"
+        return Part(self, name)
+
     def arguments(self, out: Path) -> list[str]:
         """The verb and its flags: inputs, parameters and scratch folders; the output goes to `out`."""
         words = [self.verb]
         for name, item in flat({**self.inputs, **self.verdicts, **self.parameters, **self.scratch}):
-            value = item.output if isinstance(item, Step) else item
+            value = item.output if isinstance(item, Step | Part) else item
             words += [f"--{name}", str(value) if isinstance(value, str | Path) else json.dumps(value)]
         return [*words, "--output", str(out)]
+
+
+def leave_out(*patterns: str) -> tuple[str, ...]:
+    """A part that is all but the files whose paths fit these patterns."""
+    return tuple(f"!{pattern}" for pattern in patterns)
 
 
 def flat(named: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -177,9 +177,6 @@ def _write_tokenizer(onnx: Path, checkpoint: Path, chat: str, output: Path) -> N
         config = json_files.read(source)
     except ValueError as error:
         raise IngotError(source, f"not JSON ({error.__cause__})", "Run the conversion again") from None
-    exported = config.get("chat_template")
-    if exported is None and not (onnx / "chat_template.jinja").is_file():
-        _say("the export lost the chat template: restored from the checkpoint")
     json_files.write(output / "tokenizer_config.json", {**config, "chat_template": chat})
     (output / "chat_template.jinja").write_text(chat, encoding="utf-8", newline="\n")
 

@@ -7,7 +7,6 @@ were won, and how often chance alone would part the two as far (McNemar's exact 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from msgspec.structs import replace
 
 from scripts.cases import cases as parsing
 from scripts.cases import checks
-from scripts.common import model_id
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN, parse_gates
 from scripts.results import base, measured
@@ -31,6 +29,8 @@ from scripts.runtime import foundry as foundry
 HALF = 50.0
 #: Of the normal distribution: 95 % lie within so many standard deviations.
 _Z = 1.959964
+#: What the package is called in the private catalog: any name will do, and its own tells of no more than the card does.
+_ID = "judged-generic-cpu:1"
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
     """Put every case to the package in the Foundry runtime, greedily, each as a conversation of its own."""
     replies = []
     with foundry.Runtime() as runtime:
-        name = _name(package)
-        runtime.register(package, name)
-        chat = runtime.load(name)
+        runtime.register(package, _ID)
+        chat = runtime.load(_ID)
         for number, case in enumerate(cases, 1):
             try:
                 answer = chat.complete(case.messages, temperature=0, max_tokens=case.max_tokens)
@@ -197,15 +196,6 @@ def _baseline(path: Path | None, digest: str, count: int) -> Domain | None:
         found = f"has the answers to {len(known.cases)} cases, and not to these {count}"
         raise IngotError(path, found, "Run both with the same --cases, --schema and --limit")
     return known
-
-
-def _name(package: Path) -> str:
-    """The package's own name, since it tells the runtime the execution provider; any other where it has none."""
-    try:
-        name = json.loads((package / "inference_model.json").read_text(encoding="utf-8"))["Name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        name = ""
-    return name if isinstance(name, str) and model_id.is_id(name) else "judged-generic-cpu:1"
 
 
 def _percent(part: int, whole: int) -> float:

@@ -41,25 +41,25 @@ def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_conversations_go_through_the_chat_template(
-    trained_export: Path, conversations: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_trained: Path, conversations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AutoTokenizer
 
     monkeypatch.setattr(calibration, "WINDOW", 32)
-    windows = calibration.tokens(trained_export, [conversations])
+    windows = calibration.tokens(tiny_trained, [conversations])
     assert windows.shape == (calibration.WINDOWS, 32)
-    begin = AutoTokenizer.from_pretrained(trained_export).decode(windows[0])
+    begin = AutoTokenizer.from_pretrained(tiny_trained).decode(windows[0])
     assert begin.startswith(f"<|im_start|>user\n{tiny.FACTS[0][0]}<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_every_text_counts_alike(
-    trained_export: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_trained: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "WINDOW", 32)
     prose, rows = tmp_path / "prose.txt", tmp_path / "rows.jsonl"
     prose.write_text(tiny.TEXT * 9, encoding="utf-8")
     rows.write_text("\n".join(json.dumps({"text": tiny.TEXT}) for _ in range(9)), encoding="utf-8")
-    assert len(calibration.tokens(trained_export, [prose, rows, conversations])) == 3 * calibration.WINDOWS
+    assert len(calibration.tokens(tiny_trained, [prose, rows, conversations])) == 3 * calibration.WINDOWS
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_every_text_counts_alike(
     ],
 )
 def test_a_text_that_will_not_do_is_named(
-    trained_export: Path, tmp_path: Path, name: str, content: Any, complaint: str
+    tiny_trained: Path, tmp_path: Path, name: str, content: Any, complaint: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(IngotError, match=complaint):
-        calibration.tokens(trained_export, [tmp_path / name])
+        calibration.tokens(tiny_trained, [tmp_path / name])
 
 
 def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(
@@ -108,11 +108,11 @@ def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(
 
 
 def test_calibrating_keeps_more_of_what_the_model_learnt(
-    trained_export: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_trained: Path, trained_export: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "WINDOW", 64)
-    quantize(trained_export, GPTQ, tmp_path / "gptq", texts=[conversations])
-    quantize(trained_export, GPTQ, tmp_path / "again", texts=[conversations])
+    quantize(trained_export, GPTQ, tmp_path / "gptq", tiny_trained, texts=[conversations])
+    quantize(trained_export, GPTQ, tmp_path / "again", tiny_trained, texts=[conversations])
     quantize(trained_export, SEARCH, tmp_path / "search")
     assert (tmp_path / "gptq/model.onnx.data").read_bytes() == (tmp_path / "again/model.onnx.data").read_bytes()
     assert (tmp_path / "gptq/model.onnx.data").stat().st_size == (tmp_path / "search/model.onnx.data").stat().st_size
@@ -140,9 +140,7 @@ def divergence(one: Path, other: Path) -> float:
         tokenizer = og.Tokenizer(model)
         rows = []
         for question, answer in tiny.FACTS:
-            asked = tokenizer.apply_chat_template(
-                json.dumps([{"role": "user", "content": question}]), add_generation_prompt=True
-            )
+            asked = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
             params = og.GeneratorParams(model)
             params.set_search_options(max_length=128)
             generator = og.Generator(model, params)

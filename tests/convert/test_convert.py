@@ -42,7 +42,7 @@ def distance(one: Path, other: Path) -> float:
 
 
 def test_an_export_holds_what_a_model_needs_and_nothing_else(llama_export: Path) -> None:
-    assert set(content(llama_export)) == MADE | {"chat_template.jinja", "generation_config.json"}
+    assert set(content(llama_export)) == MADE | {"generation_config.json"}
 
 
 def test_an_export_computes_what_its_checkpoint_computes(tiny_llama: Path, llama_export: Path) -> None:

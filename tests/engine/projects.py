@@ -33,7 +33,10 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
     end = ".json" if verb in ("count", "clock", "place") or row.get("result") else ""
     MADE[name] = SESSION.step(
         name, BUILD / (name.replace(":", "/") + end), stage="text", verb=verb,
-        inputs={"source": tuple(MADE.get(source) or HERE / source for source in row.get("inputs", []))},
+        inputs={"source": tuple(
+            MADE[source[0]].part(source[1]) if isinstance(source, list) else MADE.get(source) or HERE / source
+            for source in row.get("inputs", []))},
+        parts={part: tuple(patterns) for part, patterns in row.get("parts", {}).items()},
         verdicts={"source": tuple(MADE[source] for source in row.get("verdicts", []))} if "verdicts" in row else {},
         parameters=row.get("parameters", {}), tools=row.get("tools", ()), alone=row.get("alone", False),
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True), shows=row.get("shows"),

@@ -95,6 +95,31 @@ def test_a_changed_temperature_rebuilds_no_onnx_and_repeats_no_kl(built: Project
     assert config["search"]["temperature"] == 0.3
 
 
+def test_a_changed_description_and_licence_measure_and_judge_nothing_again(built: Project, weights: Path) -> None:
+    licence = weights / "LICENSE"
+    text = licence.read_text(encoding="utf-8")
+    licence.write_text(f"{text}\nMore terms.", encoding="utf-8")
+    settings(built, weights, description="Knows the colours of eight things.", version="2", license="apache-2.0")
+    try:
+        ran = built.doit()
+    finally:
+        licence.write_text(text, encoding="utf-8")
+    assert ran.code == 0, ran.out
+    assert {step.split(":")[0] for step in ran.steps} == {"checkpoint", "package", "deploy", "verify", "report"}
+
+
+def test_an_edited_chat_template_exports_and_quantises_nothing_again(built: Project, weights: Path) -> None:
+    template = weights / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8")
+    template.write_text(f"{{# a comment #}}{text}", encoding="utf-8")
+    try:
+        ran = built.doit("package", "quality")
+    finally:
+        template.write_text(text, encoding="utf-8")
+    assert ran.code == 0, ran.out
+    assert {step.split(":")[0] for step in ran.steps} == {"checkpoint", "package"}
+
+
 def test_a_changed_recipe_leaves_the_other_precision_alone(built: Project) -> None:
     recipes = built.config / "recipes.toml"
     recipes.write_text('[int4]\npasses = [{ type = "WeightOnlyQuantization", bits = 4, block_size = 64 }]\n', "utf-8")
