@@ -13,7 +13,7 @@ import torch
 
 from scripts.checkpoint.headers import BLOCKS, read_gguf
 from tests import tiny
-from tests.checkpoint.doors import build, contents, refusal, tensors
+from tests.checkpoint.program import build, contents, refusal, tensors
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PARTS = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.checkpoint.doors import build, contents, copy, edit, tensors
+from tests.checkpoint.program import build, contents, copy, edit, tensors
 
 
 def facts(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from scripts.checkpoint.load import all_loads_checked, load
 from scripts.common.errors import IngotError
-from tests.checkpoint.doors import copy
+from tests.checkpoint.program import copy
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from scripts.checkpoint import preflight
 from scripts.common.errors import IngotError
 from tests import tiny
-from tests.checkpoint.doors import build, copy, edit, refusal
+from tests.checkpoint.program import build, copy, edit, refusal
 
 
 @pytest.fixture
