@@ -23,7 +23,7 @@ _NOTHING_MADE = (None, "failed", "skipped")
 _NAMED = 8
 
 #: Columns in which a text that is shown at the end has room as it is; a log has no end of them.
-WIDE = 120
+WIDE = 160
 
 
 class Reporter:

@@ -37,7 +37,7 @@ def render(
     for name, content in (
         ("report.md", text.markdown(told)),
         ("table.txt", text.text(told)),
-        (f"table.{text.NARROW}.txt", text.text(told, text.NARROW)),
+        *((f"table.{width}.txt", text.text(told, width)) for width in text.WIDTHS),
         ("index.html", page.page(told)),
     ):
         (output / name).write_text(content, encoding="utf-8", newline="\n")

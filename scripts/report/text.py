@@ -1,6 +1,6 @@
 """The report as text, for a terminal and a pull request: pure functions from the dict of report.json.
 
-No number here that is not in there. What a terminal shows comes in two widths: as wide as the table is, and 80 columns,
+No number here that is not in there. What a terminal shows comes in several widths: as wide as the table is, and less,
 where the least important columns of the registry are left out.
 """
 
@@ -15,8 +15,8 @@ from scripts.report.words import NONE, common_unit, figure, is_size, label, typi
 from scripts.results.metric import Metric
 from scripts.results.report import KINDS, columns
 
-#: Columns that a narrow terminal has; the whole table takes about twice as many.
-NARROW = 80
+#: Terminals, in columns, that get a table of their own; the whole table is for wider ones, and for files.
+WIDTHS = (80, 100, 120, 140)
 #: So many remarks, and other changes, are told on a terminal; the report tells all.
 MOST_REMARKS, MOST_CHANGES = 5, 6
 #: Measurements outside the default build: field of a precision, task, what people call it.

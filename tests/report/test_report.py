@@ -173,7 +173,13 @@ def test_the_command_writes_the_same_bytes_twice_and_prints_a_plain_table(build:
         done = subprocess.run([*command, *options], cwd=PROJECT, capture_output=True, text=True, check=True)
         outputs.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert outputs[0] == outputs[1]
-    assert set(outputs[0]) == {"report.json", "report.md", "table.txt", "table.80.txt", "index.html"}
+    assert set(outputs[0]) == {
+        "report.json",
+        "report.md",
+        "index.html",
+        "table.txt",
+        *(f"table.{width}.txt" for width in text.WIDTHS),
+    }
     assert done.stdout == outputs[0]["table.txt"].decode()
     assert "\x1b" not in done.stdout
     assert json.loads(outputs[0]["report.json"])["environment"]["threads"] == 2
