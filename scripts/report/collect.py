@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from scripts.checkpoint.headers import read_safetensors
 from scripts.common.errors import IngotError
+from scripts.common.model_files import files_in, is_weight_file
 from scripts.quality.gates import Judged, because, worst
 from scripts.quality.recommend import recommend
 from scripts.results import base, measured, remarks
@@ -71,6 +73,12 @@ def size_bytes(folder: Path) -> int | None:
     return sum(path.stat().st_size for path in found) or None
 
 
+def parameters(checkpoint: Path) -> int | None:
+    """How many numbers the weights of a checkpoint are, by the headers of its files; None where there are none."""
+    files = files_in(checkpoint, is_weight_file) if checkpoint.is_dir() else []
+    return sum(tensor.elements for file in files for tensor in read_safetensors(file).values()) or None
+
+
 class _Place:
     """A folder of results and the markers beside them."""
 
@@ -107,7 +115,8 @@ def _model(build: Path, name: str, precisions: list[str], settings: dict[str, An
     export = _combine([*stopped, *([quality] if quality else [])]) or _not_measured("the export")
     size = None if place.marker("export") else size_bytes(build / name / "export")
     advice = place.result("recommend", Advice)
-    rows = [_precision(build / name / precision, precision, size) for precision in precisions]
+    weights = None if place.marker("checkpoint") else parameters(build / name / "checkpoint")
+    rows = [_precision(build / name / precision, precision, size, weights) for precision in precisions]
     # What `recommend` would say of each; here with everything that can stop a precision, not only its gates.
     judged = recommend(precisions, {row.precision: [row] for row in rows}, export).precisions
     rows = [replace(row, verdict=judged[row.precision].verdict, reasons=judged[row.precision].reasons) for row in rows]
@@ -124,7 +133,8 @@ def _model(build: Path, name: str, precisions: list[str], settings: dict[str, An
         reasons=advice.reasons if advice else [],
         export=Export(
             verdict=whole.verdict if whole else export.verdict, reasons=whole.reasons if whole else export.reasons,
-            size_bytes=size, quality=quality, domain=told, stale=["domain"] if domain and not told else [],
+            size_bytes=size, bits_per_weight=_bits(size, weights), quality=quality, domain=told,
+            stale=["domain"] if domain and not told else [],
         ),
         precisions=rows,
         failures=sorted(markers, key=lambda marker: marker.verdict != "failed"),
@@ -133,7 +143,7 @@ def _model(build: Path, name: str, precisions: list[str], settings: dict[str, An
     )  # fmt: skip
 
 
-def _precision(folder: Path, name: str, float_size: int | None) -> Precision:
+def _precision(folder: Path, name: str, float_size: int | None, weights: int | None) -> Precision:
     place = _Place(folder)
     # Older results of a folder that could not be made again are about another one.
     no_onnx = place.marker("onnx") is not None
@@ -164,6 +174,7 @@ def _precision(folder: Path, name: str, float_size: int | None) -> Precision:
         reasons=verdict.reasons,
         size_bytes=size,
         size_ratio=round(size / float_size, 4) if size and float_size else None,
+        bits_per_weight=_bits(size, weights),
         notes=_notes(folder, bench, size),
         quality=quality,
         domain=domain,
@@ -176,6 +187,10 @@ def _precision(folder: Path, name: str, float_size: int | None) -> Precision:
         edges=served("edges", Edges, optional=True),
         stale=stale,
     )
+
+
+def _bits(size: int | None, weights: int | None) -> float | None:
+    return round(8 * size / weights, 4) if size and weights else None
 
 
 def _belongs(result: Measured, folder: Path) -> bool:

@@ -75,6 +75,10 @@ class Size(Struct, kw_only=True, frozen=True):
         "size", "", unit="bytes", better=-1, floor=1e-3, floor_is_share=True,
         column=Column("size", 2, "Size", ("size_ratio", "{} of float")), description="The ONNX folder",
     )]  # fmt: skip
+    bits_per_weight: Annotated[Positive | None, metric(
+        "bits per weight", "{:.2f}", better=-1, column=Column("bits/weight", 11, "Size"),
+        description="Bits of the ONNX folder over the parameters of the checkpoint",
+    )] = None  # fmt: skip
 
 
 class Export(Size, kw_only=True, frozen=True):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.report import text
+from scripts.report import collect, text
 from tests.report import results
 from tests.report.results import MODELS
 
@@ -130,6 +131,7 @@ def test_the_table_shows_the_figures(build: Path) -> None:
         "precision": "int8",
         "size": "0.3 MB",
         "of float": "0.28×",
+        "bits/weight": "-",
         "decode": "61.2",
         "prefill": "180",
         "TTFT": "310 ms",
@@ -187,3 +189,12 @@ def test_the_command_writes_the_same_bytes_twice_and_prints_a_plain_table(build:
 
 def _report(build: Path) -> dict[str, Any]:
     return results.collected(build, MODELS) | {"changes": None}
+
+
+def test_bits_per_weight_are_those_of_the_folder_over_the_checkpoints_parameters(build: Path, tiny_llama: Path) -> None:
+    shutil.copytree(tiny_llama, build / "triage" / "checkpoint")
+    (model,) = results.collected(build)["models"]
+    weights = collect.parameters(tiny_llama)
+    assert weights
+    assert model["precisions"][1]["bits_per_weight"] == pytest.approx(8 * 280_000 / weights, abs=1e-4)
+    assert model["precisions"][2]["bits_per_weight"] is None
