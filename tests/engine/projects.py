@@ -69,7 +69,7 @@ CHEAP: Sequence[Mapping[str, Any]] = (
 
 
 class Project:
-    """A folder with a `dodo.py`; what its steps are stands in `graph.json`."""
+    """A folder with a `dodo.py`; what its steps are is in `graph.json`."""
 
     def __init__(self, folder: Path, graph: Sequence[Mapping[str, Any]] = CHEAP) -> None:
         self.folder = folder
@@ -125,7 +125,7 @@ class Project:
         return ran(self.doit(*words, code=code, **env))
 
     def contents(self) -> dict[str, str]:
-        """Everything that stands in the build folder under a final name, digested; not logs, state or store."""
+        """Everything in the build folder under a final name, digested; not logs, state or store."""
         found = {}
         for path in sorted(self.build.rglob("*")):
             name = path.relative_to(self.build).as_posix()

@@ -49,8 +49,8 @@ EDITS = st.lists(
 )  # fmt: skip
 
 
-class World:
-    """A project, and what should stand in it."""
+class Simulation:
+    """A project, and what should be in it."""
 
     def __init__(self, folder: Path, rows: list[dict[str, Any]]) -> None:
         self.rows, self.tool = rows, "1"
@@ -118,7 +118,7 @@ class World:
             self.damaged.add(row["name"])
 
     def expected(self) -> tuple[set[str], dict[str, dict[str, str]]]:
-        """The steps that must be built, and what must stand there: computed from the texts, by the model."""
+        """The steps that must be built, and what must be there: computed from the texts, by the model."""
         outputs: dict[str, dict[str, str]] = {}
         due, failed = set(), set()
         for row in self.rows:
@@ -150,7 +150,7 @@ class World:
         assert "Traceback" not in said, said
         return {line.split()[1] for line in said.splitlines() if line.startswith("✓ ")}
 
-    def standing(self, names: set[str]) -> dict[str, dict[str, str]]:
+    def present(self, names: set[str]) -> dict[str, dict[str, str]]:
         return {
             name: {path.relative_to(self.project.build / name).as_posix(): path.read_text()
                    for path in (self.project.build / name).rglob("*") if path.is_file()
@@ -161,12 +161,12 @@ class World:
 
 def play(rows: list[dict[str, Any]], edits: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder) / "project", rows)
+        project = Simulation(Path(folder) / "project", rows)
         for edit in [("nothing", 0, 0), *edits]:
-            world.edit(*edit)
-            due, outputs = world.expected()
-            assert world.run() == due, edit
-            assert world.standing(set(outputs)) == outputs, edit
+            project.edit(*edit)
+            due, outputs = project.expected()
+            assert project.run() == due, edit
+            assert project.present(set(outputs)) == outputs, edit
 
 
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}

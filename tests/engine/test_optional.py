@@ -1,4 +1,4 @@
-"""Steps that read what stands there of others, without asking for them."""
+"""Steps that read the outputs of others where there are any, without asking for them."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def test_doit_says_of_a_plain_task_that_it_is_done(project: Project) -> None:
 
 
 def test_a_path_among_the_parameters_is_refused_in_one_line(project: Project) -> None:
-    """It would make the key depend on where the build stands; doit's own config_changed ends in a traceback."""
+    """It would make the key depend on where the build is; doit's own config_changed ends in a traceback."""
     dodo = (project.folder / "dodo.py").read_text()
     project.write("dodo.py", dodo.replace('parameters=row.get("parameters", {})', 'parameters={"where": HERE}'))
     assert "a parameter can't be part of a key" in project.doit(code=1)

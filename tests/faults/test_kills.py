@@ -1,5 +1,5 @@
-"""A build that is killed, at any moment, by any signal: what stands is whole, what was finished is kept, nothing is
-left running or lying about, and the next build ends where an undisturbed one does.
+"""A build that is killed, at any moment, by any signal: what is published is whole, what was finished is kept, nothing
+is left running or lying about, and the next build ends where an undisturbed one does.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def copied(made: Project, folder: Path) -> Project:
 
 
 def assert_whole(project: Project) -> None:
-    """Whatever stands under a final name is what its manifest says."""
+    """Whatever is under a final name is what its manifest says."""
     for manifest in project.build.glob("*/manifest.json"):
         files = json.loads(manifest.read_text())["files"]
         there = {path.relative_to(manifest.parent).as_posix(): path.stat().st_size
