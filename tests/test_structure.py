@@ -72,11 +72,15 @@ def named(tree: ast.Module) -> Iterator[str]:
 
 
 @functools.cache
+def all_named() -> dict[str, set[str]]:
+    return {name: set(named(tree)) for name, tree in modules().items()}
+
+
+@functools.cache
 def imports() -> dict[str, set[str]]:
     """Module → the project's modules that it imports. That `a.b` has `a/__init__.py` run counts only if it is named."""
-    known = modules()
-    return {name: {other for other in named(tree) if other in known and other != name} - packages(name)
-            for name, tree in known.items()}  # fmt: skip
+    known = all_named()
+    return {name: (others & known.keys()) - {name} - packages(name) for name, others in known.items()}
 
 
 def packages(name: str) -> set[str]:
@@ -115,6 +119,10 @@ def test_every_room_has_its_rule() -> None:
     assert rooms <= MAY_IMPORT.keys(), f"without a rule: {sorted(rooms - MAY_IMPORT.keys())}"
 
 
+def users_of(distribution: str) -> set[str]:
+    return {name for name, others in all_named().items() if distribution in {other.split(".")[0] for other in others}}
+
+
 def adapts(adapter: str, module: str) -> bool:
     """Whether a module is an adapter, or in the package that is one, whose name ends with a dot."""
     return module.startswith(adapter) if adapter.endswith(".") else module == adapter
@@ -122,13 +130,13 @@ def adapts(adapter: str, module: str) -> bool:
 
 @pytest.mark.parametrize("distribution", ADAPTERS)
 def test_a_tool_is_imported_by_its_adapters_alone(distribution: str) -> None:
-    users = {name for name, tree in modules().items() for other in named(tree) if other.split(".")[0] == distribution}
+    users = users_of(distribution)
     strangers = {name for name in users if not any(adapts(adapter, name) for adapter in ADAPTERS[distribution])}
     assert not strangers, f"import {distribution}: {sorted(strangers)}"
 
 
 @pytest.mark.parametrize("distribution", ADAPTERS)
 def test_no_adapter_is_named_in_vain(distribution: str) -> None:
-    users = {name for name, tree in modules().items() for other in named(tree) if other.split(".")[0] == distribution}
+    users = users_of(distribution)
     unused = {a for a in ADAPTERS[distribution] if not any(adapts(a, name) for name in users)}
     assert not unused
