@@ -83,9 +83,11 @@ def temporary(name: str) -> Path:
 
 
 def _user() -> str:
-    if os.name != "nt":
-        return str(os.getuid())  # in a container it may have no name
     import getpass
     import re
 
-    return re.sub(r"[^A-Za-z0-9]", "_", getpass.getuser())
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # in a container a user may have no name
+        name = str(os.getuid())
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
