@@ -41,7 +41,7 @@ def render(rows: list[dict[str, Any]]) -> str:
             lines.append(f"| {name} | {family.architecture} | refused: {family.refused} | | | |")
         elif row := by_name.get(name):
             cells = [f"{row[key]:.0e}" if key in row else "" for key in ("export", "int8", "int4")]
-            answers = "yes" if row["answers"] else "no"
+            answers = {True: "yes", False: "no", None: ""}[row.get("answers")]
             lines.append(f"| {name} | {family.architecture} | {' | '.join(cells)} | {answers} |")
     return "\n".join(lines) + "\n"
 
