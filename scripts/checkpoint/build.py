@@ -55,7 +55,7 @@ def build(
     A folder without adapters becomes symlinks to its files. With adapters, or out of GGUF, the weights are float32.
     `weights`: a factor for each adapter, 1.0 where not given. `template`: a file with the chat template, or the name of
     one that is there. `precisions`: how many will be made of it, so that a machine too small for them is told now and
-    not half an hour later. Raises `IngotError` for what the user can mend, before any weight is loaded.
+    not half an hour later. Raises `IngotError` for what the user can correct, before any weight is loaded.
     """
     factors = [1.0] * len(adapters) if weights is None else list(weights)
     if len(factors) != len(adapters):

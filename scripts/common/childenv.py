@@ -12,5 +12,5 @@ REASON_FILE = "INGOT_REASON_FILE"
 LINK_JOURNAL = "INGOT_LINK_JOURNAL"
 #: The lock, named after the work folder, that a child holds for as long as it lives.
 CHILD_LOCK = "INGOT_CHILD_LOCK"
-#: What a build tells a child for itself alone: the child's own children must not take it for theirs.
+#: What a build tells a child for itself alone: the child's own children must not take it for their own.
 PRIVATE = (LIFELINE, LIFELINE_PIPE, REASON_FILE, CHILD_LOCK)

@@ -49,7 +49,7 @@ class JsonChild:
         without: Sequence[str] = (),
         errors: Path | None = None,
     ) -> None:
-        """`env`, `without`: as for `process.start`; `errors`: a file for its standard error, by default ours."""
+        """`env`, `without`: as for `process.start`; `errors`: a file for its standard error (else inherited)."""
         told = {**(env or {}), LIFELINE: str(os.getpid())}
         stderr = errors.open("wb") if errors else None
         try:

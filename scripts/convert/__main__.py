@@ -15,6 +15,14 @@ Output = Annotated[Path, typer.Option(help="the folder to write; must not exist"
 
 
 @app.command()
+def families() -> None:
+    """The architectures that can be converted, those that cannot and why, and the bridges in place."""
+    from scripts.convert import listing
+
+    print(listing.as_text())
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Option(help="a Hugging Face checkpoint folder")],
     output: Output,

@@ -4,7 +4,7 @@ What counts is not the error of the weights but that of the outputs, ‖X·W - X
 sees. With H = XᵀX the best correction of the remaining rows, once a row is rounded, is known in closed form, and the
 upper Cholesky factor U of H⁻¹ holds all of it: row i's error e, divided by U[i, i], is spread by U[i, i+1:].
 Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers" (2022),
-arXiv:2210.17323, algorithm 1. Ours differs in the grid: scale and zero point of a block are searched for when the block
+arXiv:2210.17323, algorithm 1. The grid differs here: scale and zero point of a block are searched for when the block
 is reached, on weights that already hold the corrections.
 """
 

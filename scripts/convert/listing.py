@@ -15,6 +15,6 @@ def as_text() -> str:
     lines += ["", "Known to the builder and not converted:"]
     own = supported.builders_own()
     lines += [f"  {name}: {reason}" for name, reason in sorted(supported.LEFT_OUT.items()) if name in own]
-    lines += ["", "Mended by a bridge around the builder:"]
+    lines += ["", "Converted through a bridge around the builder:"]
     lines += [f"  {bridge.name}: {bridge.mends}" for bridge in BRIDGES]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
-from scripts.common import json_files, terminal
+from scripts.common import json_files, process, terminal
 from scripts.common.errors import IngotError
 from scripts.doit_plugin.usage import Usage, end_with_reader
 from scripts.engine import outputs
@@ -46,7 +46,7 @@ class SessionCommand(Usage):
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """For commands that only tell: `| head` ends them quietly, and a user's mistake is no traceback."""
+    """For commands that only tell: `| head` ends them quietly, and a user's mistake is not a traceback."""
     end_with_reader()
     try:
         yield
@@ -119,18 +119,20 @@ class Check(_Reading):
         return int(bool(report.damage))
 
 
+#: Reading the builder's sources takes a second or two.
+_FAMILIES_SECONDS = 60.0
+
+
 class Families(_Reading):
-    """`doit families`: see `scripts.convert.listing`."""
+    """`doit families`: what `python -m scripts.convert families` prints."""
 
     doc_purpose = "list the families of models that can be converted"
     doc_usage = ""
     doc_description = "Read from the installed builder and from the bridges to it. Runs nothing."
 
     def _execute(self) -> int:
-        from scripts.convert import listing
-
-        self.outstream.write(listing.as_text() + "\n")
-        return 0
+        command = [sys.executable, "-m", "scripts.convert", "families"]
+        return process.call(command, seconds=_FAMILIES_SECONDS)  # the stage's own program: no stage is known here
 
 
 class Gate(_Reading):

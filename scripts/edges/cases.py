@@ -224,7 +224,7 @@ def _requests(facts: Facts) -> Iterator[Case]:
         "array": ("an array as request", []),
         "null": ("null as request", None),
         "cut": ("JSON that ends in the middle", good[: len(good) // 2]),
-        "no-json": ("text that is no JSON", b"Hi there"),
+        "no-json": ("text that is not JSON", b"Hi there"),
         "no-body": ("an empty body", b""),
         "utf-16": ("JSON in UTF-16", good.decode().encode("utf-16")),
         "deep": ("100,000 brackets", b"[" * 100_000),

@@ -36,7 +36,7 @@ _IDLE_AFTER, _IDLE_FOR, _IDLE_SHARE = 0.5, 1.0, 0.1  # seconds; of one core, whi
 class Reply:
     """What came back.
 
-    kind           answer | refused | raised (an exception that is no `RuntimeFault`) | garbage | error (HTTP 5xx) |
+    kind           answer | refused | raised (an exception that is not a `RuntimeFault`) | garbage | error (HTTP 5xx) |
                    broken (no HTTP response) | other model | hung | crashed
     by             who refused, hung or crashed: "ingot" is this project's code, "runtime" is not
     """

@@ -43,10 +43,10 @@ def build(
 ) -> None:
     """Link the model, write settings, template, card and licence, and compare token ids with transformers."""
     from scripts.package.build import build as make
-    from scripts.package.card import Wish
+    from scripts.package.card import PackageSpec
 
-    wish = Wish(model_id, precision, description, version, license, sampling, context_length)
-    make(onnx, checkpoint, wish, output)
+    spec = PackageSpec(model_id, precision, description, version, license, sampling, context_length)
+    make(onnx, checkpoint, spec, output)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.definitions.sampling import parse_sampling
 from scripts.package import card, head, rewrite, rules, sampling, template, tokens, turns
-from scripts.package.card import Wish
+from scripts.package.card import PackageSpec
 from scripts.results import remarks
 from scripts.results.remarks import Remark
 
@@ -32,14 +32,14 @@ _LEFT_OUT = {
 }
 
 
-def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
+def build(onnx: Path, checkpoint: Path, spec: PackageSpec, output: Path) -> None:
     """Write the package of the GenAI folder `onnx`, whose tokenizer's truth is `checkpoint`'s, to `output`.
 
     Raises `IngotError` where an input is missing, a setting is out of range, Foundry would refuse the folder, or the
     runtime's token ids differ from those of transformers.
     """
-    identity = model_id.parse(wish.model_id)
-    genai = _settings(onnx, checkpoint, wish)
+    identity = model_id.parse(spec.model_id)
+    genai = _settings(onnx, checkpoint, spec)
     tokenizer = _load_tokenizer(checkpoint)
     chat = _chat_template(tokenizer, checkpoint)
 
@@ -65,7 +65,7 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
     for line in (*told, *prompt.remarks, *sampling.remarks(genai)):
         _say(line)
     facts = card.Facts(
-        wish=wish,
+        spec=spec,
         identity=identity,
         licences=_copy_licences(checkpoint, output),
         genai=genai,
@@ -74,8 +74,8 @@ def build(onnx: Path, checkpoint: Path, wish: Wish, output: Path) -> None:
         agreement=agreement,
     )
     (output / "README.md").write_text(card.render(facts), encoding="utf-8", newline="\n")
-    json_files.write(output / "inference_model.json", _inference_model(wish, prompt.parts, genai["search"]))
-    rules.check_folder(output, wish.model_id)
+    json_files.write(output / "inference_model.json", _inference_model(spec, prompt.parts, genai["search"]))
+    rules.check_folder(output, spec.model_id)
 
 
 def _agree(
@@ -95,7 +95,7 @@ def _agree(
         raise
 
 
-def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:
+def _settings(onnx: Path, checkpoint: Path, spec: PackageSpec) -> dict[str, Any]:
     """The package's genai_config.json, parsed; every check that needs no heavy import happens here."""
     for folder, option in ((onnx, "--onnx"), (checkpoint, "--checkpoint")):
         if not folder.is_dir():
@@ -109,9 +109,9 @@ def _settings(onnx: Path, checkpoint: Path, wish: Wish) -> dict[str, Any]:
     for name in SERVED_TOKENIZER:
         if not any((folder / name).is_file() for folder in (onnx, checkpoint)):
             raise IngotError(checkpoint / name, "missing", "The checkpoint must hold a fast tokenizer")
-    wanted = parse_sampling({} if wish.sampling is None else wish.sampling)
+    wanted = parse_sampling({} if spec.sampling is None else spec.sampling)
     limit = sampling.model_limit(checkpoint, exported)
-    context = sampling.choose_context(wish.context_length, wanted, limit, sampling.window(exported))
+    context = sampling.choose_context(spec.context_length, wanted, limit, sampling.window(exported))
     return sampling.apply(exported, wanted, context)
 
 
@@ -122,7 +122,11 @@ def _load_tokenizer(checkpoint: Path) -> Any:
         return AutoTokenizer.from_pretrained(str(checkpoint), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise IngotError(checkpoint, f"transformers can't load its tokenizer ({reason})", "Mend its files") from error
+        raise IngotError(
+            checkpoint,
+            f"transformers can't load its tokenizer ({reason})",
+            "Save them again",
+        ) from error
 
 
 def _chat_template(tokenizer: Any, checkpoint: Path) -> str:
@@ -210,9 +214,9 @@ def _is_dated(tokenizer: Any) -> bool:
     return False
 
 
-def _inference_model(wish: Wish, parts: Mapping[str, str], search: Mapping[str, Any]) -> dict[str, Any]:
+def _inference_model(spec: PackageSpec, parts: Mapping[str, str], search: Mapping[str, Any]) -> dict[str, Any]:
     settings = ("max_length", "temperature", "top_p", "repetition_penalty")
-    described = {"Name": wish.model_id, "Description": wish.description, "Version": wish.version}
+    described = {"Name": spec.model_id, "Description": spec.description, "Version": spec.version}
     derived = {"PromptTemplate": dict(parts)} if parts else {}
     return {**described, **derived, "ModelConfig": {key: search[key] for key in settings if key in search}}
 

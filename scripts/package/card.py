@@ -14,7 +14,7 @@ from scripts.package.tokens import Agreement
 
 
 @dataclass(frozen=True)
-class Wish:
+class PackageSpec:
     """What to call the model and how it should behave; `sampling` as the user gave it, unchecked."""
 
     model_id: str
@@ -30,7 +30,7 @@ class Wish:
 class Facts:
     """All that the card tells: `size` in bytes of the ONNX files, `licences` the licence files beside it."""
 
-    wish: Wish
+    spec: PackageSpec
     identity: ModelId
     licences: tuple[str, ...]
     genai: dict[str, Any]
@@ -44,11 +44,11 @@ def render(facts: Facts) -> str:
     blocks = [
         _front_matter(facts),
         f"# {facts.identity.name}",
-        facts.wish.description or "A language model for Foundry Local.",
+        facts.spec.description or "A language model for Foundry Local.",
         _table(facts),
         *sampling.remarks(facts.genai),
         "## How to load it",
-        _LOAD.replace("PROGRAM", usage.sdk(facts.wish.model_id, "FOLDER")),
+        _LOAD.replace("PROGRAM", usage.sdk(facts.spec.model_id, "FOLDER")),
         "## Prompt",
         _prompt(facts),
         "## Licence",
@@ -59,8 +59,8 @@ def render(facts: Facts) -> str:
 
 def _front_matter(facts: Facts) -> str:
     lines = ["library_name: onnxruntime-genai", "pipeline_tag: text-generation", "tags: [onnx, foundry-local]"]
-    if facts.wish.license:  # JSON strings are YAML strings
-        lines.insert(0, f"license: {json.dumps(facts.wish.license, ensure_ascii=False)}")
+    if facts.spec.license:  # JSON strings are YAML strings
+        lines.insert(0, f"license: {json.dumps(facts.spec.license, ensure_ascii=False)}")
     return "\n".join(["---", *lines, "---"])
 
 
@@ -70,9 +70,9 @@ def _table(facts: Facts) -> str:
     defaults = [f"{key} {search[key]:g}" for key in ("temperature", "top_p", "repetition_penalty") if key in search]
     defaults += [f"{key} {search[key]}" for key in ("top_k", "max_length") if key in search]
     rows = {
-        "Model id": f"`{facts.wish.model_id}`",
+        "Model id": f"`{facts.spec.model_id}`",
         "Alias": f"`{facts.identity.alias}`",
-        "Version": facts.wish.version,
+        "Version": facts.spec.version,
         "Precision": _precision(facts),
         "Runs on": ", ".join(providers(facts.genai)) or "CPU",
         "ONNX files": f"{facts.size / 1e6:.1f} MB",
@@ -84,8 +84,8 @@ def _table(facts: Facts) -> str:
 
 def _precision(facts: Facts) -> str:
     on_cpu = not providers(facts.genai)
-    stored = facts.wish.precision.startswith("fp16") and on_cpu
-    return facts.wish.precision + (", stored as fp16, computes in fp32" if stored else "")
+    stored = facts.spec.precision.startswith("fp16") and on_cpu
+    return facts.spec.precision + (", stored as fp16, computes in fp32" if stored else "")
 
 
 def _prompt(facts: Facts) -> str:
@@ -110,12 +110,12 @@ def _prompt(facts: Facts) -> str:
 
 def _licence(facts: Facts) -> str:
     files = ", ".join(f"`{name}`" for name in facts.licences)
-    if facts.wish.license and files:
-        return f"{facts.wish.license}; the licence of the base model is in {files}."
+    if facts.spec.license and files:
+        return f"{facts.spec.license}; the licence of the base model is in {files}."
     if files:
         return f"That of the base model, in {files}."
-    if facts.wish.license:
-        return f"{facts.wish.license}. The base model came without a licence file."
+    if facts.spec.license:
+        return f"{facts.spec.license}. The base model came without a licence file."
     return "Not stated, and the base model came without a licence file: ask whoever made it before passing this on."
 
 

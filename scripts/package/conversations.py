@@ -62,7 +62,7 @@ def conversations(markers: list[str]) -> dict[str, Conversation]:
 
 
 def rare() -> dict[str, Conversation]:
-    """Conversations where the runtime is known to differ for whole families, which no checkpoint can mend.
+    """Conversations where the runtime is known to differ for whole families, whatever the checkpoint.
 
     onnxruntime-genai 0.18 skips a tokenizer's Unicode normalisation (NFC, as Qwen has it), so letters typed as base and
     accent apart get other ids. Text that is in NFC already, as nearly all is, is not touched by it. And it cuts a word

@@ -9,7 +9,7 @@ from scripts.results.report import METRICS
 
 #: Stands where something was not measured.
 NONE = "-"
-#: What people call that which is no metric and may change.
+#: What people call what is not a metric and may change.
 _LABELS = {
     "recommended": "recommended precision", "performance": "speed and memory", "performance_full": "bench-full",
     "domain": "domain cases",

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/convert_against_olive.py --checkpoint build/triage/checkpoint --runs 3
 
-"ours" is what the build runs: export, int8 and int4, each a process of its own, each loaded and generated with at the
+"ingot" is what the build runs: export, int8 and int4, each a process of its own, each loaded and generated with at the
 end. "olive" is the classic recipe: one Olive workflow per precision (float32, int8, int4 in blocks of 32), HfModel in,
 the pass ModelBuilder, bridged to builder 0.18; nothing is loaded afterwards. Both take turns, on the same machine, in
 the same run. Wall is the sum over the processes, in seconds; peak is the greatest resident memory of any process tree.
@@ -41,9 +41,9 @@ def main() -> None:
     runs = []
     for _ in range(given.runs):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append({"ours": ours(checkpoint, Path(folder)), "olive": theirs(checkpoint, Path(folder))})
-    wall = [run["ours"]["wall_seconds"] / run["olive"]["wall_seconds"] for run in runs]
-    peak = [run["ours"]["peak_rss_bytes"] / run["olive"]["peak_rss_bytes"] for run in runs]
+            runs.append({"ingot": with_ingot(checkpoint, Path(folder)), "olive": with_olive(checkpoint, Path(folder))})
+    wall = [run["ingot"]["wall_seconds"] / run["olive"]["wall_seconds"] for run in runs]
+    peak = [run["ingot"]["peak_rss_bytes"] / run["olive"]["peak_rss_bytes"] for run in runs]
     result = {
         "wall_ratio": round(statistics.median(wall), 3),
         "peak_rss_ratio": round(statistics.median(peak), 3),
@@ -59,7 +59,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
-def ours(checkpoint: Path, folder: Path) -> dict[str, Any]:
+def with_ingot(checkpoint: Path, folder: Path) -> dict[str, Any]:
     """Export, then both precisions as the shipped recipes say."""
     recipes = tomli.loads((ROOT / "config" / "recipes.toml").read_text(encoding="utf-8"))
     convert, export = [sys.executable, "-m", "scripts.convert"], folder / "export"
@@ -70,7 +70,7 @@ def ours(checkpoint: Path, folder: Path) -> dict[str, Any]:
     return total(steps)
 
 
-def theirs(checkpoint: Path, folder: Path) -> dict[str, Any]:
+def with_olive(checkpoint: Path, folder: Path) -> dict[str, Any]:
     """Three conversions from the checkpoint."""
     program = [sys.executable, str(Path(__file__).resolve()), "--checkpoint", str(checkpoint)]
     steps = {}

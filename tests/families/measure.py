@@ -15,7 +15,7 @@ from scripts.convert.quantize import quantize
 from scripts.foundry import cache
 from scripts.foundry.deploy import deploy
 from scripts.package.build import build as package
-from scripts.package.card import Wish
+from scripts.package.card import PackageSpec
 from scripts.quality import compare, reference
 from scripts.results import base
 from scripts.results.quality import Quality
@@ -66,7 +66,7 @@ def judged_precisions(folder: Path, result: Result, precisions: tuple[str, ...] 
 def answered(folder: Path, result: Result, precision: str = "int8") -> None:
     """Package a precision, deploy it, and have the Foundry runtime answer what onnxruntime-genai answers."""
     model_id = f"family-{precision}-generic-cpu:1"
-    package(folder / precision, folder / "checkpoint", Wish(model_id, precision), folder / "package")
+    package(folder / precision, folder / "checkpoint", PackageSpec(model_id, precision), folder / "package")
     manifest = folder / "package" / "manifest.json"
     manifest.write_text(json.dumps({"files": cache.contents(folder / "package")}), encoding="utf-8")
     base.write(folder / "deploy.json", deploy(folder / "package", model_id, folder / "cache"))

@@ -80,7 +80,7 @@ def test_a_window_that_the_graph_lacks_is_refused_though_the_text_ends_before_it
         ({"architectures": ["LlamaForCausalLM"], "hidden_act": "relu6"}, "relu6"),
         ({"architectures": ["LlamaForCausalLM"], "rope_scaling": {"type": "spiral"}}, "spiral"),
         ({"architectures": ["Mistral3ForConditionalGeneration"], "text_config": {"head_dim": 40}}, "heads of 40"),
-        ({"architectures": ["WhisperForConditionalGeneration"]}, "no text model"),
+        ({"architectures": ["WhisperForConditionalGeneration"]}, "not a text model"),
         ({"architectures": ["Gemma4ForConditionalGeneration"]}, "activation"),
         ({"architectures": ["Qwen9ForCausalLM"]}, "nearest that can be converted is Qwen"),
         ({"architectures": []}, "none named"),
@@ -142,7 +142,7 @@ def test_the_list_of_families_is_made_from_what_is_installed(monkeypatch: pytest
     text = listing.as_text()
     assert "  Gemma3ForCausalLM\n" in text
     assert "  SeedOssForCausalLM (as LlamaForCausalLM)\n" in text
-    assert "WhisperForConditionalGeneration: it is no text model" in text
+    assert "WhisperForConditionalGeneration: it is not a text model" in text
     supported.architectures.cache_clear()
     monkeypatch.setattr(supported, "builders_own", lambda: frozenset({"LlamaForCausalLM"}))
     assert supported.architectures() == ("LlamaForCausalLM", "SeedOssForCausalLM")

@@ -15,15 +15,15 @@ from transformers import AutoTokenizer
 
 from scripts.common.errors import IngotError
 from scripts.package.build import build
-from scripts.package.card import Wish
+from scripts.package.card import PackageSpec
 from tests import tiny
 
 SAMPLING = {"max_length": 2048, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
-WISH = Wish("tiny-fp32-generic-cpu:1", "fp32", "A tiny model.", "1.2", "mit", SAMPLING)
+SPEC = PackageSpec("tiny-fp32-generic-cpu:1", "fp32", "A tiny model.", "1.2", "mit", SAMPLING)
 
 
-def wish(**changes: Any) -> Wish:
-    return Wish(**{**vars(WISH), **changes})
+def spec(**changes: Any) -> PackageSpec:
+    return PackageSpec(**{**vars(SPEC), **changes})
 
 
 def load(path: Path) -> Any:
@@ -33,7 +33,7 @@ def load(path: Path) -> Any:
 @pytest.fixture(scope="module")
 def made(exported: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("made in") / "package"
-    build(exported, tiny_llama, WISH, output)
+    build(exported, tiny_llama, SPEC, output)
     return output
 
 
@@ -108,7 +108,7 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_are(
 ) -> None:
     again = tmp_path / "again" / "package"
     again.parent.mkdir()
-    build(onnx, checkpoint, WISH, again)
+    build(onnx, checkpoint, SPEC, again)
     names = sorted(path.name for path in made.iterdir())
     assert names == sorted(path.name for path in again.iterdir())
     for name in names:
@@ -138,7 +138,7 @@ def test_a_graph_with_a_head_of_another_kind_stays_as_it_is(onnx: Path, checkpoi
     head.output[0] = "before"
     model.graph.node.append(onnx_format.helper.make_node("Identity", ["before"], ["logits"]))
     (onnx / "model.onnx").write_bytes(model.SerializeToString())
-    build(onnx, checkpoint, WISH, tmp_path / "package")
+    build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert "gives the logits of every position" in capsys.readouterr().out
     assert (tmp_path / "package/model.onnx").read_bytes() == (onnx / "model.onnx").read_bytes()
 
@@ -146,7 +146,7 @@ def test_a_graph_with_a_head_of_another_kind_stays_as_it_is(onnx: Path, checkpoi
 def test_notes_of_the_build_stay_behind(onnx: Path, checkpoint: Path, tmp_path: Path) -> None:
     for name in ("manifest.json", "provenance.json", "footprint.json", ".lock"):
         (onnx / name).write_text("{}", encoding="utf-8")
-    build(onnx, checkpoint, WISH, tmp_path / "package")
+    build(onnx, checkpoint, SPEC, tmp_path / "package")
     expected = {
         "LICENSE",
         "README.md",
@@ -164,7 +164,7 @@ def test_the_template_comes_from_the_checkpoint_as_an_export_has_none(
 ) -> None:
     change(onnx / "tokenizer_config.json", chat_template=None)
     (onnx / "chat_template.jinja").unlink(missing_ok=True)
-    build(onnx, checkpoint, WISH, tmp_path / "package")
+    build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert load(tmp_path / "package" / "tokenizer_config.json")["chat_template"] == tiny.CHAT_TEMPLATE
 
 
@@ -172,7 +172,7 @@ def test_a_stale_template_in_the_export_gives_way_to_the_checkpoints(
     onnx: Path, checkpoint: Path, tmp_path: Path, change: Callable[..., None]
 ) -> None:
     change(onnx / "tokenizer_config.json", chat_template="stale {{ messages[0]['content'] }}")
-    build(onnx, checkpoint, WISH, tmp_path / "package")
+    build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert load(tmp_path / "package" / "tokenizer_config.json")["chat_template"] == tiny.CHAT_TEMPLATE
 
 
@@ -180,7 +180,7 @@ def test_the_last_newline_of_a_template_that_only_the_runtime_renders_is_dropped
     onnx: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     (checkpoint / "chat_template.jinja").write_text(tiny.CHAT_TEMPLATE + "\n", encoding="utf-8")
-    build(onnx, checkpoint, WISH, tmp_path / "package")
+    build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert load(tmp_path / "package" / "tokenizer_config.json")["chat_template"] == tiny.CHAT_TEMPLATE
 
 
@@ -189,7 +189,7 @@ def test_a_template_in_the_tokenizers_config_is_found_too(
 ) -> None:
     (checkpoint / "chat_template.jinja").unlink()
     change(checkpoint / "tokenizer_config.json", chat_template=tiny.CHAT_TEMPLATE)
-    build(onnx, checkpoint, WISH, tmp_path / "package")
+    build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert load(tmp_path / "package" / "tokenizer_config.json")["chat_template"] == tiny.CHAT_TEMPLATE
 
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_without_a_chat_template_is_refused_with_a_remedy(
 ) -> None:
     (checkpoint / "chat_template.jinja").unlink()
     with pytest.raises(IngotError, match=r"has no chat template.*Give it one: chat_template\.jinja"):
-        build(onnx, checkpoint, WISH, tmp_path / "package")
+        build(onnx, checkpoint, SPEC, tmp_path / "package")
 
 
 def test_a_template_that_writes_the_date_leaves_no_prompt_template(
@@ -206,19 +206,19 @@ def test_a_template_that_writes_the_date_leaves_no_prompt_template(
 ) -> None:
     dated = "{{ strftime_now('%Y') }}\n" + tiny.CHAT_TEMPLATE
     (checkpoint / "chat_template.jinja").write_text(dated, encoding="utf-8")
-    build(onnx, checkpoint, WISH, tmp_path / "package")
+    build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert "PromptTemplate" not in load(tmp_path / "package" / "inference_model.json")
     assert "has no `PromptTemplate`" in (tmp_path / "package" / "README.md").read_text(encoding="utf-8")
     assert "writes the current date" in capsys.readouterr().out
 
 
 def test_fp16_on_cpu_is_labelled_as_what_it_is(onnx: Path, checkpoint: Path, tmp_path: Path) -> None:
-    build(onnx, checkpoint, wish(precision="fp16"), tmp_path / "package")
+    build(onnx, checkpoint, spec(precision="fp16"), tmp_path / "package")
     assert "stored as fp16, computes in fp32" in (tmp_path / "package" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_context_can_be_chosen(onnx: Path, checkpoint: Path, tmp_path: Path) -> None:
-    build(onnx, checkpoint, wish(context_length=3000, sampling={}), tmp_path / "package")
+    build(onnx, checkpoint, spec(context_length=3000, sampling={}), tmp_path / "package")
     config = load(tmp_path / "package" / "genai_config.json")
     assert (config["model"]["context_length"], config["search"]["max_length"]) == (3000, 3000)
 
@@ -241,7 +241,7 @@ def test_a_missing_input_is_named_before_anything_is_made(
     ):
         (place / name).unlink()
     with pytest.raises(IngotError, match=found):
-        build(onnx, checkpoint, WISH, tmp_path / "package")
+        build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert not (tmp_path / "package").exists()
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment
 
 from scripts.common.errors import IngotError
 from scripts.package.build import build
-from scripts.package.card import Wish
+from scripts.package.card import PackageSpec
 from scripts.package.rewrite import rewritten, untrimmed
 from scripts.results import remarks
 from tests.tiny import CHAT_TEMPLATE
@@ -47,7 +47,7 @@ LINES = """{% for message in messages %}
 def package(onnx: Path, checkpoint: Path, output: Path, template: str | None = None) -> Path:
     if template is not None:
         (checkpoint / "chat_template.jinja").write_text(template, encoding="utf-8")
-    build(onnx, checkpoint, Wish("tiny-int4-generic-cpu:1", "int4", "", "1", "", None, None), output)
+    build(onnx, checkpoint, PackageSpec("tiny-int4-generic-cpu:1", "int4", "", "1", "", None, None), output)
     return output
 
 

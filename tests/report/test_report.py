@@ -71,7 +71,7 @@ def test_a_model_that_does_not_answer_as_expected_is_refused(build: Path) -> Non
     assert (int8["verdict"], int8["reasons"]) == ("refused", ["another answer"])
 
 
-def test_not_deploying_by_wish_is_no_verdict_on_the_precision(build: Path) -> None:
+def test_not_deploying_as_configured_is_not_a_verdict_on_the_precision(build: Path) -> None:
     results.write(build / "triage" / "int8" / "deploy.json", results.held_back("int8", "skipped", 'deploy = "none"'))
     report = _report(build)
     assert report["models"][0]["precisions"][1]["verdict"] == "passed"
