@@ -251,6 +251,8 @@ def _environment(models: Sequence[Model], given: dict[str, Any] | None) -> dict[
         assert row.performance
         conditions = row.performance.conditions
         found.update({key: conditions[key] for key in ("runtime", "threads", "machine") if key in conditions})
+    if "ram_bytes" in found["machine"]:  # the same once, and exactly
+        found["machine"] = {key: value for key, value in found["machine"].items() if key != "memory_gib"}
     return {**found, **(given or {})}
 
 
