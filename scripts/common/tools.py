@@ -58,6 +58,7 @@ TOOLS = (
 #: An import in the project's code → the distributions that act on a result by it. An import that is longer adds to what
 #: its beginning brings. Nothing: it can't act, see `PLUMBING`.
 LOADS: dict[str, tuple[str, ...]] = {
+    "accelerate": (),
     "altair": ("altair", "jsonschema", "referencing", "rpds-py"),
     "blake3": (),
     "filelock": (),

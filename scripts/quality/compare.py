@@ -42,8 +42,8 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> Quality
     """
     limits = parse_gates(gates)
     truth = references.load(reference)
-    other = GenaiModel(onnx)
-    against = GenaiModel(export) if export else None
+    other = GenaiModel(onnx, mapped=export is None)
+    against = GenaiModel(export, mapped=True) if export else None
     vocabulary: dict[str, int] = {}
     texts = {text.name: _text(text, truth, other, against, vocabulary) for text in truth.texts}
     around = {} if export else _passage(truth, other, vocabulary)

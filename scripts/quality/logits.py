@@ -30,13 +30,19 @@ def rows_for(vocabulary: int) -> int:
 class GenaiModel:
     """A GenAI folder, loaded. Raises `IngotError` where it is not one or does not load."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mapped: bool = False) -> None:
+        """`mapped`: compute on float32 weights where they are mapped, without the packed copy that ONNX Runtime makes.
+
+        That spares the model's weight in memory and tells nothing else of it; quantised weights compute by another way
+        where they aren't packed, and must be judged as they are served.
+        """
         if not (folder / "genai_config.json").is_file():
             raise IngotError(folder, "there is no genai_config.json in it", "Give the folder of a finished conversion")
         self.folder = folder
         try:
             # The scratch for attention grows with every piece, and ORT's arena keeps each of them: 100 KiB a token.
-            self._model = genai.Model(folder, {"enable_cpu_mem_arena": False})
+            options = {"enable_cpu_mem_arena": False} | ({"session.disable_prepacking": "1"} if mapped else {})
+            self._model = genai.Model(folder, options)
         except genai.GenaiFault as fault:
             raise IngotError(folder, f"the model does not load: {fault.found}", "Convert it again") from None
 

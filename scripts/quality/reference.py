@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scripts.checkpoint.load import load as load_model
 from scripts.common import context as contexts
 from scripts.common import json_files
 from scripts.common.errors import IngotError
@@ -35,6 +34,7 @@ from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 from scripts.quality import changes
 from scripts.quality.changes import STEPS, WHOLE, Span
 from scripts.quality.logits import SPARE, rows_for
+from scripts.quality.streamed import load_streamed
 from scripts.results import base
 from scripts.results.quality import Reference as Index
 from scripts.results.quality import ReferenceSpan, ReferenceText
@@ -175,13 +175,11 @@ def _open_passage(folder: Path, entries: Sequence[ReferenceSpan]) -> Passage:
 
 
 def _load(checkpoint: Path) -> Any:
-    """The checkpoint's model, of the class that its config names, in float32."""
-    import torch
+    """The checkpoint's model, of the class that its config names, computing in float32."""
     import transformers
 
     names = json_files.read(checkpoint / "config.json").get("architectures") or [""]
-    kind = getattr(transformers, str(names[0]), transformers.AutoModelForCausalLM)
-    return load_model(kind, checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
+    return load_streamed(getattr(transformers, str(names[0]), transformers.AutoModelForCausalLM), checkpoint)
 
 
 def _read(path: Path) -> str:
