@@ -198,7 +198,7 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         base = check_source(path)
     except IngotError as error:
         return error, 0
-    rewritten = bool(model.adapters) or path.is_file()
+    rewritten = bool(model.adapters) or base.is_packed
     need = estimate(base.parameters, rewritten=rewritten, precisions=len(model.recipes)).disk_bytes
     return f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters", need
 

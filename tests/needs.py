@@ -1,5 +1,6 @@
 """What a test may need of the machine beyond Python and the lock: where it is not there, the test is skipped with one
-line that says what to install, by `@pytest.mark.needs("browser")` or `@pytest.mark.needs("namespaces")`.
+line that says what to install, by `@pytest.mark.needs("browser")`, `@pytest.mark.needs("namespaces")` or the name of a
+package that the lock leaves out.
 
 A continuous integration (`CI=true`) has a browser, so there the lack of one is a failure.
 """
@@ -7,10 +8,11 @@ A continuous integration (`CI=true`) has a browser, so there the lack of one is 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scripts.common.errors import IngotError
@@ -35,7 +37,17 @@ def in_a_namespace(
 @functools.cache
 def missing(what: str) -> str | None:
     """Why it is not there, and what to do about it; None where it is there and works."""
-    return {"browser": _no_browser, "namespaces": _no_namespaces}[what]()
+    checks: dict[str, Callable[[], str | None]] = {
+        "browser": _no_browser,
+        "namespaces": _no_namespaces,
+        "bitsandbytes": functools.partial(_no_package, "bitsandbytes", "bitsandbytes==0.50.2"),
+        "compressed-tensors": functools.partial(_no_package, "compressed_tensors", "-e '.[quantised]'"),
+    }
+    return checks[what]()
+
+
+def _no_package(module: str, words: str) -> str | None:
+    return None if importlib.util.find_spec(module) else f"{module} is not installed: pip install {words}"
 
 
 def _no_browser() -> str | None:

@@ -42,6 +42,8 @@ PLAIN = ("gaussian", "eva", "orthogonal")
 _REPEATED = ("pissa", "olora")
 _WHOLE = ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias")
 _MOST_RANK = 1 << 16
+#: What the names of quantised bases have in them.
+_QUANTISED_BASE = re.compile(r"bnb|gptq|awq|fp8|[-_](int)?[48][-_]?bit|[-_]int[48]\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class Adapter:
     tensors: dict[str, Tensor]
     weight: float
     remarks: tuple[Remark, ...] = ()
+
+
+def trained_on_quantised(adapter: Adapter) -> list[Remark]:
+    """What there is to say where an adapter's config names a quantised base, and it is merged into a float one."""
+    base = adapter.config.get("base_model_name_or_path")
+    if not isinstance(base, str) or not _QUANTISED_BASE.search(base.rstrip("/").rpartition("/")[2]):
+        return []
+    what = f"trained on quantised weights ({base}), merged into float ones, which differ a little from those"
+    return [Remark(f"adapter {adapter.folder.name}", what)]
 
 
 def check_adapter(path: Path, weight: float = 1.0, *, alone: bool = True) -> Adapter:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checkpoint import preflight, speech, vocabulary
-from scripts.checkpoint.adapters import WEIGHTS, Adapter
+from scripts.checkpoint.adapters import WEIGHTS, Adapter, trained_on_quantised
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.sources import Opened, Source, opened
 from scripts.checkpoint.weights import Checkpoint
@@ -70,7 +70,7 @@ def build(
             preflight.check_adapter(path, factor, alone=alone) for path, factor in zip(adapters, factors, strict=True)
         ]
         work = _Work(origin, checked, template, Path(scratch), list(origin.checkpoint.remarks))
-        rewritten = bool(adapters) or work.checkpoint.path.is_file()
+        rewritten = bool(adapters) or work.checkpoint.is_packed
         need = preflight.estimate(work.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
         preflight.check_room(need, output.parent)
         _check_adapters(work)
@@ -92,40 +92,59 @@ def _check_adapters(work: _Work) -> None:
 
 
 def _from_folder(work: _Work, output: Path) -> None:
-    from scripts.checkpoint import fitting, tensors, truth
+    from scripts.checkpoint import dequantise, fitting, tensors
     from scripts.checkpoint.load import be_quiet, forget_quantizer, load
     from scripts.checkpoint.normal import Normal, write_normal
 
     be_quiet()
-    checkpoint = work.checkpoint
+    checkpoint, floats = work.checkpoint, work.scratch / "floats"
     normal = Normal(checkpoint)
-    normal.count_rows()
-    described = truth.Described(checkpoint.path / "config.json", checkpoint.architecture, normal.config)
-    base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors)
-    normal.untie_where_told_apart(base)
+    base, left, described = _described(normal)
+    if not checkpoint.is_packed:
+        normal.untie_where_told_apart(base)
     fits = fitting.fit_all(work.adapters, base, checkpoint.path)
     rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
     spoken = _speech(work, checkpoint.tokenizer, rows)
+    if not checkpoint.quantised:
+        work.remarks += [remark for adapter in work.adapters for remark in trained_on_quantised(adapter)]
+    if checkpoint.is_packed:  # all that headers tell fits: now the numbers
+        checkpoint = dequantise.write(checkpoint, floats, left)
+        normal = Normal(checkpoint)
+        base, left, described = _described(normal)
+        normal.untie_where_told_apart(base)
+        fits = fitting.fit_all(work.adapters, base, checkpoint.path)
     tensors.refuse_infinite(checkpoint.places, checkpoint.tensors)
     work.remarks += [*normal.remarks(left), *(remark for fit in fits for remark in fit.remarks), *spoken.remarks]
     if not work.adapters:
-        copied = write_normal(normal, spoken, output, linked=True)
+        copied = write_normal(normal, spoken, output, floats)
         if copied:
             print(f"checkpoint: no right to make symlinks here, so copied {', '.join(copied)}", flush=True)
         return
     folder = work.scratch / "base"
     folder.mkdir()
-    write_normal(normal, spoken, folder, linked=True)
+    write_normal(normal, spoken, folder, floats)
     print(f"checkpoint: reading {checkpoint.parameters / 1e6:.0f} million parameters in float32", flush=True)
     import torch
 
     model = load(described.kind, folder, dtype=torch.float32)
-    if checkpoint.config.get("quantization_config"):
+    if not checkpoint.quantised and checkpoint.config.get("quantization_config"):
         forget_quantizer(model)
         model._weight_conversions = []  # else the floats are saved under the names of the blocks that they came in
     _merge(work, model, fits, output)
     _copy_companions(folder, output)
     _check_written(checkpoint, output)
+
+
+def _described(normal: Any) -> tuple[Any, list[str], Any]:
+    """The model that a checkpoint's config and headers describe, tensors that are left out, and its description."""
+    from scripts.checkpoint import truth
+
+    checkpoint = normal.checkpoint
+    normal.count_rows()
+    described = truth.Described(checkpoint.path / "config.json", checkpoint.architecture, normal.config)
+    spare = checkpoint.quantised.spare if checkpoint.quantised else ()
+    base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors, spare)
+    return base, left, described
 
 
 def _from_gguf(work: _Work, output: Path) -> None:

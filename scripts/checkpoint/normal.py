@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint import tensors, vocabulary
+from scripts.checkpoint import quantised, tensors, vocabulary
 from scripts.checkpoint.layout import SINGLE
 from scripts.checkpoint.plausible import text_settings
 from scripts.checkpoint.speech import Speech
@@ -33,6 +33,10 @@ class Normal:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.config: dict[str, Any] = copy.deepcopy(checkpoint.config)
+        if checkpoint.quantised:
+            quantised.forget(self.config)
+        if checkpoint.is_packed:
+            self._say_dtype()
         self.renamed: dict[str, str] = {}
         self._said: list[Remark] = []
 
@@ -40,6 +44,15 @@ class Normal:
     def changed(self) -> bool:
         """Whether the config must be written anew."""
         return self.config != self.checkpoint.config or has_bom(self.checkpoint.path / _CONFIG)
+
+    def _say_dtype(self) -> None:
+        """Have the config name the type that holds every weight: what is de-quantised is mostly float32."""
+        held = {tensor.dtype for tensor in self.checkpoint.tensors.values()}
+        dtype = {"BF16": "bfloat16", "F16": "float16"}.get(held.pop(), "float32") if len(held) == 1 else "float32"
+        for part in (self.config, text_settings(self.config)):
+            part |= {key: dtype for key in ("dtype", "torch_dtype") if key in part}
+        if not {"dtype", "torch_dtype"} & set(self.config):
+            self.config["dtype"] = dtype
 
     def count_rows(self) -> None:
         """Take the number of tokens from the embedding: that is what there are weights for."""
@@ -81,14 +94,19 @@ class Normal:
         return said
 
 
-def write_normal(normal: Normal, spoken: Speech, output: Path, *, linked: bool) -> list[str]:
-    """Write the folder; returns what had to be copied because links can't be made."""
+def write_normal(normal: Normal, spoken: Speech, output: Path, made: Path | None = None) -> list[str]:
+    """Write the folder; returns what had to be copied because links can't be made.
+
+    Weights in the folder `made` were written for this: they are moved.
+    """
     checkpoint, copied = normal.checkpoint, []
 
     def bring(path: Path, name: str) -> None:
         if has_bom(path) and path.suffix == ".json":
             (output / name).write_text(path.read_text(encoding="utf-8-sig"), encoding="utf-8", newline="\n")
-        elif not linked or not symlink(path, output / name):
+        elif path.parent == made:
+            path.replace(output / name)
+        elif not symlink(path, output / name):
             copied.append(name)
 
     for path in files_in(checkpoint.path, is_companion):

@@ -31,7 +31,7 @@ def refuse_infinite(places: Mapping[str, Path], tensors: Mapping[str, Tensor]) -
     for name, path in places.items():
         width, exponent = _EXPONENTS.get(tensors[name].dtype, (np.uint8, 0))
         if exponent and any(
-            int((piece.view(width) & width(exponent)).max()) == exponent for piece in _pieces(path, tensors[name])
+            int((piece.view(width) & width(exponent)).max()) == exponent for piece in pieces(path, tensors[name])
         ):
             found = f"{name} holds a number that is not finite (NaN or infinity)"
             raise IngotError(path, found, "Its training diverged or the file is damaged: take an earlier checkpoint")
@@ -41,7 +41,7 @@ def same(first: tuple[Path, Tensor], second: tuple[Path, Tensor]) -> bool:
     """Whether two tensors are the same, byte for byte."""
     if first[1] != second[1]:
         return False
-    pairs = zip(_pieces(*first), _pieces(*second), strict=True)
+    pairs = zip(pieces(*first), pieces(*second), strict=True)
     return all(bool(np.array_equal(one, other)) for one, other in pairs)
 
 
@@ -60,11 +60,12 @@ def write_renamed(source: Path, target: Path, tensors: Mapping[str, Tensor], nam
     with target.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for _, tensor in kept:
-            for piece in _pieces(source, tensor):
+            for piece in pieces(source, tensor):
                 file.write(piece.tobytes())
 
 
-def _pieces(path: Path, tensor: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
+def pieces(path: Path, tensor: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
+    """The bytes of a tensor, a mebibyte at a time."""
     with path.open("rb") as file:
         file.seek(tensor.start)
         left = tensor.end - tensor.start

@@ -83,13 +83,19 @@ def _check_type(path: Path, kind: Any, config: Mapping[str, Any]) -> None:
         raise IngotError(path, f"model_type is {said!r}, but {kind.__name__} is of type {due!r}", REMEDY)
 
 
-def place(folder: Path, described: Described, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, str], list[str]]:
+def place(
+    folder: Path, described: Described, tensors: Mapping[str, Tensor], spare: Collection[str] = ()
+) -> tuple[Any, dict[str, str], list[str]]:
     """Find every tensor's place: the model on `meta`, tensors that must be renamed, and those that are left out.
 
-    Raises `IngotError` that names the first tensors which are missing, have no place or do not fit.
+    `spare` are tensors that may be left out where the class has no place for them. Raises `IngotError` that names the
+    first tensors which are missing, have no place or do not fit.
     """
     kept = {name: tensor for name, tensor in tensors.items() if not _COMPUTED.search(name)}
     model, account = described.load(kept)
+    if useless := set(spare) & set(account["unexpected_keys"]):
+        kept = {name: tensor for name, tensor in kept.items() if name not in useless}
+        model, account = described.load(kept)
     renamed: dict[str, str] = {}
     if account["missing_keys"] and account["unexpected_keys"]:
         renamed = unwrap(account["unexpected_keys"], account["missing_keys"])

@@ -10,12 +10,13 @@ from typing import Any
 
 from scripts.checkpoint.headers import Tensor, read_gguf
 from scripts.checkpoint.layout import find_weights
+from scripts.checkpoint.packed import FLOAT_REMEDY
 from scripts.checkpoint.plausible import check_layers, check_sizes, text_settings
+from scripts.checkpoint.quantised import Quantised, find_packed
 from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
 from scripts.common.model_files import (
     MODEL_FOLDERS,
-    QUANTISED,
     SERVED_TOKENIZER,
     TOKENIZER_FOLDERS,
     files_in,
@@ -57,9 +58,9 @@ _QUANTISED = {
     r"\.weight_(packed|shape)": "compressed-tensors",
     r"\.(absmax|SCB|quant_map|quant_state\..+)": "bitsandbytes",
     r"\.weight_scale(_inv)?": "fp8",
+    r"\.(compressed|bitmask|row_offsets)": "compressed-tensors, sparse",
     r"_proj_(blocks|scales)": "MXFP4",
 }
-_FLOAT_REMEDY = "Name the float checkpoint it was made of"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Checkpoint:
 
     `path` is a folder, or a GGUF file; `weights` are the files that hold tensors, `places` which of them holds which;
     `index` is the index that came with them. `tokenizer` is the folder with the tokenizer's files; `tied` says that the
-    output head is the embedding.
+    output head is the embedding. `quantised` says what `tensors` are made of, where the files hold them packed.
     """
 
     path: Path
@@ -82,6 +83,12 @@ class Checkpoint:
     index: Path | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
+    quantised: Quantised | None = None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its weights must be written anew to be floats: out of a GGUF, or quantised."""
+        return self.path.is_file() or bool(self.quantised and self.quantised.packed)
 
     @property
     def parameters(self) -> int:
@@ -107,16 +114,19 @@ def check_source(path: Path) -> Checkpoint:
     tokenizer = _find_tokenizer(path, folder)
     _refuse_strays(folder, tokenizer)
     layout = find_weights(folder)
-    quantised = supported.reads_quantised(config)
-    for name, tensor in () if quantised else layout.tensors.items():
-        _check_tensor(layout.places[name], name, tensor)
-    check_layers(folder / "config.json", config, layout.tensors)
-    tied = bool(text_settings(config).get("tie_word_embeddings", "lm_head.weight" not in layout.tensors))
-    _check_widths(folder, supported.text_config(config), layout.tensors)
+    tensors, places, packed = layout.tensors, layout.places, None
+    if not supported.reads_quantised(config):
+        packed = find_packed(folder / "config.json", config, layout)
+        tensors, places = (packed.tensors, packed.places()) if packed else (tensors, places)
+        for name, tensor in tensors.items():
+            _check_tensor(places[name], name, tensor)
+    check_layers(folder / "config.json", config, tensors)
+    tied = bool(text_settings(config).get("tie_word_embeddings", "lm_head.weight" not in tensors))
+    _check_widths(folder, supported.text_config(config), tensors)
     nested = () if folder == path else (Remark(str(folder.relative_to(path)), "taken as the model's folder"),)
     return Checkpoint(
-        folder, architecture, layout.files, layout.tensors, tied, tokenizer, config, layout.places, layout.index,
-        remarks=(*nested, *layout.remarks),
+        folder, architecture, layout.files, tensors, tied, tokenizer, config, places, layout.index,
+        remarks=(*nested, *layout.remarks, *(packed.remarks() if packed else ())), quantised=packed,
     )  # fmt: skip
 
 
@@ -150,11 +160,6 @@ def _check_config(path: Path, config: dict[str, Any]) -> str:
     if config.get("transformers_weights"):
         found = f"names a weights file of its own ({config['transformers_weights']!r})"
         raise IngotError(path, found, "Call that file model.safetensors and remove the key transformers_weights")
-    for file, key in ((path, "quantization_config"), (path.with_name(QUANTISED), "")):
-        value = config.get(key) if key else (json_object(file, "Remove it") if file.is_file() else None)
-        if value and not (key and supported.reads_quantised(config)):
-            method = value.get("quant_method") or "GPTQ" if isinstance(value, dict) else "some method"
-            raise IngotError(file, f"weights are already quantised ({method})", _FLOAT_REMEDY)
     check_sizes(path, config)
     return supported.check(path, config)
 
@@ -192,7 +197,7 @@ def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
     method = next((method for mark, method in _QUANTISED.items() if re.search(mark + "$", name)), None)
     if method or (name.endswith(".weight") and tensor.dtype not in FLOATS):
         found = f"weights are already quantised ({name} is {tensor.dtype}{f', {method}' if method else ''})"
-        raise IngotError(path, found, _FLOAT_REMEDY)
+        raise IngotError(path, found, FLOAT_REMEDY)
 
 
 def _check_widths(folder: Path, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:

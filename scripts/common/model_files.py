@@ -51,8 +51,8 @@ TOKENIZER_FOLDERS = ("components/tokenizer", "tokenizer", "data/tokenizer")
 ADAPTER_FOLDERS = ("adapter",)
 #: Chat templates by name, as *.jinja.
 TEMPLATES = "additional_chat_templates"
-#: The older layout of GPTQ says here what config.json does not: that the weights are quantised.
-QUANTISED = "quantize_config.json"
+#: Files in which older tools say what config.json does not, that the weights are quantised; and by which method.
+QUANTISED = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 
 
 def is_weight_file(name: str) -> bool:
@@ -94,7 +94,7 @@ def is_adapter_file(name: str) -> bool:
 
 
 def _is_model_part(name: str) -> bool:
-    return name in (INDEX, QUANTISED) or is_weight_file(name) or is_companion(name)
+    return name in (INDEX, *QUANTISED) or is_weight_file(name) or is_companion(name)
 
 
 def _is_adapter_part(name: str) -> bool:

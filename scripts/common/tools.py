@@ -52,6 +52,7 @@ TOOLS = (
     Tool("peft", "0.21.2", ("peft",), "the layout and the arithmetic of adapters"),
     Tool("gguf", "0.19.0", ("gguf",), "reading GGUF files"),
     Tool("doit", "0.37.0", ("doit",), "the methods that `scripts.doit_plugin` overrides"),
+    Tool("compressed-tensors", "0.20.0", ("compressed-tensors",), "reading what it compressed", optional=True),
     Tool("llama-cpp-python", "0.3.36", ("llama-cpp-python",), "the peer of `doit bench-full`", optional=True),
 )  # fmt: skip
 
@@ -61,6 +62,7 @@ LOADS: dict[str, tuple[str, ...]] = {
     "accelerate": (),
     "altair": ("altair", "jsonschema", "referencing", "rpds-py"),
     "blake3": (),
+    "compressed_tensors": ("compressed-tensors", "torch"),
     "filelock": (),
     "foundry_local_sdk": ("foundry-local-sdk", "onnxruntime-genai-core", "onnxruntime"),
     "gguf": ("gguf", "numpy"),

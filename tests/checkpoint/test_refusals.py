@@ -76,11 +76,6 @@ def test_remote_code_is_refused(bad: Path, key: str) -> None:
     assert "remote code" in refused(bad)
 
 
-def test_a_quantised_checkpoint_is_refused(bad: Path) -> None:
-    edit(bad / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
-    assert "already quantised (gptq)" in refused(bad)
-
-
 def test_a_checkpoint_without_tokenizer_is_refused(bad: Path) -> None:
     (bad / "tokenizer.json").unlink()
     assert "no tokenizer" in refused(bad)

@@ -156,23 +156,6 @@ def test_two_names_of_a_class_that_contradict_each_other_are_refused(weights: Pa
     assert "model_type is 'mistral', but LlamaForCausalLM is of type 'llama'" in line
 
 
-def test_gptq_tensors_beside_a_silent_config_are_refused_as_quantised(weights: Path, tmp_path: Path) -> None:
-    def quantise(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        found = {}
-        for name, value in tensors.items():
-            if "_proj" in name:
-                packed = torch.zeros(value.shape[1] // 8, value.shape[0], dtype=torch.int32)
-                found[name.replace(".weight", ".qweight")] = packed
-            else:
-                found[name] = value
-        return found
-
-    rewrite(weights / WEIGHTS, quantise)
-    assert "already quantised" in refusal(tmp_path / "out", weights)
-    (weights / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": 128}))
-    assert "quantize_config.json: weights are already quantised (GPTQ)" in refusal(tmp_path / "out", weights)
-
-
 def test_an_adapter_left_among_the_weights_is_refused_with_how_to_merge_it(weights: Path, tmp_path: Path) -> None:
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"
     rewrite(weights / WEIGHTS, lambda tensors: tensors | {name: torch.zeros(4, 256)})
