@@ -50,13 +50,15 @@ CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path,
 #: What a model is asked is judged before anything is built, and not when it is needed, hours later.
 CASES = {"cases": "scripts.cases.cases:load", "schema": "scripts.cases.cases:load_schema"}
 
+BASES = list(dict.fromkeys(model.base for model in MODELS if model.base))
 VARIANTS = [variant for model in MODELS for variant in model.variants]
+BASELINES = [model.baseline for model in MODELS if model.baseline]
 PRECISIONS = [variant for variant in VARIANTS if variant.recipe]
 
 
 def folder(variant: Variant) -> Path:
     """The folder of all that is made of a variant."""
-    return BUILD / variant.model.name / variant.precision
+    return BUILD / variant.place
 
 
 def task_doctor() -> dict[str, Any]:
@@ -66,18 +68,19 @@ def task_doctor() -> dict[str, Any]:
             "io": {"capture": False}}  # fmt: skip
 
 
-@TASKS.each(MODELS)
+@TASKS.each([*MODELS, *BASES])
 def checkpoint(model: Model) -> Step:
     """Merge weights and adapters into one checkpoint"""
-    source = model.source
+    source, is_base = model.source, model in BASES
     return INGOT.step(
-        f"checkpoint:{model.name}", BUILD / model.name / "checkpoint", stage="checkpoint", verb="build",
+        f"checkpoint:{model.name}", BUILD / model.place / "checkpoint", stage="checkpoint", verb="build",
         inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters),
                 "template": model.template if isinstance(model.template, Path) else None},
         belongs={"source": is_model_file, "adapter": is_adapter_file},
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None,
-                    "template-name": model.template if isinstance(model.template, str) else None},
-        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)},
+                    "template-name": model.template if isinstance(model.template, str) else None,
+                    "template-optional": is_base or None},
+        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)}, dispensable=is_base,
         preflight={"source": "scripts.checkpoint.weights:check_source"}, problem=model.problem,
         guards={CASES["cases"] if model.schema else f"{CASES['cases']}_without_schema": model.cases,
                 CASES["schema"]: model.schema},
@@ -114,12 +117,12 @@ def reference(model: Model) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(MODELS)
+@TASKS.each([*MODELS, *BASES])
 def export(model: Model) -> Step:
     """Export the checkpoint to float ONNX through Olive"""
     return INGOT.step(
-        f"export:{model.name}", BUILD / model.name / "export", stage="convert", verb="export",
-        inputs={"checkpoint": checkpoint(model).part("model")},
+        f"export:{model.name}", BUILD / model.place / "export", stage="convert", verb="export",
+        inputs={"checkpoint": checkpoint(model).part("model")}, dispensable=model in BASES,
     )  # fmt: skip
 
 
@@ -139,7 +142,7 @@ def quantize(variant: Variant) -> Step:
 
 def onnx(variant: Variant) -> Step:
     """The step that makes a variant's ONNX folder."""
-    return quantize(variant) if variant.recipe else export(variant.model)
+    return quantize(variant) if variant.recipe else export(variant.base or variant.model)
 
 
 @TASKS.each(VARIANTS)
@@ -153,29 +156,43 @@ def quality(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(VARIANTS)
+@TASKS.each([*VARIANTS, *BASELINES])
 def package(variant: Variant) -> Step:
     """Put together what Foundry gets: weights, settings, chat template"""
-    model = variant.model
+    model, base = variant.model, variant.base
     return INGOT.step(
         f"package:{variant.name}", folder(variant) / "package", stage="package", verb="build",
-        inputs={"onnx": onnx(variant), "checkpoint": checkpoint(model)},
+        inputs={"onnx": onnx(variant), "checkpoint": checkpoint(base or model),
+                "template-of": checkpoint(model).part("tokenizer") if base else None},
         parameters={"model-id": variant.model_id, "precision": variant.precision or "float",
                     "description": model.description, "version": model.version, "license": model.license,
                     "sampling": model.sampling, "context-length": model.context_length},
-        parts={"served": leave_out(*CARD)},
+        parts={"served": leave_out(*CARD)}, dispensable=base is not None,
     )  # fmt: skip
 
 
 @TASKS.each([variant for variant in VARIANTS if variant.model.cases], needs="evaluation.cases in models.toml")
 def domain(variant: Variant) -> Step:
     """Score the model's own cases in the Foundry runtime"""
-    baseline = domain(variant.model.float) if variant.recipe else None
+    of_float = domain(variant.model.float) if variant.recipe else None
     return INGOT.step(
         f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
         inputs={"package": package(variant).part("served"), "cases": variant.model.cases,
-                "schema": variant.model.schema, "baseline": baseline},
-        parameters={"gates": variant.domain_gates}, preflight=CASES,
+                "schema": variant.model.schema, "baseline": of_float},
+        parameters={"gates": variant.domain_gates, "limit": variant.model.asked}, preflight=CASES,
+    )  # fmt: skip
+
+
+@TASKS.each(BASELINES, needs="evaluation.cases, and adapters or base, in models.toml")
+def baseline(variant: Variant) -> Step:
+    """Score the model without its fine-tuning on the same cases"""
+    assert variant.base
+    model = variant.model
+    return INGOT.step(
+        f"baseline:{model.name}", BUILD / model.name / "baseline.json", stage="quality", verb="baseline",
+        inputs={"package": package(variant).part("served"), "checkpoint": checkpoint(variant.base).part("tokenizer"),
+                "cases": model.cases, "schema": model.schema},
+        parameters={"limit": model.asked}, preflight=CASES, dispensable=True,
     )  # fmt: skip
 
 
@@ -277,7 +294,7 @@ def task_model() -> Iterator[dict[str, Any]]:
 def report() -> Step:
     """Render every result as a page, report.json, report.md and a table"""
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
-    answered = [domain(variant) for variant in VARIANTS if variant.model.cases]
+    answered = [domain(variant) for variant in VARIANTS if variant.model.cases] + list(map(baseline, BASELINES))
     chosen = [recommend(model) for model in MODELS]
     seen = [kind(variant) for variant in PRECISIONS for kind in (bench, deploy, verify)]
     return INGOT.step(
@@ -285,6 +302,7 @@ def report() -> Step:
         inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None}, reads=(*judged, *answered, *chosen, *seen),
         optional=[kind(variant) for variant in PRECISIONS for kind in (bench_full, soak, edges)],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
-                                "settings": asked(model)} for model in MODELS], "options": typed("config", "build")},
+                                "base": model.base.place if model.base else None, "settings": asked(model)}
+                               for model in MODELS], "options": typed("config", "build")},
         scratch={"build": BUILD}, shows="table.txt",
     )  # fmt: skip

@@ -40,6 +40,9 @@ def build(
     template_name: Annotated[
         str | None, typer.Option(help="The name of one of the templates that the weights bring.")
     ] = None,
+    template_optional: Annotated[
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="true: a checkpoint without one will do.")
+    ] = None,
     downloads: Downloads = None,
     precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
 ) -> None:
@@ -53,6 +56,7 @@ def build(
         adapters=adapter or [],
         weights=_numbers(weights),
         template=str(template) if template else template_name,
+        needs_template=template_optional is not True,
         downloads=downloads,
         precisions=precisions,
     )

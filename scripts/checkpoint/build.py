@@ -33,6 +33,7 @@ class _Work:
     adapters: list[Adapter]
     template: str | None
     scratch: Path
+    needs_template: bool = True
     remarks: list[Remark] = field(default_factory=list)
 
     @property
@@ -47,6 +48,7 @@ def build(
     adapters: Sequence[Path] = (),
     weights: Sequence[float] | None = None,
     template: str | None = None,
+    needs_template: bool = True,
     downloads: Path | None = None,
     precisions: int = 0,
 ) -> None:
@@ -54,8 +56,9 @@ def build(
 
     A folder without adapters becomes symlinks to its files. With adapters, or out of GGUF, the weights are float32.
     `weights`: a factor for each adapter, 1.0 where not given. `template`: a file with the chat template, or the name of
-    one that is there. `precisions`: how many will be made of it, so that a machine too small for them is told now and
-    not half an hour later. Raises `IngotError` for what the user can correct, before any weight is loaded.
+    one that is there; without `needs_template` there may be none, or none by default. `precisions`: how many will be
+    made of it, so that a machine too small for them is told now and not half an hour later. Raises `IngotError` for
+    what the user can correct, before any weight is loaded.
     """
     factors = [1.0] * len(adapters) if weights is None else list(weights)
     if len(factors) != len(adapters):
@@ -69,7 +72,8 @@ def build(
         checked = [
             preflight.check_adapter(path, factor, alone=alone) for path, factor in zip(adapters, factors, strict=True)
         ]
-        work = _Work(origin, checked, template, Path(scratch), list(origin.checkpoint.remarks))
+        said = list(origin.checkpoint.remarks)
+        work = _Work(origin, checked, template, Path(scratch), needs_template, said)
         rewritten = bool(adapters) or work.checkpoint.is_packed
         need = preflight.estimate(work.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
         preflight.check_room(need, output.parent)
@@ -173,7 +177,10 @@ def _from_gguf(work: _Work, output: Path) -> None:
 
 def _speech(work: _Work, tokenizer: Path, rows: int | None) -> speech.Speech:
     folders = [adapter.folder for adapter in work.adapters]
-    return speech.choose(tokenizer, folders, work.template, rows, work.scratch / "converted", work.checkpoint.path)
+    return speech.choose(
+        tokenizer, folders, work.template, rows, work.scratch / "converted", work.checkpoint.path,
+        needs_template=work.needs_template,
+    )  # fmt: skip
 
 
 def _merge(work: _Work, model: Any, fits: Sequence[Any], output: Path) -> None:

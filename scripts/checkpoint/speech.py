@@ -33,13 +33,17 @@ class Speech:
 
 
 def choose(
-    base: Path, adapters: Sequence[Path], template: str | None, rows: int | None, scratch: Path, label: Path
-) -> Speech:
+    base: Path, adapters: Sequence[Path], template: str | None, rows: int | None, scratch: Path, label: Path,
+    *, needs_template: bool = True,
+) -> Speech:  # fmt: skip
     """Decide on tokenizer and template. `label` is what to call `base` in errors; `scratch` an empty folder's path."""
     own = [adapter for adapter in adapters if holds_tokenizer(adapter)]
     folder = own[0] if own else base
     remarks = _compare(base, own)
-    choice = templates.choose(base, adapters, template, files=folder, label=label)
+    if needs_template or templates.own(folder) is not None:
+        choice = templates.choose(base, adapters, template, files=folder, label=label)
+    else:
+        choice = templates.Choice("", kept=True)
     files = {path.name: path for path in files_in(folder, is_tokenizer_file)}
     if not (folder / "tokenizer.json").is_file():
         folder = _convert(folder, scratch)

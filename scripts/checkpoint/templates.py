@@ -63,6 +63,12 @@ def choose(base: Path, adapters: Sequence[Path], wanted: str | None, *, files: P
     return Choice(text, DEFAULT in found and holder == files, tuple(remarks))
 
 
+def own(folder: Path) -> str | None:
+    """The chat template in a folder that is used where nobody chooses; None where there is none, or no saying which."""
+    found = read(folder)
+    return found.get(DEFAULT) or (next(iter(found.values())) if len(found) == 1 else None)
+
+
 def _named(wanted: str, places: Sequence[tuple[Path, dict[str, str]]]) -> tuple[str, Path]:
     """The first template of a name, and the folder that holds it."""
     for place, found in places:

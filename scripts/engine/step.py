@@ -91,6 +91,7 @@ class Step:
                     the first time: raises `IngotError` in milliseconds where to read gigabytes would be in vain
     guards          "module:function" → files of the user's that it judges in the same way, although this step does not
                     read them: hours are not spent on the way to a mistake in what is read last
+    dispensable     where it breaks, it counts as skipped, with the reason: the build does without it, and ends well
     problem         a mistake in what declares this step: it can't be run, and fails with that
     parts           of an output that is a folder, what others may read alone: name → patterns (`fnmatch`) of the files'
                     paths; with "!" in front they leave files out, and where there are no others, of all
@@ -119,6 +120,7 @@ class Step:
     belongs: Mapping[str, Belongs] = field(default_factory=dict)
     guards: Mapping[str, Path | None] = field(default_factory=dict)
     problem: IngotError | None = None
+    dispensable: bool = False
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     #: All that it reads, in the order of the command line.

@@ -21,6 +21,9 @@ def build(
     model_id: Annotated[str, typer.Option(help="What Foundry calls it, such as triage-int4-generic-cpu:1")],
     precision: Annotated[str, typer.Option(help="Name of the recipe that made it, for the model card")],
     output: Annotated[Path, typer.Option(help="Folder to make")],
+    template_of: Annotated[
+        Path | None, typer.Option(help="Hugging Face checkpoint whose chat template is used where that one has none")
+    ] = None,
     description: Annotated[str, typer.Option(help="One or two sentences for the model card")] = "",
     version: Annotated[str, typer.Option(help="Version to show, such as 1.0")] = "1",
     license: Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0")] = "",  # noqa: A002
@@ -46,7 +49,7 @@ def build(
     from scripts.package.card import PackageSpec
 
     spec = PackageSpec(model_id, precision, description, version, license, sampling, context_length)
-    make(onnx, checkpoint, spec, output)
+    make(onnx, checkpoint, spec, output, template_of)
 
 
 if __name__ == "__main__":

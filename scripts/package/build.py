@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint import templates
 from scripts.common import genai_config, json_files, links, model_id
 from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
@@ -32,15 +33,21 @@ _LEFT_OUT = {
 }
 
 
-def build(onnx: Path, checkpoint: Path, spec: PackageSpec, output: Path) -> None:
+def build(
+    onnx: Path, checkpoint: Path, spec: PackageSpec, output: Path, template_of: Path | None = None
+) -> None:  # fmt: skip
     """Write the package of the GenAI folder `onnx`, whose tokenizer's truth is `checkpoint`'s, to `output`.
 
+    `template_of`: a checkpoint whose chat template is used where `checkpoint` has none.
     Raises `IngotError` where an input is missing, a setting is out of range, Foundry would refuse the folder, or the
     runtime's token ids differ from those of transformers.
     """
     identity = model_id.parse(spec.model_id)
     genai = _settings(onnx, checkpoint, spec)
     tokenizer = _load_tokenizer(checkpoint)
+    if template_of is not None and templates.own(checkpoint) is None:
+        tokenizer.chat_template = templates.own(template_of)
+        _say("the chat template is that of the fine-tuned model: this one has none")
     chat = _chat_template(tokenizer, checkpoint)
 
     output.mkdir(parents=True)

@@ -14,6 +14,7 @@ from scripts.results import base
 app = program.program(__doc__)
 
 Gates = Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help='gates, such as {"kl": 0.25}')]
+Limit = Annotated[int | None, typer.Option(help="ask at most so many cases, spread over the file; default 32")]
 Output = Annotated[Path, typer.Option(help="JSON file to write")]
 
 
@@ -54,12 +55,29 @@ def domain(
     schema: Annotated[Path | None, typer.Option(help="JSON schema of an answer")] = None,
     baseline: Annotated[Path | None, typer.Option(help="domain.json of the float export, packaged alike")] = None,
     gates: Gates = "{}",
-    limit: Annotated[int, typer.Option(help="ask the first so many cases")] = 32,
+    limit: Limit = None,
 ) -> None:
     """Put cases of the model's own job to it, in the Foundry runtime."""
     from scripts.quality import domain as domains
 
-    _finish(output, domains.run(package, cases, schema, baseline, gates, limit))
+    _finish(output, domains.run(package, cases, schema, baseline, gates, domains.ASKED if limit is None else limit))
+
+
+@app.command()
+def baseline(
+    package: Annotated[Path, typer.Option(help="package of the model without its fine-tuning")],
+    checkpoint: Annotated[Path, typer.Option(help="its Hugging Face checkpoint: has it a chat template of its own?")],
+    cases: Annotated[Path, typer.Option(help="cases, one JSON object a line")],
+    output: Output,
+    schema: Annotated[Path | None, typer.Option(help="JSON schema of an answer")] = None,
+    limit: Limit = None,
+) -> None:
+    """Put the same cases to the model without its fine-tuning: what was gained is told by comparing."""
+    from scripts.quality import baseline as baselines
+    from scripts.quality import domain as domains
+
+    asked = domains.ASKED if limit is None else limit
+    _finish(output, baselines.run(package, checkpoint, cases, schema, asked))
 
 
 @app.command()

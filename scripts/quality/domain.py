@@ -2,12 +2,11 @@
 
 The package is opened in a private catalog that is thrown away, so a refused precision is scored too. Decoding is
 greedy. A score is compared case by case with that of the float export, packaged alike: which cases were lost, which
-were won, and how often chance alone would part the two as far (McNemar's exact test).
+were won, and how sure that is (`paired`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,17 @@ from scripts.cases import cases as parsing
 from scripts.cases import checks
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN, parse_gates
+from scripts.quality import paired
 from scripts.results import base, measured
-from scripts.results.base import Interval, Verdict
+from scripts.results.base import Verdict
 from scripts.results.domain import Answer, Baseline, Domain
 from scripts.runtime import foundry as foundry
 
 #: Per cent of the cases. A float model that passes fewer cannot measure its precisions.
 HALF = 50.0
-#: Of the normal distribution: 95 % lie within so many standard deviations.
-_Z = 1.959964
+_ROUNDING = 1e-9  # points
+#: So many cases are asked where nobody says how many.
+ASKED = 32
 #: What the package is called in the private catalog: any name will do, and its own tells of no more than the card does.
 _ID = "judged-generic-cpu:1"
 
@@ -41,44 +42,71 @@ class Reply:
     error: str | None = None
 
 
-def run(package: Path, cases: Path, schema: Path | None, baseline: Path | None, gates: Any, limit: int = 32) -> Domain:
-    """Ask the package the first `limit` cases; returns the content of domain.json.
+def run(
+    package: Path, cases: Path, schema: Path | None, baseline: Path | None, gates: Any, limit: int = ASKED
+) -> Domain:
+    """Ask the package at most `limit` cases, spread over the file; returns the content of domain.json.
 
     Raises `IngotError` on bad input, on a package that the runtime does not load, on a baseline of other cases, and
     where not one case was answered.
     """
     limits = parse_gates(gates)
-    if limit < 1:
-        raise IngotError("--limit", f"expected at least 1, found {limit}")
-    every = parsing.load(cases)
-    chosen = every[:limit]
-    validator = parsing.load_schema(schema) if schema else None
-    if validator is None and (asking := [case.id for case in chosen if case.expect.schema]):
-        raise IngotError(cases, f"{asking[0]!r} expects a schema, and none is given", "Give --schema")
-    digest = parsing.digest(chosen, validator.schema if validator else None)
-    against = _baseline(baseline, digest, len(chosen))
+    asked = Asked.read(cases, schema, limit)
+    against = _baseline(baseline, asked.digest, len(asked.cases))
     if against is None and "domain_points" in limits:
         raise IngotError("--gates", "domain_points needs a baseline", "Give --baseline, the float export's domain.json")
-    if not (package / "genai_config.json").is_file():
-        raise IngotError(package, "is not a package: there is no genai_config.json in it", "Build the package first")
-
-    replies = ask(package, chosen)
-    if all(reply.error for reply in replies):
-        raise IngotError(package, f"the runtime answered none of {len(chosen)} cases: {replies[0].error}")
-    result = score(chosen, replies, validator, against)
+    result = asked.put_to(package, against)
     verdict, reasons = judge(result, limits)
-    print(f"domain: {result.passed} of {result.asked} asked are right; the file holds {len(every)}", flush=True)
-    return replace(
-        result,
-        verdict=verdict,
-        reasons=reasons,
-        gates={name: limits[name] for name in OF_DOMAIN if name in limits},
-        cases_total=len(every),
-        limit=limit,
-        digest=digest,
-        package=measured.digest(package),
-        runtime=foundry.label(),
-    )
+    used = {name: limits[name] for name in OF_DOMAIN if name in limits}
+    return replace(result, verdict=verdict, reasons=reasons, gates=used)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The cases to put to a package, of `total` in the file, and the schema of an answer."""
+
+    cases: list[parsing.Case]
+    validator: jsonschema.protocols.Validator | None
+    total: int
+    limit: int
+
+    @classmethod
+    def read(cls, cases: Path, schema: Path | None, limit: int) -> Asked:
+        """Raises `IngotError` on a mistake in either file."""
+        if limit < 1:
+            raise IngotError("--limit", f"expected at least 1, found {limit}")
+        every = parsing.load(cases)
+        chosen = spread(every, limit)
+        validator = parsing.load_schema(schema) if schema else None
+        if validator is None and (asking := [case.id for case in chosen if case.expect.schema]):
+            raise IngotError(cases, f"{asking[0]!r} expects a schema, and none is given", "Give --schema")
+        return cls(chosen, validator, len(every), limit)
+
+    @property
+    def digest(self) -> str:
+        """Of what is asked and expected."""
+        return parsing.digest(self.cases, self.validator.schema if self.validator else None)
+
+    def put_to(self, package: Path, against: Domain | None) -> Domain:
+        """The score of a package, not judged yet. Raises `IngotError` where it can't be loaded, or answers nothing."""
+        if not (package / "genai_config.json").is_file():
+            remedy = "Build the package first"
+            raise IngotError(package, "is not a package: there is no genai_config.json in it", remedy)
+        replies = ask(package, self.cases)
+        if all(reply.error for reply in replies):
+            raise IngotError(package, f"the runtime answered none of {len(replies)} cases: {replies[0].error}")
+        result = score(self.cases, replies, self.validator, against)
+        print(f"domain: {result.passed} of {result.asked} asked are right; the file holds {self.total}", flush=True)
+        return replace(
+            result, cases_total=self.total, limit=self.limit, digest=self.digest, package=measured.digest(package),
+            runtime=foundry.label(),
+        )  # fmt: skip
+
+
+def spread(cases: list[parsing.Case], limit: int) -> list[parsing.Case]:
+    """At most `limit` of the cases, at even distances: files are often sorted by kind, and the first are all alike."""
+    count = min(limit, len(cases))
+    return [cases[len(cases) * number // count] for number in range(count)]
 
 
 def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
@@ -124,7 +152,7 @@ def score(
         verdict="passed",
         reasons=[],
         score=_percent(passed, len(rows)),
-        score_interval=wilson(passed, len(rows)),
+        score_interval=paired.wilson(passed, len(rows)),
         passed=passed,
         asked=len(rows),
         schema_valid=None if validator is None else _percent(valid, len(rows)),
@@ -135,54 +163,75 @@ def score(
 
 
 def _paired(rows: list[Answer], baseline: Domain) -> Baseline:
-    before = {row.id: row.passed for row in baseline.cases}
-    lost = [row.id for row in rows if before[row.id] and not row.passed]
-    won = [row.id for row in rows if row.passed and not before[row.id]]
-    return Baseline(score=baseline.score, lost=lost, won=won, p_value=mcnemar(len(lost), len(won)))
-
-
-def wilson(passed: int, asked: int) -> Interval:
-    """The 95 % interval of a share, in %, by Wilson's score (1927), which holds for few cases and at 0 and 100 %."""
-    z2, share = _Z**2, passed / asked
-    middle = (share + z2 / (2 * asked)) / (1 + z2 / asked)
-    reach = _Z / (1 + z2 / asked) * math.sqrt(share * (1 - share) / asked + z2 / (4 * asked**2))
-    return [round(100 * max(0.0, middle - reach), 2), round(100 * min(1.0, middle + reach), 2)]
-
-
-def mcnemar(lost: int, won: int) -> float:
-    """How often chance alone would part two models at least as far on the cases that only one of them passes.
-
-    McNemar's test in its exact form: two-sided, by the binomial distribution of even odds.
-    """
-    count = lost + won
-    tail = sum(math.comb(count, k) for k in range(min(lost, won) + 1))
-    return round(min(1.0, 2 * tail / (1 << count)), 6)
+    now, before = ({row.id: row.passed for row in answers} for answers in (rows, baseline.cases))
+    interval, won, lost = paired.of_answers(now, {name: before[name] for name in now})
+    return Baseline(
+        score=baseline.score, lost=lost, won=won, p_value=paired.mcnemar(len(lost), len(won)),
+        difference_interval=interval,
+    )  # fmt: skip
 
 
 def judge(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, list[str]]:
     """Verdict and reasons for a score (see `score`): by itself, and compared with the float export's.
 
-    Where the float model itself fails more cases than it passes, they don't show what quantising costs: that warns.
+    The score decides. Where it passes a gate and its 95 % interval reaches beyond, there are too few cases to tell:
+    that warns, and so does a float model that fails more cases than it passes, for then they don't show what
+    quantising costs.
     """
-    reasons, against, floor = list[str](), result.baseline, gates.get("domain_floor")
-    if floor is not None and result.score < floor - 1e-9:
-        reasons.append(f"domain score is {result.score:.4g} %; the gate asks for {floor:g}")
-    if against is not None and "domain_points" in gates:
-        points, gate = against.score - result.score, gates["domain_points"]
-        if points > gate + 1e-9:
-            pairs = f"{len(against.lost)} of {result.asked} cases asked lost, {len(against.won)} won"
-            reasons.append(
-                f"domain score is {points:.4g} points below the float export; the gate allows {gate:g} "
-                f"({pairs}; by chance alone with p = {against.p_value:.2g})"
-            )
-    if reasons:
-        return "refused", reasons
+    held = [found for found in (_by_floor(result, gates), _by_points(result, gates)) if found]
+    refused = [reason for verdict, reason in held if verdict == "refused"]
+    warned = [reason for verdict, reason in held if verdict == "warned"]
+    if refused:
+        return "refused", refused + warned
+    against = result.baseline
     who, score = ("it", result.score) if against is None else ("the float export itself", against.score)
     if score < HALF:
         passed = round(score * result.asked / 100)
         told = f"{who} gets {passed} of {result.asked} cases asked right, fewer than half"
-        return "warned", [f"{told}: they do not show what the model can do, nor what quantising costs"]
-    return "passed", []
+        warned.append(f"{told}: they do not show what the model can do, nor what quantising costs")
+    return ("warned" if warned else "passed"), warned
+
+
+def _by_floor(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, str] | None:
+    floor = gates.get("domain_floor")
+    low, high = result.score_interval or (result.score, result.score)
+    if floor is None or low >= floor - _ROUNDING:
+        return None
+    told = f"domain score is {result.score:.4g} %, with an interval of 95 % from {low:.4g} to {high:.4g}"
+    gate = f"the gate asks for {floor:g}"
+    if result.score >= floor - _ROUNDING:
+        return "warned", f"{_too_few(result)}: {told}; {gate}"
+    return "refused", f"{told}; {gate}" + (f"; {_too_few(result, 'to tell for sure')}" if high >= floor else "")
+
+
+def _by_points(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, str] | None:
+    gate, against = gates.get("domain_points"), result.baseline
+    if gate is None or against is None:
+        return None
+    points = result.score - against.score
+    low, high = against.difference_interval or (points, points)
+    if -low <= gate + _ROUNDING:
+        return None
+    pairs = f"{len(against.lost)} of {result.asked} cases asked lost, {len(against.won)} won"
+    told = (
+        f"domain score is {_beside(points)} the float export, with an interval of 95 % from {low:+.3g} to {high:+.3g}"
+    )
+    allowed = f"the gate allows {gate:g}"
+    if -points <= gate + _ROUNDING:
+        return "warned", f"{_too_few(result)}: {told} ({pairs}); {allowed}"
+    chance = f"{pairs}; by chance alone with p = {against.p_value:.2g}"
+    return "refused", f"{told}; {allowed} ({chance})" + (
+        f"; {_too_few(result, 'to tell for sure')}" if -high <= gate else ""
+    )
+
+
+def _too_few(result: Domain, what: str = "to tell") -> str:
+    more = f" of {result.cases_total}; evaluation.limit asks more" if result.cases_total > result.asked else ""
+    return f"too few cases {what} ({result.asked} asked{more})"
+
+
+def _beside(points: float) -> str:
+    return f"{abs(points):.4g} points {'below' if points < 0 else 'above'}" if points else "as high as"
 
 
 def _baseline(path: Path | None, digest: str, count: int) -> Domain | None:

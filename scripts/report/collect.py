@@ -16,24 +16,27 @@ from msgspec.structs import replace
 from scripts.checkpoint.headers import read_safetensors
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, is_weight_file
+from scripts.quality.gain import gained
 from scripts.quality.gates import Judged, because, worst
 from scripts.quality.recommend import recommend
 from scripts.results import base, measured, remarks
 from scripts.results.base import Marker, Outcome
 from scripts.results.bench import Bench, BenchFull, Soak
-from scripts.results.domain import Domain
+from scripts.results.domain import Domain, Unadapted
 from scripts.results.foundry import Deploy, Edges, Verify
 from scripts.results.quality import Advice, Quality
-from scripts.results.report import VERSION, Called, Deployed, Export, Model, Precision, Report, Step
+from scripts.results.report import VERSION, Base, Called, Deployed, Export, Model, Precision, Report, Step
 
 #: Outputs that decide what a precision is worth, in the order of the data.
 JUDGED = ("onnx", "quality", "package", "domain", "bench")
+#: Folder of the model without its fine-tuning.
+BASE = "base"
 #: Folders of a model, and of each of its precisions, whose remarks are told.
 REMARKED = ("checkpoint", "export"), ("onnx", "package")
 _NOT_MODEL = ("manifest.json", "provenance.json", remarks.NAME)
 _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
 
-Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Edges, Verify)
+Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Unadapted, Edges, Verify)
 T = TypeVar("T")
 
 
@@ -42,13 +45,16 @@ def collect(
 ) -> Report:
     """Read everything below `build` that belongs to `models`, a list of {"name", "precisions": [name, …]}.
 
-    A model's optional "settings" are reported as they are. `options`: the variables that `doit` was called with, as
+    A model's optional "settings" are reported as they are; "base" is the folder below `build` of the model without its
+    fine-tuning, where there is one. `options`: the variables that `doit` was called with, as
     "config=DIR"; None where not doit called. Raises `IngotError` on a wrong list of models, or a result
     file of another form.
     """
     if not isinstance(models, list) or not all(_is_model(model) for model in models):
         raise IngotError("--models", f"expected a list of models, found {models!r}", 'Such as [{"name", "precisions"}]')
-    reported = [_model(build, model["name"], model["precisions"], model.get("settings")) for model in models]
+    reported = [
+        _model(build, model["name"], model["precisions"], model.get("settings"), model.get("base")) for model in models
+    ]
     return Report(
         version=VERSION,
         models=reported,
@@ -108,7 +114,9 @@ class _Place:
         return [marker for path in found if (marker := self.marker(path.name.removesuffix(".failed.json")))]
 
 
-def _model(build: Path, name: str, precisions: list[str], settings: dict[str, Any] | None) -> Model:
+def _model(
+    build: Path, name: str, precisions: list[str], settings: dict[str, Any] | None, base_folder: str | None
+) -> Model:  # fmt: skip
     place = _Place(build / name)
     quality, domain = place.result("quality", Quality), place.result("domain", Domain)
     stopped = place.stopped(("checkpoint", "export", "reference", "quality"))
@@ -127,6 +135,10 @@ def _model(build: Path, name: str, precisions: list[str], settings: dict[str, An
     folders += [build / name / precision / part for precision in precisions for part in of_precision]
     told = domain if domain and _belongs(domain, place.folder) else None
     whole = _combine([export, told]) if told else export
+    unadapted = _base(place, build / base_folder) if base_folder else None
+    before = unadapted.domain if unadapted else None
+    if before and told:
+        rows = [replace(row, gain=gained(before, row.domain, told)) if row.domain else row for row in rows]
     return Model(
         name=name,
         recommended=advice.recommended if advice else None,
@@ -134,9 +146,11 @@ def _model(build: Path, name: str, precisions: list[str], settings: dict[str, An
         export=Export(
             verdict=whole.verdict if whole else export.verdict, reasons=whole.reasons if whole else export.reasons,
             size_bytes=size, bits_per_weight=_bits(size, weights), quality=quality, domain=told,
+            gain=gained(before, told) if before and told else None,
             stale=["domain"] if domain and not told else [],
         ),
         precisions=rows,
+        base=unadapted,
         failures=sorted(markers, key=lambda marker: marker.verdict != "failed"),
         remarks=list(dict.fromkeys(remark for folder in folders for remark in remarks.read(folder))),
         settings=settings,
@@ -187,6 +201,17 @@ def _precision(folder: Path, name: str, float_size: int | None, weights: int | N
         edges=served("edges", Edges, optional=True),
         stale=stale,
     )
+
+
+def _base(place: _Place, folder: Path) -> Base:
+    """What is known of the model without its fine-tuning, whose checkpoint and export are in `folder`."""
+    result = place.result("baseline", Unadapted)
+    if result and _belongs(result, place.folder / BASE):
+        return Base(verdict=result.verdict, reasons=result.reasons, domain=result)
+    markers = _Place(folder).stopped(("checkpoint", "export"))
+    markers += _Place(place.folder / BASE).stopped(("package",)) + place.stopped(("baseline",))
+    told = [reason for marker in markers for reason in marker.reasons]
+    return Base(verdict="skipped", reasons=told[:1] or ["the model without its fine-tuning was not asked"], domain=None)
 
 
 def _bits(size: int | None, weights: int | None) -> float | None:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from scripts.package import usage
-from scripts.report import charts, commands, series, svg
+from scripts.report import charts, commands, job, series, svg
 from scripts.report.answers import Answer, side_by_side
 from scripts.report.node import Node
 from scripts.report.text import legend, outdated
@@ -48,7 +48,7 @@ def page(report: dict[str, Any]) -> str:
         usage=usage, legend=legend,
         v=shown, s=said, raw_json=as_json, verdict=verdict, label=label, chart=chart, answers=side_by_side,
         parts=marked, missing=partial(missing, called=called),
-        having=having, changed=changed, places=places, where=where, others=others,
+        having=having, job=job, changed=changed, places=places, where=where, others=others,
         outdated=outdated,
     )  # fmt: skip
     css = (_HERE / "page.css").read_text(encoding="utf-8")
@@ -198,6 +198,10 @@ def _asked(domain: Node) -> Markup:
     if lost or won:
         counts = [shown(part) if part else "none" for part in (lost, won)]
         told += Markup("<small>{} lost, {} won</small>").format(*counts)
+    apart = domain["baseline"]["difference_interval"]
+    if apart:
+        words = Markup("<small>{} to {} points beside float</small>")
+        told += words.format(shown(apart[0], "points"), shown(apart[1], "points"))
     return told
 
 

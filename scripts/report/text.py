@@ -11,6 +11,7 @@ from typing import Any
 
 from scripts.common import terminal
 from scripts.report import commands
+from scripts.report.job import cases, fine_tuning
 from scripts.report.words import NONE, common_unit, figure, is_size, label, typical
 from scripts.results.metric import Metric
 from scripts.results.report import KINDS, columns
@@ -51,11 +52,16 @@ def headline(model: dict[str, Any]) -> str:
 
 
 def rows(model: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The table of a model as text, a cell for each of `head()`: the float export first, then every precision."""
+    """The table of a model as text, a cell for each of `head()`: the float export first, then every precision.
+
+    Before them, where it was asked, the model without its fine-tuning.
+    """
     export = {"precision": "float", "size_ratio": None, "performance": None, "deployed": None, **model["export"]}
     if export["size_bytes"]:
         export["size_ratio"] = 1.0
     entries = [export, *model["precisions"]]
+    if base := model["base"] and model["base"]["domain"]:
+        entries.insert(0, {"precision": "base", "domain": base, "verdict": NONE, "deployed": None})
     cells = [_column(section, metric, entries) for section, metric in columns()]
     return [
         (entry["precision"], *(column[i] for column in cells), entry["verdict"], _deployed(entry["deployed"]))
@@ -74,7 +80,7 @@ def markdown(report: dict[str, Any]) -> str:
         parts += [f"## {_escape(model['name'])}", "", _line(heads)]
         parts += [_line(["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2)]
         parts += [_line(_escape(cell) for cell in row) for row in rows(model)]
-        told = [*cases(model), *notes(model, report["called"]), *extras(model)]
+        told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model)]
         parts += ["", *(f"- {_escape(note)}" for note in told), ""]
         if failed := failures(model):
             parts += ["What went wrong:", "", *(f"- {_escape(failure)}" for failure in failed), ""]
@@ -118,7 +124,7 @@ def text(report: dict[str, Any], width: int = 0) -> str:
     for model in report["models"]:
         parts += [headline(model), *(f"  {reason}" for reason in model["reasons"]), ""]
         parts += [f"  {line}" for line in fitted([head(), *rows(model)], width and width - 2)]
-        told = [*cases(model), *notes(model, report["called"]), *extras(model), *failures(model)]
+        told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model), *failures(model)]
         parts += ["", *(f"  {line}" for line in (*told, *_few(remarks(model), MOST_REMARKS))), ""]
     if (told := changed(report["changes"])) and report["changes"]["entries"]:
         other = sum(entry["kind"] == KINDS[-1] for entry in report["changes"]["entries"])
@@ -130,24 +136,6 @@ def text(report: dict[str, Any], width: int = 0) -> str:
 def _few(lines: Sequence[str], most: int) -> list[str]:
     left = len(lines) - most
     return [*lines[:most], *([f"and {left} more in the report"] if left > 0 else [])]
-
-
-def cases(model: dict[str, Any]) -> list[str]:
-    """How many of the cases were asked, and how sure the scores are: one line; nothing where no cases were asked."""
-    named = [("float", model["export"]["domain"]), *((row["precision"], row["domain"]) for row in model["precisions"])]
-    asked = [(name, domain) for name, domain in named if domain and domain["asked"]]
-    if not asked:
-        return []
-    scores = [f"{name} {figure('score', domain['score'])}{_interval(domain)}" for name, domain in asked]
-    first = asked[0][1]
-    which = f"all {first['asked']}" if first["asked"] == first["cases_total"] else (
-        f"{first['asked']} asked, of {first['cases_total']}")  # fmt: skip
-    return [f"cases: {which}; right, with the interval of 95 %: {', '.join(scores)}"]
-
-
-def _interval(domain: dict[str, Any]) -> str:
-    ends = domain["score_interval"]
-    return f" ({ends[0]:.0f} to {ends[1]:.0f})" if ends else ""
 
 
 def remarks(model: dict[str, Any]) -> list[str]:

@@ -22,16 +22,20 @@ class Answer(Struct, kw_only=True, frozen=True):
 
 
 class Baseline(Struct, kw_only=True, frozen=True):
-    """The float export on the same cases; `p_value`: how often chance alone would part the two as far."""
+    """The float export on the same cases; `p_value`: how often chance alone would part the two as far.
+
+    `difference_interval`: of the score less the float export's, in points.
+    """
 
     score: Percent
     lost: list[str]
     won: list[str]
     p_value: Share = 1.0
+    difference_interval: Interval | None = None
 
 
 class Domain(Struct, kw_only=True, frozen=True):
-    """domain.json. Of `cases_total` cases in the file the first `limit` were asked; `passed` of them are right.
+    """domain.json. Of `cases_total` cases in the file at most `limit` were asked, spread over it; `passed` are right.
 
     `digest` is that of what was asked and expected, `package` that of the files that answered.
     """
@@ -55,6 +59,32 @@ class Domain(Struct, kw_only=True, frozen=True):
     digest: str = ""
     package: str | None = None
     runtime: str = ""
+
+
+class Unadapted(Domain, kw_only=True, frozen=True):
+    """baseline.json: the model without its fine-tuning, on the same cases.
+
+    `own_template`: it was asked in the chat template of its own; else in the fine-tuned model's, having none.
+    """
+
+    own_template: bool
+
+
+class Gain(Struct, kw_only=True, frozen=True):
+    """A score against that of the model without its fine-tuning, on the same cases; intervals are of 95 %.
+
+    `kept`, of a precision: its points over the float export's. Null where the float export gained nothing for sure.
+    Its interval is cautious: it goes as far as the intervals of what was lost to the float export, and of what that
+    gained, together allow.
+    """
+
+    points: Annotated[float, metric("points gained by fine-tuning", "{:+.1f}", unit="points", better=1)]
+    points_interval: Interval
+    won: list[str]
+    lost: list[str]
+    p_value: Share
+    kept: Annotated[float | None, metric("share of the gain kept", "{:.0f}%", unit="%", better=1)] = None
+    kept_interval: Interval | None = None
 
 
 class LmFigure(Struct, kw_only=True, frozen=True):

@@ -15,7 +15,7 @@ from scripts.common.errors import IngotError
 from scripts.results import base
 from scripts.results.base import Bytes, Outcome, Positive, Table, Verdict
 from scripts.results.bench import Bench, BenchFull, Context, Level, Soak
-from scripts.results.domain import Domain
+from scripts.results.domain import Domain, Gain, Unadapted
 from scripts.results.foundry import Edges
 from scripts.results.metric import Column, Metric, metric, of, registry
 from scripts.results.quality import Quality
@@ -88,6 +88,7 @@ class Export(Size, kw_only=True, frozen=True):
     reasons: list[str]
     quality: Quality | None
     domain: Domain | None
+    gain: Gain | None = None
     stale: list[str] = []
 
 
@@ -103,6 +104,7 @@ class Precision(Size, kw_only=True, frozen=True):
     notes: list[str]
     quality: Quality | None
     domain: Domain | None
+    gain: Gain | None = None
     performance: Bench | None
     deployed: Deployed | None
     deployment: Outcome | None
@@ -113,6 +115,14 @@ class Precision(Size, kw_only=True, frozen=True):
     stale: list[str] = []
 
 
+class Base(Struct, kw_only=True, frozen=True):
+    """The model without its fine-tuning; `reasons`, where it was skipped."""
+
+    verdict: Verdict
+    reasons: list[str]
+    domain: Unadapted | None
+
+
 class Model(Struct, kw_only=True, frozen=True):
     """`recommended`: the precision to deploy, `reasons`: why that one, and why none before it."""
 
@@ -121,6 +131,7 @@ class Model(Struct, kw_only=True, frozen=True):
     reasons: list[str]
     export: Export
     precisions: list[Precision]
+    base: Base | None = None
     failures: list[Step]
     remarks: list[Remark] = []
     settings: Table | None = None
@@ -155,10 +166,12 @@ class Accepted(Struct, kw_only=True, frozen=True):
 #: What a precision is told of in the table, in the order of its columns: field of `Precision` → type of what is there.
 #: The empty name is the precision itself.
 SECTIONS: dict[str, type[Struct]] = {"": Precision, "performance": Bench, "quality": Quality, "domain": Domain}
+#: What else is told of a precision, or of the float export.
+BESIDE: tuple[type[Struct], ...] = (Gain,)
 #: The columns stand together by these headings, in this order.
 GROUPS = ("Size", "Speed", "Memory", "Quality")
 #: Every metric by its name.
-METRICS: dict[str, Metric] = registry([*SECTIONS.values(), BenchFull, Context, Level])
+METRICS: dict[str, Metric] = registry([*SECTIONS.values(), *BESIDE, BenchFull, Context, Level])
 
 
 def columns() -> list[tuple[str, Metric]]:

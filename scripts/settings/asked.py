@@ -15,6 +15,7 @@ def asked(model: Model) -> dict[str, Any]:
         "version": model.version,
         "license": model.license,
         "source": dict(source.flags) or {source.kind: "local"},
+        **({"base": dict(model.base.source.flags) or {model.base.source.kind: "local"}} if model.base else {}),
         "adapters": [{"weight": adapter.weight} for adapter in model.adapters],
         "deploy": model.deploy,
         "context_length": model.context_length,

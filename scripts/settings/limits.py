@@ -27,6 +27,7 @@ _MINUTES = {
     "quality": (60, 120),
     "package": (30, 15),
     "domain": (240, 240),
+    "baseline": (240, 240),
     "lm-eval": (1440, 1440),
     "bench": (60, 60),
     "bench-full": (240, 240),
@@ -65,6 +66,7 @@ class Limits(Limit, forbid_unknown_fields=True, frozen=True, rename={"lm_eval": 
     quality: Limit = Limit()
     package: Limit = Limit()
     domain: Limit = Limit()
+    baseline: Limit = Limit()
     lm_eval: Limit = Limit()
     bench: Limit = Limit()
     bench_full: Limit = Limit()

@@ -13,6 +13,9 @@ from scripts.definitions.gates import OF_DOMAIN
 from scripts.settings.limits import Allowed, Limits, allowed, weights_size
 from scripts.settings.recipes import Recipe
 
+#: What a model without its fine-tuning is called, after the model's own name.
+BASE = "base"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -55,12 +58,17 @@ class Model:
     text: Path | None
     cases: Path | None
     schema: Path | None
+    asked: int | None
     lm_eval: Path | None
     tickets: Path | None
     calibration: tuple[Path, ...]
     export_gates: Mapping[str, float]
     limits: Limits
     problems: tuple[IngotError, ...] = ()
+    #: The model without its fine-tuning, where it is asked the same cases. Models share one that has the same source.
+    base: Model | None = None
+    #: Its folder below the build's.
+    place: str = ""
 
     @property
     def context(self) -> int:
@@ -78,9 +86,19 @@ class Model:
         return tuple(Variant(self, recipe) for recipe in self.recipes)
 
     @property
+    def subjects(self) -> list[str]:
+        """The names of all that steps are about."""
+        return [variant.name for variant in (*self.variants, self.baseline) if variant]
+
+    @property
     def variants(self) -> tuple[Variant, ...]:
         """The float export and all precisions."""
         return (self.float, *self.precisions)
+
+    @functools.cached_property
+    def baseline(self) -> Variant | None:
+        """Its base's float export, packaged for the same context, as a variant."""
+        return Variant(self, None, self.base) if self.base else None
 
     @property
     def problem(self) -> IngotError | None:
@@ -94,15 +112,23 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A model in one precision or, without a recipe, its float export."""
+    """A model in one precision or, without a recipe, its float export; with a `base`, that of its base."""
 
     model: Model
     recipe: Recipe | None
+    base: Model | None = None
 
     @property
     def name(self) -> str:
-        """What tasks call it: `triage-int4`, or `triage` for the float export."""
-        return f"{self.model.name}-{self.recipe.name}" if self.recipe else self.model.name
+        """What tasks call it: `triage-int4`; `triage` for the float export, `triage-base` for its base's."""
+        last = self.recipe.name if self.recipe else BASE if self.base else ""
+        return f"{self.model.name}-{last}" if last else self.model.name
+
+    @property
+    def place(self) -> str:
+        """Its folder below the build's."""
+        last = self.recipe.name if self.recipe else BASE if self.base else ""
+        return f"{self.model.place}/{last}" if last else self.model.place
 
     @property
     def precision(self) -> str:
@@ -112,7 +138,7 @@ class Variant:
     @property
     def model_id(self) -> str:
         """What Foundry calls it. This form is taken by every version of the runtime, for CPU models."""
-        return f"{self.model.name}-{self.precision or 'float'}-generic-cpu:1"
+        return f"{self.model.name}-{self.precision or (BASE if self.base else 'float')}-generic-cpu:1"
 
     @property
     def quality_gates(self) -> Mapping[str, float]:
@@ -145,7 +171,7 @@ class Settings:
         The weights tell, where they are or, fetched, in the build's folder.
         """
         task, _, subject = step.partition(":")
-        model = next((model for model in self.models if subject in [variant.name for variant in model.variants]), None)
+        model = next((model for model in self.models if subject in model.subjects), None)
         if model is None:
             return allowed(task, (self.limits,), None)
         places = filter(None, (model.source.path, build / model.name / "checkpoint"))

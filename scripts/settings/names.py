@@ -24,6 +24,7 @@ Name = Annotated[
 MODEL_WORDS = ("foundry", "report", "logs", "store", "downloads", "state.db", "accepted.json")
 RECIPE_WORDS = (
     "checkpoint", "reference", "export", "finetune", "package", "onnx", "quality", "domain", "recommend", "float",
+    "base", "baseline",
 )  # fmt: skip
 #: By these Foundry tells devices, wherever in a name they stand.
 _DEVICE_PARTS = ("generic-cpu", "generic-gpu", "generic-npu", "cuda-gpu")

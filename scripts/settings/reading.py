@@ -22,7 +22,8 @@ from scripts.common.toml_file import load
 from scripts.common.typed import fields, given, key_name, parse, place, suggest
 from scripts.common.user_files import resolved
 from scripts.definitions.gates import EXPORT_GATES, Gates
-from scripts.settings.models import Adapter, Model, Settings, Source
+from scripts.settings.bases import base_of, share_bases
+from scripts.settings.models import BASE, Adapter, Model, Settings, Source
 from scripts.settings.names import MODEL_WORDS, Name, check_name
 from scripts.settings.recipes import PROJECT_CONFIG, Recipe, Recipes, read_recipes
 from scripts.settings.tables import SOURCES, EvaluationTable, ModelTable, Top
@@ -52,7 +53,7 @@ def read(config: Path) -> Settings:
         raise IngotError(file, "has no [[model]]", "Add one: a name and a source")
     top = parse(values, Top, file=file)
     recipes = read_recipes(config)
-    models = tuple(_Reader(file, number, table, recipes).model() for number, table in enumerate(tables, 1))
+    models = share_bases(_Reader(file, number, table, recipes).model() for number, table in enumerate(tables, 1))
     _refuse_clashes(file, models)
     return Settings(config, models, _cache(top, file), _find(config, "eval/general.txt"), top.limits,
                     tuple(recipes.broken.values()))  # fmt: skip
@@ -93,21 +94,25 @@ class _Reader:
     def model(self) -> Model:
         """The model, with its problems."""
         table, config = self.table, self.file.parent
-        source = self._kept(lambda: self._source(table.source)) or Source("", "")
+        source = self._kept(lambda: self._source("source", table.source)) or Source("", "")
+        values = table.base
+        base = None if values is None else self._kept(lambda: self._source("base", values))
         recipes = tuple(self._recipes(table))
         adapters = [self._adapter(number, row.path, row.weight) for number, row in enumerate(table.adapters, 1)]
         evaluation, own = table.evaluation, config / "train" / self.name / "tickets.jsonl"
         tickets = own if own.is_file() else None
         texts = [_find(config, "train/general.txt"), self._file("calibration", table.calibration) or tickets]
-        return Model(
-            name=self.name, source=source, adapters=tuple(filter(None, adapters)), recipes=recipes,
+        model = Model(
+            name=self.name, place=self.name, source=source, adapters=tuple(filter(None, adapters)), recipes=recipes,
             deploy=table.deploy, description=table.description or f"{self.name}, cast by Ingot",
             version=table.version, license=table.license, template=self._template(table.template),
             context_length=table.context_length, sampling=given(table.sampling),
             **self._evaluation(evaluation), tickets=tickets, calibration=tuple(filter(None, texts)),
             export_gates={**EXPORT_GATES, **given(table.gates.get("export", Gates()))}, limits=table.limits,
-            problems=tuple(self.problems),
         )  # fmt: skip
+        found = self._kept(lambda: base_of(model, base, place(self.file, self.where, "base")))
+        found = found if evaluation.baseline and not self.problems else None
+        return dataclasses.replace(model, base=found, problems=tuple(self.problems))
 
     def _kept(self, make: Callable[[], T]) -> T | None:
         """What `make` returns; None where that is a mistake of the user's, which is noted."""
@@ -137,20 +142,21 @@ class _Reader:
     def _problem(self, key: str, found: str, remedy: str) -> None:
         self.problems.append(IngotError(place(self.file, self.where, key), found, remedy))
 
-    def _source(self, values: dict[str, Any]) -> Source:
+    def _source(self, key: str, values: dict[str, Any]) -> Source:
+        """What `source` says, or `base`."""
         kinds = [kind for kind in SOURCES if kind in values]
         if len(kinds) != 1:
             if values or not self.problems:  # else it is told already that there is none
                 found = " and ".join(kinds) or ", ".join(map(key_name, values)) or "nothing"
-                raise IngotError(place(self.file, self.where, "source"),
+                raise IngotError(place(self.file, self.where, key),
                                  f"needs exactly one of {', '.join(SOURCES)}; found {found}",
-                                 'For a folder of weights: source = { path = "weights/NAME" }')  # fmt: skip
+                                 f'For a folder of weights: {key} = {{ path = "weights/NAME" }}')  # fmt: skip
             return Source("", "")
         [kind] = kinds
-        table = parse(values, SOURCES[kind], file=self.file, where=f"{self.where}.source")
+        table = parse(values, SOURCES[kind], file=self.file, where=f"{self.where}.{key}")
         details = given(table)
         where = details.pop(kind)
-        path = self._path(f"source.{kind}", where) if kind in ("path", "gguf") else None
+        path = self._path(f"{key}.{kind}", where) if kind in ("path", "gguf") else None
         return Source(kind, where, path, details)
 
     def _recipes(self, table: ModelTable) -> Iterator[Recipe]:
@@ -171,9 +177,9 @@ class _Reader:
     def _adapter(self, number: int, path: str, weight: float) -> Adapter | None:
         return self._kept(lambda: Adapter(self._path(f"adapters[{number}].path", path), weight))
 
-    def _evaluation(self, table: EvaluationTable) -> dict[str, Path | None]:
+    def _evaluation(self, table: EvaluationTable) -> dict[str, Any]:
         files = {key: self._file(f"evaluation.{key}", getattr(table, key)) for key in ("text", "cases", "schema")}
-        return {**files, "lm_eval": self._folder("evaluation.lm_eval", table.lm_eval)}
+        return {**files, "asked": table.limit, "lm_eval": self._folder("evaluation.lm_eval", table.lm_eval)}
 
     def _file(self, key: str, name: str | None) -> Path | None:
         """A text or cases: they must be there, and hold something, before hours are spent on the way to them."""
@@ -213,10 +219,14 @@ def _refuse_clashes(file: Path, models: Iterable[Model]) -> None:
     """Task names, folders and Foundry's ids ignore no case everywhere: two may not differ in case alone."""
     taken: dict[str, str] = {}
     for model in models:
-        for name, what in [(model.name, f"model {model.name!r}")] + [
-            (f"{model.name}-{recipe.name}", f"model {model.name!r}, precision {recipe.name!r}")
-            for recipe in model.recipes
-        ]:
+        for name, what in (
+            [(model.name, f"model {model.name!r}")]
+            + [
+                (f"{model.name}-{recipe.name}", f"model {model.name!r}, precision {recipe.name!r}")
+                for recipe in model.recipes
+            ]
+            + [(f"{model.name}-{BASE}", f"the base of model {model.name!r}")][: model.base is not None]
+        ):
             if other := taken.get(name.lower()):
                 raise IngotError(f"{file}: {what}", f"its name {name!r} is taken by {other}", "Rename one of the two")
             taken[name.lower()] = what

