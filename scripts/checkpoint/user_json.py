@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from scripts.common.errors import IngotError
+from scripts.common import json_values
+from scripts.common.errors import IngotError, MissingInputError
+from scripts.common.user_files import read_text
 
-#: The largest file of its kind that is known is a tenth of this (a tokenizer of 262,144 tokens: 33 MB).
-LARGEST = 512 << 20
+#: Bytes. The largest file of its kind that is known is half of this (a tokenizer of 262,144 tokens: 33 MB), and the
+#: worst that can be written in so many takes a gigabyte of memory.
+LARGEST = 64 << 20
 BOM = b"\xef\xbb\xbf"
 
 
 def json_object(path: Path, remedy: str) -> dict[str, Any]:
     """The object in a JSON file. Raises `IngotError` where it is missing, too large or something else."""
-    if not path.is_file():
-        raise IngotError(path, "not found", remedy)
-    if path.stat().st_size > LARGEST:
-        raise IngotError(path, f"{path.stat().st_size} bytes of JSON, more than the {LARGEST} that are read", remedy)
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except RecursionError:
-        raise IngotError(path, "not JSON: nested too deeply", remedy) from None
+        text = read_text(path, most=LARGEST)
+    except MissingInputError:
+        raise MissingInputError(path, "not found", remedy) from None
+    try:
+        value = json_values.parse(text, strict=False)
     except ValueError as error:
         raise IngotError(path, f"not JSON: {error}", remedy) from None
     if not isinstance(value, dict):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from scripts.common.visible import line
+
 
 class IngotError(Exception):
     """A failure with a cause that the reader can act on; shown as one line, never as a traceback.
 
-    `subject` is the file, key or task at fault, `found` what was wrong with it, `remedy` what to do next.
+    `subject` is the file, key or task at fault, `found` what was wrong with it, `remedy` what to do next. What they
+    quote may be anybody's words: each becomes one line in which nothing is hidden.
     """
 
     def __init__(self, subject: object, found: str, remedy: str = "") -> None:
-        self.subject, self.found, self.remedy = str(subject), found, remedy
-        super().__init__(f"{subject}: {found}" + (f". {remedy}" if remedy else ""))
+        self.subject, self.found, self.remedy = line(str(subject)), line(found), line(remedy)
+        super().__init__(f"{self.subject}: {self.found}" + (f". {self.remedy}" if remedy else ""))
 
 
 class MissingInputError(IngotError):

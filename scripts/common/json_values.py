@@ -8,17 +8,47 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scripts.common.errors import IngotError
+from scripts.common.regular import opened_of_user
 
 _REMEDY = "Write one JSON object on each line"
 _BYTE_ORDER_MARK = "\ufeff"
+#: Lists and objects inside each other: whoever walks such a value by recursion never meets Python's limit.
+DEEPEST = 100
+#: Bytes of one line: a conversation of a million characters fits, and a file without ends of lines does not.
+_LONGEST = 16 << 20
 
 
-def parse(text: str) -> Any:
-    """The value that `text` is; nothing may stand around it. Raises `ValueError` where it is not JSON."""
+class TooDeepError(ValueError):
+    """A value is nested deeper than `DEEPEST`."""
+
+    def __init__(self) -> None:
+        super().__init__(f"nested too deeply, more than {DEEPEST} levels")
+
+
+def parse(text: str, *, strict: bool = True) -> Any:
+    """The value that `text` is; nothing may stand around it.
+
+    Raises `ValueError` where it is not JSON, and `TooDeepError` where more than `DEEPEST` lists and objects stand in
+    each other. Unless `strict`, NaN and Infinity are taken as Python's and transformers' writers write them.
+    """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant if strict else None)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise TooDeepError from None
+    if text.count("[") + text.count("{") > DEEPEST and is_deeper(value, DEEPEST):
+        raise TooDeepError
+    return value
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """Whether more than `most` lists and objects stand in each other."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [found for found in level if isinstance(found, dict | list)]
+        if not level:
+            return False
+        level = [item for found in level for item in (found.values() if isinstance(found, dict) else found)]
+    return True
 
 
 def same(a: Any, b: Any) -> bool:
@@ -38,13 +68,11 @@ def lines(path: Path, remedy: str = _REMEDY) -> Iterator[tuple[str, Any]]:
     Raises `IngotError` with the place, and `remedy`, where there is no file, or a line is not UTF-8 or not JSON. Lines
     end with a line feed alone: Unicode's other separators may stand inside a JSON text.
     """
-    try:
-        file = path.open("rb")
-    except (FileNotFoundError, IsADirectoryError):
-        raise IngotError(path, "there is no such file", "Correct its path") from None
-    with file:
-        for number, raw in enumerate(file, 1):
+    with opened_of_user(path, "Correct its path") as file:
+        for number, raw in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
             place = f"{path}:{number}"
+            if len(raw) > _LONGEST:
+                raise IngotError(place, f"is longer than {_LONGEST >> 20} MiB, which is the limit of a line", remedy)
             try:
                 line = raw.decode("utf-8")
                 text = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line

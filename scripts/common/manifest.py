@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scripts.common import json_files
 from scripts.common.hashes import digest_bytes
 
 MANIFEST = "manifest.json"
@@ -85,8 +86,7 @@ def load(folder: str) -> dict[str, Any] | None:
 
 def _object(path: str) -> dict[str, Any] | None:
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+        value = json_files.read(path)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

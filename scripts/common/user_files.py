@@ -7,18 +7,15 @@ the weights. Nothing is opened that is not a regular file, and nothing is read b
 from __future__ import annotations
 
 import codecs
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from scripts.common import json_values
-from scripts.common.errors import IngotError, MissingInputError
+from scripts.common.errors import IngotError
+from scripts.common.regular import opened_of_user
 
 #: Bytes. No configuration, workflow or chat template that people write comes near.
 MOST = 1 << 20
-#: Lists and tables inside each other: whoever walks such a value by recursion never meets Python's limit.
-_DEEPEST = 100
 
 
 def read_text(path: Path, *, most: int = MOST, missing: str = "Put it there, or correct the path") -> str:
@@ -41,12 +38,11 @@ def read_json(path: Path, *, most: int = MOST, missing: str = "Put it there, or 
     """The value of a JSON file of at most `most` bytes. Raises `IngotError`, as `read_text` does."""
     text = read_text(path, most=most, missing=missing)
     try:
-        value = json_values.parse(text)
+        return json_values.parse(text)
+    except json_values.TooDeepError as error:
+        raise IngotError(path, f"is {error}", "Write it flatter") from None
     except ValueError as error:
         raise IngotError(path, f"is not JSON: {error}", "Correct it there") from None
-    if _is_deeper(value, _DEEPEST):
-        raise IngotError(path, f"is nested more than {_DEEPEST} deep", "Write it flatter")
-    return value
 
 
 def resolved(folder: Path, name: str) -> Path:
@@ -58,17 +54,8 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _head(path: Path, most: int, missing: str) -> bytes:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise IngotError(path, f"is {'a folder' if os.path.isdir(path) else 'not a regular file'}", "Give a file")
-        with open(path, "rb") as file:
-            return file.read(most)
-    except FileNotFoundError:
-        raise MissingInputError(path, "there is no such file", missing) from None
-    except OSError as error:
-        raise IngotError(path, f"can't be read: {error.strerror}", "Correct the path, or the file's rights") from None
-    except ValueError:  # NUL
-        raise IngotError(repr(str(path)), "is not a path", "Correct it") from None
+    with opened_of_user(path, missing) as file:
+        return file.read(most)
 
 
 def _decode(path: Path, data: bytes, *, final: bool) -> str:
@@ -77,13 +64,3 @@ def _decode(path: Path, data: bytes, *, final: bool) -> str:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(data, final)
     except UnicodeDecodeError as error:
         raise IngotError(path, f"is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8") from None
-
-
-def _is_deeper(value: Any, most: int) -> bool:
-    level = [value]
-    for _ in range(most):
-        level = [item for found in level if isinstance(found, dict | list)
-                 for item in (found.values() if isinstance(found, dict) else found)]  # fmt: skip
-        if not level:
-            return False
-    return True

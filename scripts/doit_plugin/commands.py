@@ -13,7 +13,7 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
-from scripts.common import json_files, process, terminal
+from scripts.common import json_files, process, terminal, visible
 from scripts.common.errors import IngotError
 from scripts.doit_plugin.usage import Usage, end_with_reader
 from scripts.engine import outputs
@@ -64,7 +64,7 @@ class _Reading(SessionCommand):
 
     def write(self, text: str) -> None:
         """To the terminal, or to whatever reads."""
-        self.outstream.write(terminal.fitted(text, terminal.columns(self.outstream)) + "\n")
+        self.outstream.write(terminal.fitted(visible.visible(text), terminal.columns(self.outstream)) + "\n")
 
     def _selected(self, names: Sequence[str] | None) -> list[Step]:
         tasks = {task.name: task for task in self.task_list}
@@ -175,7 +175,7 @@ class Accept(_Reading):
         except FileNotFoundError:
             print(f"{file}: is not there. Make the report first: doit", file=sys.stderr)
             return 1
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             print(f"{error}. Make the report again: doit", file=sys.stderr)
             return 1
         if not self.session.status.is_current(step):

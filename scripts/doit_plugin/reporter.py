@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.common import json_files, terminal
+from scripts.common import json_files, terminal, visible
 from scripts.common.process import is_interrupted
 from scripts.engine.session import Session
 from scripts.engine.step import Step
@@ -101,7 +101,7 @@ class Reporter:
 
     def runtime_error(self, msg: str) -> None:
         """doit itself can't go on."""
-        print(msg, file=sys.stderr)
+        print(visible.visible(msg), file=sys.stderr)
 
     def teardown_task(self, task: Any) -> None:
         """Before a teardown."""
@@ -150,6 +150,8 @@ def _refusal(step: Step | None) -> str | None:
         return None
     try:
         result = json_files.read(step.output)
-        return "; ".join(result["reasons"]) or "no reason given" if result["verdict"] == "refused" else None
+        if result["verdict"] != "refused":
+            return None
+        return visible.line("; ".join(result["reasons"])) or "no reason given"
     except (OSError, ValueError, KeyError, TypeError):  # a plain result, without a verdict
         return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from scripts.common import process
+from scripts.common import json_files, process
 from scripts.common.errors import IngotError
 from scripts.engine import tree
 from scripts.engine.session import Session
@@ -25,7 +26,7 @@ def clean(session: Session, step: Step, dryrun: bool) -> None:
     if dryrun:
         return
     if step.undo and step.output.exists():
-        words = step.undo(json.loads(step.output.read_text(encoding="utf-8")))
+        words = step.undo(_recorded(step))
         if words and process.call([sys.executable, "-m", *words], seconds=_UNDO_SECONDS):
             raise IngotError(step.output, "what it records could not be taken back", "See above; nothing was removed")
     for path in gone:
@@ -39,3 +40,12 @@ def clean(session: Session, step: Step, dryrun: bool) -> None:
             break
         if folder.is_dir():
             folder.rmdir()
+
+
+def _recorded(step: Step) -> Mapping[str, Any]:
+    """What a step's result says; nothing where it is none, and so nothing can be taken back."""
+    try:
+        value = json_files.read(step.output)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

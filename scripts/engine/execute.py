@@ -4,7 +4,6 @@ not.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,10 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.common import folders, manifest
+from scripts.common import folders, json_files, manifest
 from scripts.common.childenv import CHILD_LOCK, LINK_JOURNAL, REASON_FILE
 from scripts.common.errors import IngotError
 from scripts.common.process import run
+from scripts.common.visible import line
 from scripts.engine import locks, publish
 from scripts.engine.keys import key_of
 from scripts.engine.session import Session
@@ -204,8 +204,8 @@ def _why_failed(session: Session, step: Step, work: Path, code: int, out: Path) 
     if code == 0:
         return _why_not_an_output(step, out, what)
     try:
-        return str(json.loads((work / "reason.json").read_text(encoding="utf-8"))["reason"])
-    except (OSError, ValueError, KeyError):
+        return str(json_files.read(work / "reason.json")["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         # Then the child had no room for its reason either, nor for its log.
         full = shutil.disk_usage(work).free < _NO_ROOM
@@ -217,8 +217,8 @@ def _why_not_an_output(step: Step, out: Path, what: str) -> str | None:
         return f"{what} ended well but made no {step.output.name}"
     if step.is_result:
         try:
-            fine = isinstance(json.loads(out.read_text(encoding="utf-8")), dict)
-        except ValueError:
+            fine = isinstance(json_files.read(out), dict)
+        except (OSError, ValueError):
             fine = False
         return None if fine else f"{what} wrote a {step.output.name} that is not a JSON object"
     return None if any(out.iterdir()) else f"{what} ended well but left {step.output.name} empty"
@@ -229,6 +229,7 @@ def _mark(
 ) -> None:
     if step.dispensable and verdict == "failed":
         verdict = "skipped"  # without a key, so that the next run tries it again
+    reasons = [line(reason) for reason in reasons]
     where = log.relative_to(session.build).as_posix() if log else None
     marker = {"step": step.name, "verdict": verdict, "reasons": reasons, "log": where, "key": key}
     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.engine.keys import input_names
 from scripts.engine.reasons import Reason
@@ -93,7 +93,7 @@ def as_json(made: Plan) -> str:
     "peak_rss_bytes"}], "up_to_date": [], "skipped": [], "seconds"}
     """
     value: dict[str, Any] = {**asdict(made), "seconds": round(made.seconds, 3)}
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json_files.dumps(value)
 
 
 def as_text(made: Plan) -> str:

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from scripts.common import json_files
+from scripts.common.visible import line
+
 #: Seconds by which the clocks of the system may differ, or have been set.
 _CLOCK = 5.0
 
@@ -31,7 +34,7 @@ class Holder:
     def __str__(self) -> str:
         since = time.strftime("%H:%M", time.localtime(self.since))
         where = "this build" if self.process == os.getpid() else f"{self.build}, process {self.process}"
-        return f"{self.step} ({where}, since {since})"
+        return line(f"{self.step} ({where}, since {since})")
 
 
 @contextlib.contextmanager
@@ -54,7 +57,7 @@ def living(folder: Path) -> list[Holder]:
     found = []
     for file in folder.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, TypeError):  # it has just ended, or is being written
-            holder = Holder(**json.loads(file.read_text(encoding="utf-8")))
+            holder = Holder(**json_files.read(file))
             if _lives(holder):
                 found.append(holder)
             else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from scripts.common import manifest
+from scripts.common import json_files, manifest
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
 from scripts.engine import digests as _digests
@@ -41,8 +41,7 @@ def read(step: Step, digests: Digests) -> Output | None:
 def recorded_key(step: Step) -> str | None:
     """The key of the output that is there, by its provenance."""
     try:
-        with open(step.provenance, "rb") as file:
-            return str(json.load(file)["key"])
+        return str(json_files.read(step.provenance)["key"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -66,8 +65,7 @@ def external_state(step: Step, digests: Digests) -> tuple[dict[str, Stamp] | Non
     """The stamps of the files that show it, if all stayed as they were meanwhile; and what no longer holds, if so."""
     assert step.external_state
     try:
-        with open(step.output, encoding="utf-8") as file:
-            result = json.load(file)
+        result = json_files.read(step.output)
         names = list(step.external_state.files(result))
         before = _stamps_or_none(step.parent, names)
         digests.wait_until_edits_show(before.values() if before else ())
@@ -91,8 +89,7 @@ def _read_result(step: Step, digests: Digests) -> Output | None:
         before = _stamps(step.parent, names)
         digests.wait_until_edits_show(before.values())
         outcome = digests.of(str(step.output))
-        with open(step.provenance, encoding="utf-8") as file:
-            provenance = json.load(file)
+        provenance = json_files.read(step.provenance)
         after = _stamps(step.parent, names)
     except (OSError, ValueError):
         return None

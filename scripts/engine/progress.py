@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from scripts.common import terminal
+from scripts.common import terminal, visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,6 +40,7 @@ class Progress:
 
     def said(self, name: str, line: str) -> None:
         """The newest line that a step printed; shown in place on a terminal, every 20 s elsewhere."""
+        line = visible.line(line)
         with self._lock:
             now = time.monotonic()
             since = self._running.get(name, (now, ""))[0]
@@ -57,7 +58,7 @@ class Progress:
 
     def note(self, text: str, colour: str | None = None) -> None:
         """A line that stays; on a terminal it wraps between words."""
-        text = terminal.fitted(text, terminal.columns(sys.stdout))
+        text = terminal.fitted(visible.visible(text), terminal.columns(sys.stdout))
         with self._lock:
             if self.on_terminal and (self._live or colour):
                 from rich.console import Console

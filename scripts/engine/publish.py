@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.common import folders, moving
+from scripts.common import folders, json_files, moving
 from scripts.engine import tree
 from scripts.engine.digests import Digests
 
@@ -70,7 +70,7 @@ def publish_file(file: Path, final: Path) -> None:
 
 def publish_json(value: Any, final: Path, work: Path) -> None:
     """Put a JSON file in place of `final`, by way of the file `work`, which nobody else writes."""
-    work.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    work.write_text(json_files.dumps(value) + "\n", encoding="utf-8", newline="\n")
     publish_file(work, final)
 
 
@@ -135,7 +135,8 @@ def _recover(folder: Path, build: Path) -> None:
     note, aside = folder / _NOTE, folder / _ASIDE
     if not note.exists() or not os.path.lexists(aside):
         return
-    with contextlib.suppress(ValueError, KeyError):
-        final = build / json.loads(note.read_text(encoding="utf-8"))["final"]
-        if not os.path.lexists(final):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        final = Path(os.path.normpath(build / json_files.read(note)["final"]))
+        # The note is believed as far as the build's own folder, and no file below it that is a link may lead out.
+        if final.parent.resolve().is_relative_to(build.resolve()) and not os.path.lexists(final):
             moving.move(aside, final)

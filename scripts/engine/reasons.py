@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.common.visible import line
+
 _KINDS = {"inputs": "input changed", "parameters": "parameter changed", "observed": "condition changed",
           "tools": "tool version changed", "sources": "stage code changed"}  # fmt: skip
 _ABSENT = "absent"
@@ -24,6 +26,9 @@ class Reason:
     new: str | None = None
 
     def __str__(self) -> str:
+        return line(self._told())
+
+    def _told(self) -> str:
         if self.kind == "input changed" and _ABSENT in (self.old, self.new):
             return f"input {'added' if self.old == _ABSENT else 'removed'}: {self.what}"
         change = f": {self.old} → {self.new}" if self.old is not None or self.new is not None else ""

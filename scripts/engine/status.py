@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from scripts.common import json_files, json_values
 from scripts.common.errors import IngotError, MissingInputError
 from scripts.common.hashes import digest_bytes
 from scripts.engine import outputs
@@ -109,8 +110,7 @@ class Status:
                 if file == step.target and not step.is_result:
                     return "passed"
                 try:
-                    with open(file, encoding="utf-8") as opened:
-                        return str(json.load(opened).get("verdict", "passed"))
+                    return str(json_files.read(file).get("verdict", "passed"))
                 except (OSError, ValueError, AttributeError):
                     return None
         return None
@@ -162,9 +162,8 @@ class Status:
             if step in self._unwritten:
                 text = json.dumps(self._unwritten[step])
             else:
-                with open(step.marker, encoding="utf-8") as file:
-                    text = file.read()
-            found = json.loads(text)
+                text = json_files.read_bytes(step.marker).decode()
+            found = json_values.parse(text, strict=False)
             outcome = f"{found['verdict']}:{digest_bytes(text.encode())}"
             if found["verdict"] == "skipped" and found["key"] == key:
                 return StepStatus(outcome)

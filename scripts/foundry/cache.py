@@ -11,7 +11,6 @@ writes it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scripts.common import manifest, process
+from scripts.common import json_files, manifest, process
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_file as digest
 from scripts.common.manifest import MANIFEST, NOT_CONTENT, Files
@@ -139,7 +138,7 @@ def registrations(cache: Path) -> dict[str, Path]:
     """
     index = cache / INDEX
     try:
-        value = json.loads(index.read_text(encoding="utf-8"))
+        value = json_files.read(index)
         return {str(m["model_info"]["id"]): Path(m["model_path"]) for m in value["models"]}
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -241,7 +240,7 @@ def _rivals(cache: Path, model_id: str, folder: Path) -> Iterator[Path]:
 def marked_name(marker: Path) -> str | None:
     """The name under which a scanning runtime lists a folder with this `inference_model.json`; None: it does not."""
     try:
-        name = json.loads(marker.read_text(encoding="utf-8"))["Name"]
+        name = json_files.read(marker)["Name"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not isinstance(name, str) or not name:

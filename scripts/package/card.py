@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from scripts.common.genai_config import key_value_bytes, providers
 from scripts.common.model_id import ModelId
+from scripts.common.visible import code, json_text, markdown
 from scripts.package import sampling, usage
 from scripts.package.template import PromptTemplate
 from scripts.package.tokens import Agreement
@@ -44,7 +46,7 @@ def render(facts: Facts) -> str:
     blocks = [
         _front_matter(facts),
         f"# {facts.identity.name}",
-        facts.spec.description or "A language model for Foundry Local.",
+        _description(facts.spec.description),
         _table(facts),
         *sampling.remarks(facts.genai),
         "## How to load it",
@@ -57,10 +59,16 @@ def render(facts: Facts) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def _description(text: str) -> str:
+    """The user's words as text, in their paragraphs."""
+    paragraphs = [markdown(part) for part in re.split(r"\n\s*\n", text) if part.strip()]
+    return "\n\n".join(paragraphs) or "A language model for Foundry Local."
+
+
 def _front_matter(facts: Facts) -> str:
     lines = ["library_name: onnxruntime-genai", "pipeline_tag: text-generation", "tags: [onnx, foundry-local]"]
     if facts.spec.license:  # JSON strings are YAML strings
-        lines.insert(0, f"license: {json.dumps(facts.spec.license, ensure_ascii=False)}")
+        lines.insert(0, f"license: {json_text(json.dumps(facts.spec.license, ensure_ascii=False))}")
     return "\n".join(["---", *lines, "---"])
 
 
@@ -72,7 +80,7 @@ def _table(facts: Facts) -> str:
     rows = {
         "Model id": f"`{facts.spec.model_id}`",
         "Alias": f"`{facts.identity.alias}`",
-        "Version": facts.spec.version,
+        "Version": markdown(facts.spec.version),
         "Precision": _precision(facts),
         "Runs on": ", ".join(providers(facts.genai)) or "CPU",
         "ONNX files": f"{facts.size / 1e6:.1f} MB",
@@ -85,7 +93,7 @@ def _table(facts: Facts) -> str:
 def _precision(facts: Facts) -> str:
     on_cpu = not providers(facts.genai)
     stored = facts.spec.precision.startswith("fp16") and on_cpu
-    return facts.spec.precision + (", stored as fp16, computes in fp32" if stored else "")
+    return markdown(facts.spec.precision) + (", stored as fp16, computes in fp32" if stored else "")
 
 
 def _prompt(facts: Facts) -> str:
@@ -95,27 +103,27 @@ def _prompt(facts: Facts) -> str:
         f"transformers on {agreement.compared} conversations and are equal."
     )
     if agreement.skipped:
-        names = ", ".join(agreement.skipped)
+        names = markdown(", ".join(agreement.skipped))
         lines.append(f"The chat template itself refuses {len(agreement.skipped)} more ({names}).")
     if agreement.different:
-        names = ", ".join(agreement.different)
+        names = markdown(", ".join(agreement.different))
         lines.append(f"The runtime does not normalise text as this tokenizer should: {names} get other token ids.")
     if facts.template.parts:
         names = ", ".join(f"`{name}`" for name in facts.template.parts)
         lines.append(f"`PromptTemplate` in `inference_model.json`, for older runtimes, was derived from it: {names}.")
     else:
         lines.append("`inference_model.json` has no `PromptTemplate`, which only older runtimes read.")
-    return "\n".join([*lines, *(f"- {remark}" for remark in facts.template.remarks)])
+    return "\n".join([*lines, *(f"- {markdown(remark)}" for remark in facts.template.remarks)])
 
 
 def _licence(facts: Facts) -> str:
-    files = ", ".join(f"`{name}`" for name in facts.licences)
-    if facts.spec.license and files:
-        return f"{facts.spec.license}; the licence of the base model is in {files}."
+    files, named = ", ".join(map(code, facts.licences)), markdown(facts.spec.license)
+    if named and files:
+        return f"{named}; the licence of the base model is in {files}."
     if files:
         return f"That of the base model, in {files}."
-    if facts.spec.license:
-        return f"{facts.spec.license}. The base model came without a licence file."
+    if named:
+        return f"{named}. The base model came without a licence file."
     return "Not stated, and the base model came without a licence file: ask whoever made it before passing this on."
 
 

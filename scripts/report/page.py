@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from scripts.common.visible import visible
 from scripts.package import usage
 from scripts.report import charts, commands, job, series, svg
 from scripts.report.answers import Answer, side_by_side
@@ -28,8 +29,6 @@ from scripts.results.report import KINDS, columns
 _HERE = Path(__file__).parent
 _MARKS = {"passed": "✓", "warned": "▲", "refused": "✕", "skipped": "–", "failed": "!", "ingot": "✕", "runtime": "▲"}
 _CLASSES = {"ingot": "refused", "runtime": "warned"}
-#: Control characters, marks that turn the direction of what follows, and halves of characters.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 #: After these a line may end; before a character that can't begin one it must not.
 _PUNCTUATION = re.compile(r"(?<=[,:;{}\[\]/|&=])(?=[^\s,:;}\])])")
 _EXPONENT = re.compile(r"e([+-])0*(\d+)")
@@ -54,16 +53,6 @@ def page(report: dict[str, Any]) -> str:
     css = (_HERE / "page.css").read_text(encoding="utf-8")
     text = environment.get_template("page.html.j2").render(report=Node(report), css=Markup(css))
     return re.sub(r"\n\s*\n+", "\n", text)
-
-
-def visible(text: str) -> str:
-    """Text in which nothing is hidden: controls as their symbols, direction marks and lone surrogates by number."""
-
-    def name(found: re.Match[str]) -> str:
-        code = ord(found[0])
-        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
-
-    return _UNSEEN.sub(name, text)
 
 
 def shown(node: Node, form: str = "", unit: str = "") -> Markup:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from scripts.common import terminal
+from scripts.common.visible import lines_of
+from scripts.common.visible import markdown as escaped
 from scripts.report import commands
 from scripts.report.job import cases, fine_tuning
 from scripts.report.words import NONE, common_unit, figure, is_size, label, typical
@@ -71,24 +73,30 @@ def rows(model: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def markdown(report: dict[str, Any]) -> str:
     """The whole report, fit for a pull request: the verdict, the table, what changed; the rest folded away."""
+    report = lines_of(report)
     parts, heads = ["# Report", ""], head()
     for model in report["models"]:
-        parts += [f"**{_escape(headline(model))}.**", "", *(f"- {_escape(reason)}" for reason in model["reasons"]), ""]
+        parts += [
+            f"**{escaped(headline(model))}.**",
+            "",
+            *(f"- {escaped(reason)}" for reason in model["reasons"]),
+            "",
+        ]
     if told := changed(report["changes"]):
-        parts += [_escape(told[0]), "", *(f"- {_escape(line)}" for line in told[1:]), ""]
+        parts += [escaped(told[0]), "", *(f"- {escaped(line)}" for line in told[1:]), ""]
     for model in report["models"]:
-        parts += [f"## {_escape(model['name'])}", "", _line(heads)]
+        parts += [f"## {escaped(model['name'])}", "", _line(heads)]
         parts += [_line(["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2)]
-        parts += [_line(_escape(cell) for cell in row) for row in rows(model)]
+        parts += [_line(cell if cell == NONE else escaped(cell) for cell in row) for row in rows(model)]
         told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model)]
-        parts += ["", *(f"- {_escape(note)}" for note in told), ""]
+        parts += ["", *(f"- {escaped(note)}" for note in told), ""]
         if failed := failures(model):
-            parts += ["What went wrong:", "", *(f"- {_escape(failure)}" for failure in failed), ""]
+            parts += ["What went wrong:", "", *(f"- {escaped(failure)}" for failure in failed), ""]
         if model["remarks"]:
             parts += ["What was assumed, renamed or left out:", ""]
-            parts += [*(f"- {_escape(remark)}" for remark in remarks(model)), ""]
-    parts += ["<details><summary>What the columns mean, and the environment</summary>", "", _escape(legend()), ""]
-    parts += [f"- {_escape(line)}" for line in environment(report["environment"])]
+            parts += [*(f"- {escaped(remark)}" for remark in remarks(model)), ""]
+    parts += ["<details><summary>What the columns mean, and the environment</summary>", "", escaped(legend()), ""]
+    parts += [f"- {escaped(line)}" for line in environment(report["environment"])]
     return "\n".join([*parts, "", "</details>"]) + "\n"
 
 
@@ -120,6 +128,7 @@ def text(report: dict[str, Any], width: int = 0) -> str:
 
     `width`: columns of the terminal; 0 for as many as the table takes.
     """
+    report = lines_of(report)
     parts: list[str] = []
     for model in report["models"]:
         parts += [headline(model), *(f"  {reason}" for reason in model["reasons"]), ""]
@@ -249,10 +258,3 @@ def _deployed(value: dict[str, Any] | None) -> str:
 
 def _line(cells: Any) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _escape(value: str) -> str:
-    """Text that stays text in Markdown, on one line."""
-    for mark in "\\`*_[]<>|":
-        value = value.replace(mark, "\\" + mark)
-    return " ".join(value.split())

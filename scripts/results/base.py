@@ -71,9 +71,11 @@ def plain(result: Struct) -> Any:
 def read(path: Path, kind: type[T], remedy: str = "Remove it, and build again: doit") -> T:
     """Read a result. Raises `IngotError` naming file and field; `FileNotFoundError` where there is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(json_files.read_bytes(path), type=kind)
     except msgspec.ValidationError as error:
         raise IngotError(path, f"is not what this version of Ingot writes: {_told(error)}", remedy) from None
+    except json_files.NotJsonError as error:
+        raise IngotError(path, error.found, remedy) from None
     except (ValueError, RecursionError) as error:
         raise IngotError(path, f"is not JSON: {error}", remedy) from None
 

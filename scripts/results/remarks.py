@@ -11,16 +11,25 @@ from pathlib import Path
 
 import msgspec
 
+from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.visible import line
 
 NAME = "remarks.json"
 
 
 class Remark(msgspec.Struct, frozen=True):
-    """`subject`: the file, tensor or key that it is about; `text`: one sentence, without a period at its end."""
+    """`subject`: the file, tensor or key that it is about; `text`: one sentence, without a period at its end.
+
+    Both become one line in which nothing is hidden, whatever they quote.
+    """
 
     subject: str
     text: str
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "subject", line(self.subject))
+        msgspec.structs.force_setattr(self, "text", line(self.text))
 
 
 class _File(msgspec.Struct):
@@ -39,8 +48,8 @@ def read(folder: Path) -> list[Remark]:
     """The remarks in `folder`; none where there is no file of them."""
     path = folder / NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_File).remarks
+        return msgspec.json.decode(json_files.read_bytes(path), type=_File).remarks
     except FileNotFoundError:
         return []
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise IngotError(path, f"not a file of remarks: {error}", "Make the artifact again") from None
