@@ -6,7 +6,6 @@ folders it is what makes this one a model.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +17,9 @@ from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.definitions.sampling import parse_sampling
-from scripts.package import card, head, rewrite, rules, sampling, template, tokens, turns
+from scripts.package import card, chat, head, rules, sampling, template, turns
 from scripts.package.card import PackageSpec
 from scripts.results import remarks
-from scripts.results.remarks import Remark
 
 _BIG = 1 << 20  # bytes; from here on a file is linked
 #: Notes of the build and of Olive, some with absolute paths, and what is written anew.
@@ -48,7 +46,7 @@ def build(
     if template_of is not None and templates.own(checkpoint) is None:
         tokenizer.chat_template = templates.own(template_of)
         _say("the chat template is that of the fine-tuned model: this one has none")
-    chat = _chat_template(tokenizer, checkpoint)
+    template_text = chat.template_of(tokenizer, checkpoint)
 
     output.mkdir(parents=True)
     _say(f"linking {onnx.name}")
@@ -56,14 +54,12 @@ def build(
     _prune_head(onnx, output, genai)
     said = turns.end_generation(genai, tokenizer, checkpoint)
     json_files.write(output / "genai_config.json", genai)
-    agreement = _agree(onnx, checkpoint, chat, tokenizer, output, said)
+    agreement, rewritten = chat.write(onnx, checkpoint, template_text, tokenizer, output)
+    said += rewritten
     _say(f"{agreement.compared} conversations have the same token ids in transformers and in the runtime")
     for name, reason in agreement.skipped.items():
         _say(f"not compared: {name!r}, which the chat template itself refuses ({reason})")
 
-    for name, difference in agreement.different.items():
-        what = f"a conversation with {name} gets other token ids in the runtime than in transformers: {difference}"
-        said.append(Remark("tokenizer.json", what))
     remarks.write(output, said)
 
     prompt = template.derive(_renderer(tokenizer), dated=_is_dated(tokenizer))
@@ -83,23 +79,6 @@ def build(
     (output / "README.md").write_text(card.render(facts), encoding="utf-8", newline="\n")
     json_files.write(output / "inference_model.json", _inference_model(spec, prompt.parts, genai["search"]))
     rules.check_folder(output, spec.model_id)
-
-
-def _agree(
-    onnx: Path, checkpoint: Path, chat: str, tokenizer: Any, output: Path, said: list[Remark]
-) -> tokens.Agreement:
-    """Write tokenizer and template so that the runtime agrees, if need be the template in other words."""
-    _write_tokenizer(onnx, checkpoint, chat, output)
-    try:
-        return tokens.compare(output, tokenizer, label=onnx)
-    except tokens.RenderedOtherwise:
-        for text, done in rewrite.rewritten(chat, lambda text: tokens.render_alike(tokenizer, chat, text)):
-            _write_tokenizer(onnx, checkpoint, text, output)
-            with contextlib.suppress(tokens.RenderedOtherwise):
-                agreement = tokens.compare(output, tokenizer, label=onnx)
-                said.append(Remark("chat template", f"rewritten for the runtime, of the same meaning: {done}"))
-                return agreement
-        raise
 
 
 def _settings(onnx: Path, checkpoint: Path, spec: PackageSpec) -> dict[str, Any]:
@@ -136,22 +115,6 @@ def _load_tokenizer(checkpoint: Path) -> Any:
         ) from error
 
 
-def _chat_template(tokenizer: Any, checkpoint: Path) -> str:
-    """The template for chats without tools, as the runtime must get it; `IngotError` where the checkpoint has none."""
-    try:
-        text = str(tokenizer.get_chat_template())
-    except ValueError:
-        text = ""
-    if not text.strip():
-        raise IngotError(
-            checkpoint,
-            "has no chat template, and Foundry's first chat with the model would fail",
-            "Give it one: chat_template.jinja, or chat_template in tokenizer_config.json",
-        )
-    # Jinja drops one newline at the very end of a template, the runtime's Jinja renders it: one token too many.
-    return text.removesuffix("\n").removesuffix("\r")
-
-
 def _place_files(onnx: Path, checkpoint: Path, output: Path) -> None:
     """Give the folder every file that is not written anew; the big ones share their bytes with `onnx`."""
     for source in sorted(path for path in onnx.rglob("*") if path.is_file()):
@@ -176,20 +139,6 @@ def _prune_head(onnx: Path, output: Path, genai: Mapping[str, Any]) -> None:
         pruned.replace(output / name)
     else:
         _say(f"{name} gives the logits of every position: its output head is none that is known here")
-
-
-def _write_tokenizer(onnx: Path, checkpoint: Path, chat: str, output: Path) -> None:
-    """Write tokenizer_config.json with the checkpoint's template in it, where every runtime looks first.
-
-    The same goes to chat_template.jinja, which transformers prefers.
-    """
-    source = next(path for folder in (onnx, checkpoint) if (path := folder / "tokenizer_config.json").is_file())
-    try:
-        config = json_files.read(source)
-    except ValueError as error:
-        raise IngotError(source, f"not JSON ({error.__cause__})", "Run the conversion again") from None
-    json_files.write(output / "tokenizer_config.json", {**config, "chat_template": chat})
-    (output / "chat_template.jinja").write_text(chat, encoding="utf-8", newline="\n")
 
 
 def _copy_licences(checkpoint: Path, output: Path) -> tuple[str, ...]:

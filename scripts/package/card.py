@@ -105,6 +105,11 @@ def _prompt(facts: Facts) -> str:
     if agreement.skipped:
         names = markdown(", ".join(agreement.skipped))
         lines.append(f"The chat template itself refuses {len(agreement.skipped)} more ({names}).")
+    if agreement.with_tools:
+        lines.append("With tools they are not: the runtime renders them otherwise.")
+    if agreement.rendered:
+        names = ", ".join(agreement.rendered)
+        lines.append(f"The runtime trims otherwise: {names} get other token ids.")
     if agreement.different:
         names = markdown(", ".join(agreement.different))
         lines.append(f"The runtime does not normalise text as this tokenizer should: {names} get other token ids.")

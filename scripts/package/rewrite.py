@@ -1,105 +1,75 @@
 """Write a chat template otherwise, so that the runtime's Jinja renders it as transformers does.
 
-The Jinja of onnxruntime-genai 0.18 differs in two ways that whole families meet. It does not trim blocks: transformers
-drops a newline after a block tag and blanks before one that begins its line. And `'x' in text` is false for any text.
-Both can be said in words that mean the same to either. Whether a rewritten template does is not decided here but by
-rendering: see `tokens`.
+The Jinja of onnxruntime-genai 0.18 is a part of the real one, and reads some of that otherwise without a word: it trims
+no blocks, finds no text in a text, and lets variables out of loops and macros. What is rewritten, and how, is in
+`jinja_rules`. Whether the result means the same is shown by rendering: see `tokens`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from jinja2 import Environment, TemplateError
+from jinja2 import Environment, TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 
-#: As transformers sets it up, as far as splitting a template into its parts goes.
-_ENVIRONMENT = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-_NEWLINE = "{{ '\\n' }}"
-Part = tuple[str, str]
+from scripts.package.jinja_rules import Rules
+from scripts.package.jinja_text import UnwritableError, written
 
 
-def rewritten(source: str, same: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    """Templates that mean what `source` does, each with what was done, the least changed first.
+class _Generation(Extension):
+    """`{% generation %}`, with which transformers marks what to train on: its body is the same without."""
 
-    `same` tells whether transformers renders a template as it does `source`: what fails that is left as it was.
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+#: The runtime flattens the tools of a request unless the template's text holds these words, be it in a comment.
+_TOOLS_AS_THEY_ARE = "{# tool.function #}"
+#: As transformers sets it up.
+_ENVIRONMENT = Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """A template in other words: `text`, None where there are none; `done` says what was changed, `lacking` names what
+    the runtime has no words for, each with its line.
     """
-    trimmed = untrimmed(source)
-    if trimmed != source and same(trimmed):
-        yield trimmed, "line breaks after block tags left out"
-    for text, done in ((source, ""), (trimmed, "line breaks after block tags left out, and ")):
-        if text == trimmed == source and done:
-            continue
-        if (searched := _searched(text, same)) != text:
-            yield searched, f"{done}'…' in TEXT written as TEXT.split('…') | length > 1"
+
+    text: str | None
+    done: tuple[str, ...]
+    lacking: tuple[str, ...]
 
 
-def untrimmed(source: str) -> str:
-    """The template without what trimming takes away; a newline that it leaves is written as an expression."""
-    result, after_block = [], False
-    for kind, value in _parts(source):
-        if kind in ("block_end", "comment_end", "raw_end"):
-            value = value.removesuffix("\n")
-        elif kind == "data" and after_block and value.startswith("\n"):
-            value = _NEWLINE + value[1:]
-        after_block = kind in ("block_end", "comment_end", "raw_end")
-        result.append(value)
-    return "".join(result)
+def rewritten(source: str, tokens: Mapping[str, Any]) -> Rewriting:
+    """A template in words that mean the same to transformers and to the runtime, as far as there are any.
 
-
-def _searched(source: str, same: Callable[[str], bool]) -> str:
-    """The template with each `'…' in NAME` that can be written as a split written so."""
-    at = 0
-    while True:
-        parts = _parts(source, keep=True)
-        found = next(((start, end, text) for start, end, text in _memberships(parts) if start >= at), None)
-        if found is None:
-            return source
-        start, end, text = found
-        other = "".join(value for _, value in [*parts[:start], ("", text), *parts[end:]])
-        if same(other):
-            source, at = other, start + 1
-        else:
-            at = start + 1
-
-
-def _memberships(parts: list[Part]) -> Iterator[tuple[int, int, str]]:
-    """Where parts read `STRING [not] in NAME…`: first and last place, and what to write instead."""
-    for start, (kind, literal) in enumerate(parts):
-        if kind != "string":
-            continue
-        at, words = start + 1, []
-        while at < len(parts) and (parts[at][0] == "whitespace" or parts[at][1] in ("not", "in")):
-            words += [parts[at][1]] if parts[at][0] != "whitespace" else []
-            at += 1
-        if words not in (["in"], ["not", "in"]) or at >= len(parts) or parts[at][0] != "name":
-            continue
-        end = _operand(parts, at)
-        text = "".join(value for _, value in parts[at:end])
-        yield start, end, f"({text}.split({literal}) | length {'> 1' if words == ['in'] else '< 2'})"
-
-
-def _operand(parts: list[Part], at: int) -> int:
-    """Where a name ends, with the attributes and items that are taken of it."""
-    at += 1
-    while at < len(parts):
-        if parts[at][1] == "." and parts[at + 1][0] == "name":
-            at += 2
-        elif parts[at][1] == "[":
-            depth = 0
-            while at < len(parts):
-                depth += {"[": 1, "]": -1}.get(parts[at][1], 0)
-                at += 1
-                if not depth:
-                    break
-        else:
-            break
-    return at
-
-
-def _parts(source: str, *, keep: bool = False) -> list[Part]:
-    """A template's parts by Jinja's own lexer; with `keep` their texts together are the template again."""
-    environment = Environment(keep_trailing_newline=True) if keep else _ENVIRONMENT
+    `tokens`: the tokenizer's special tokens by name, such as `unk_token`.
+    """
+    given = {
+        name: str(token)
+        for name, token in tokens.items()
+        if isinstance(token, str) and name not in ("bos_token", "eos_token")
+    }
+    rules = Rules(given)
     try:
-        return [(kind, value) for _, kind, value in environment.lexer.tokeniter(source, None)]
-    except TemplateError:
-        return [("data", source)]
+        text = written(rules.visit(_ENVIRONMENT.parse(source)))
+    except UnwritableError as error:
+        return Rewriting(None, (), (*_named(rules.lacking), str(error)))
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        return Rewriting(None, (), (f"{error}{f' in line {line}' if line else ''}",))
+    done = ["line breaks after tags left out", *rules.done]
+    if "tools" in rules.names and not any(word in text for word in ("tool.function", "tool|tojson")):
+        text = f"{_TOOLS_AS_THEY_ARE}{text}"
+        done.append("tools handed over as they are")
+    return Rewriting(text, tuple(done), tuple(_named(rules.lacking)))
+
+
+def _named(lacking: list[tuple[str, int]]) -> list[str]:
+    return [f"{what} in line {line}" for what, line in sorted(lacking, key=lambda found: found[1])]

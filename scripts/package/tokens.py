@@ -9,12 +9,13 @@ the text become special ids, none are added), the same functions that `scripts.r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import IngotError
-from scripts.package.conversations import TOOLS, Conversation, conversations, rare
+from scripts.package.conversations import TOOLS, Conversation, conversations, rare, with_tools
 from scripts.package.template import REFUSALS
 from scripts.runtime import genai
 
@@ -32,12 +33,15 @@ class Agreement:
     """What was found, for a package that is not refused.
 
     `compared`: number of conversations with equal ids. `skipped`: what the template itself refuses, name to reason.
-    `different`: known limits of the runtime that this tokenizer meets, name of the conversation to first difference.
+    `different`: known limits of the runtime that this tokenizer meets, name of the conversation to first difference;
+    `rendered`: those of them that differ in their text already; `with_tools`: conversations with tools that do.
     """
 
     compared: int
     skipped: dict[str, str]
     different: dict[str, str]
+    rendered: dict[str, str]
+    with_tools: dict[str, str]
 
 
 def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agreement:
@@ -48,20 +52,16 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
     is the template's doing. `label`: what to call the package in errors.
     """
     label = label or package
-    runtime = _open(package, label)
+    runtime, template = _open(package, label), str(tokenizer.get_chat_template())
     compared, skipped = 0, {}
-    for name, messages in conversations(_markers(tokenizer, str(tokenizer.chat_template))).items():
+    for name, messages in conversations(_markers(tokenizer, template)).items():
         try:
-            texts = [
-                tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False)
-                for prompt in (True, False)
-            ]
+            sides = [_Side.of(tokenizer, template, messages, prompt=prompt) for prompt in (True, False)]
         except REFUSALS as error:
             skipped[name] = _line(str(error) or type(error).__name__)
             continue
-        for prompt, text in zip((True, False), texts, strict=True):
-            truth = list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
-            _same(name, messages, (text, truth), runtime, tokenizer, label, prompt=prompt)
+        for side in sides:
+            _same(name, side, runtime, tokenizer, label)
         compared += 1
     if compared < MINIMUM:
         name, reason = next(iter(skipped.items()))
@@ -70,7 +70,71 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
             f"transformers renders only {compared} of {compared + len(skipped)} conversations ({name!r}: {reason})",
             f"Correct the checkpoint's chat template; {MINIMUM} are needed to compare it with the runtime's",
         )
-    return Agreement(compared, skipped, _rare_differences(runtime, tokenizer))
+    seldom = _differences(rare(), (), runtime, tokenizer, template, label)
+    tools = _differences(with_tools(), TOOLS, runtime, tokenizer, template, label)
+    return Agreement(compared + tools.compared, skipped, seldom.ids | tools.ids, seldom.texts, tools.texts)
+
+
+@dataclass
+class _Differences:
+    """First differences by conversation, of ids alone and of the text; and how many conversations had none."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    compared: int = 0
+
+
+def _differences(
+    talks: Mapping[str, Conversation],
+    tools: Sequence[Mapping[str, Any]],
+    runtime: genai.Tokenizer,
+    tokenizer: Any,
+    template: str,
+    label: Path,
+) -> _Differences:
+    """What is reported and not refused; a conversation that the template itself refuses is passed over."""
+    found = _Differences()
+    for name, messages in talks.items():
+        try:
+            side = _Side.of(tokenizer, template, messages, tools=tools)
+        except REFUSALS:
+            continue
+        try:
+            _same(name, side, runtime, tokenizer, label)
+        except RenderedOtherwise as error:
+            found.texts[name] = error.found
+        except IngotError:
+            found.ids[name] = _difference(side.ids, runtime.encode(side.text), tokenizer)
+        else:
+            found.compared += 1
+    return found
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What transformers makes of a conversation."""
+
+    messages: Conversation
+    tools: Sequence[Mapping[str, Any]]
+    prompt: bool
+    text: str
+    ids: list[int]
+
+    @staticmethod
+    def of(
+        tokenizer: Any,
+        template: str,
+        messages: Conversation,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        prompt: bool = True,
+    ) -> _Side:
+        """Raises what a template raises."""
+        text = tokenizer.apply_chat_template(
+            messages, chat_template=template, tools=list(tools) or None, add_generation_prompt=prompt, tokenize=False
+        )
+        ids = list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        return _Side(messages, tools, prompt, str(text), ids)
 
 
 def _open(package: Path, label: Path) -> genai.Tokenizer:
@@ -84,58 +148,36 @@ def _open(package: Path, label: Path) -> genai.Tokenizer:
         ) from fault
 
 
-def _same(
-    name: str,
-    messages: Conversation,
-    truth: tuple[str, list[int]],
-    runtime: genai.Tokenizer,
-    tokenizer: Any,
-    label: Path,
-    *,
-    prompt: bool,
-) -> None:
-    """Raise unless the runtime renders and tokenises `messages` to `truth`, a text and its ids."""
+def _same(name: str, side: _Side, runtime: genai.Tokenizer, tokenizer: Any, label: Path) -> None:
+    """Raise unless the runtime renders and tokenises a conversation as transformers does."""
     try:
-        text = runtime.render(messages, prompt=prompt)
+        text = runtime.render(side.messages, tools=side.tools, prompt=side.prompt)
     except genai.GenaiFault as fault:
         raise RenderedOtherwise(
             f"{label}: chat template",
             f"the runtime can't render conversation {name!r}, which transformers can ({_line(fault.found)})",
-            "Its Jinja is a subset (no .replace(), no |upper, …): rewrite that line of the checkpoint's chat template",
+            "Its Jinja is a part of the real one: say it there in plainer words",
         ) from fault
     ids = runtime.encode(text)
-    if ids == truth[1]:
+    if ids == side.ids:
         return
-    if text != truth[0]:
+    if text != side.text:
         raise RenderedOtherwise(
             f"{label}: chat template",
-            f"the runtime renders conversation {name!r} unlike transformers: {_text_difference(truth[0], text)}; "
-            f"{_difference(truth[1], ids, tokenizer)}",
-            "Make the checkpoint's chat template plainer; in the runtime 'x' in text is false for any text: "
-            "write text.split('x') | length > 1",
+            f"the runtime renders conversation {name!r} unlike transformers: {_text_difference(side.text, text)}; "
+            f"{_difference(side.ids, ids, tokenizer)}",
+            "Its Jinja is a part of the real one: say it there in plainer words",
         )
     raise IngotError(
         f"{label}: tokenizer.json",
-        f"the runtime tokenises conversation {name!r} unlike transformers: {_difference(truth[1], ids, tokenizer)}",
+        f"the runtime tokenises conversation {name!r} unlike transformers: {_difference(side.ids, ids, tokenizer)}",
         "Check that tokenizer.json is the checkpoint's own; if it is, the runtime does not support this tokenizer",
     )
 
 
-def _rare_differences(runtime: genai.Tokenizer, tokenizer: Any) -> dict[str, str]:
-    """First differences of what is reported and not refused; the templates have passed by now, so only ids are seen."""
-    found = {}
-    for name, messages in rare().items():
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        truth = tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        ids = runtime.encode(text)
-        if ids != truth:
-            found[name] = _difference(truth, ids, tokenizer)
-    return found
-
-
 def render_alike(tokenizer: Any, template: str, other: str) -> bool:
     """Whether transformers makes of every conversation, with tools and without, the same text by two templates."""
-    talks = [*conversations(_markers(tokenizer, template)).values(), *rare().values()]
+    talks = [*conversations(_markers(tokenizer, template)).values(), *rare().values(), *with_tools().values()]
     options = [{"add_generation_prompt": prompt} for prompt in (True, False)] + [{"tools": list(TOOLS)}]
     return all(
         _rendered(tokenizer, talk, chat_template=template, **option)

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from scripts.common.errors import IngotError
 from scripts.package.build import build
 from scripts.package.card import PackageSpec
+from scripts.results import remarks
 from tests import tiny
 
 SAMPLING = {"max_length": 2048, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
@@ -191,6 +192,19 @@ def test_a_template_in_the_tokenizers_config_is_found_too(
     change(checkpoint / "tokenizer_config.json", chat_template=tiny.CHAT_TEMPLATE)
     build(onnx, checkpoint, SPEC, tmp_path / "package")
     assert load(tmp_path / "package" / "tokenizer_config.json")["chat_template"] == tiny.CHAT_TEMPLATE
+
+
+def test_a_template_that_the_runtime_reads_otherwise_is_rewritten_in_the_package_alone(
+    onnx: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    before = "{% for message in messages %}\n{{ message['role'] + ': ' + message['content'] }}\n{% endfor %}"
+    (checkpoint / "chat_template.jinja").write_text(before, encoding="utf-8")
+    build(onnx, checkpoint, spec(), tmp_path / "package")
+    said = [remark.text for remark in remarks.read(tmp_path / "package") if remark.subject == "chat template"]
+    assert said == ["rewritten for the runtime, of the same meaning: line breaks after tags left out"]
+    written = (tmp_path / "package/chat_template.jinja").read_text(encoding="utf-8")
+    assert written == load(tmp_path / "package/tokenizer_config.json")["chat_template"] != before
+    assert (checkpoint / "chat_template.jinja").read_text(encoding="utf-8") == before
 
 
 def test_a_checkpoint_without_a_chat_template_is_refused_with_a_remedy(

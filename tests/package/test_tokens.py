@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from scripts.common.errors import IngotError
 from scripts.package import tokens
-from scripts.package.conversations import conversations
+from scripts.package.conversations import conversations, with_tools
 
 
 def tokenizer(checkpoint: Path, template: str | None = None) -> Any:
@@ -37,8 +37,8 @@ PLAIN = (
 
 def test_the_exports_ids_are_those_of_transformers(onnx: Path, checkpoint: Path) -> None:
     agreement = tokens.compare(onnx, tokenizer(checkpoint))
-    assert agreement.compared == len(conversations([])) >= 20
-    assert (agreement.skipped, agreement.different) == ({}, {})
+    assert agreement.compared == len(conversations([])) + len(with_tools()) >= 40
+    assert (agreement.skipped, agreement.different, agreement.rendered, agreement.with_tools) == ({}, {}, {}, {})
 
 
 def test_every_family_of_conversation_is_there() -> None:
@@ -46,9 +46,10 @@ def test_every_family_of_conversation_is_there() -> None:
     bare = [talk for talk in talks.values() if talk[0]["role"] != "system"]
     assert len(bare) >= tokens.MINIMUM
     assert len(talks) - len(bare) >= 5
-    for talk in talks.values():
-        roles = [message["role"] for message in talk if message["role"] != "system"]
-        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+    roles = [[message["role"] for message in talk] for talk in talks.values()]
+    assert sum(turns == ["user", "assistant"] * (len(turns) // 2) + ["user"] for turns in roles) >= tokens.MINIMUM
+    assert {turns[-1] for turns in roles} == {"user", "assistant", "system"}
+    assert max(map(len, roles)) > 50
     assert any("<|im_end|>" in message["content"] for talk in talks.values() for message in talk)
 
 
@@ -66,16 +67,16 @@ def test_a_template_that_drifted_is_shown_with_the_first_difference(package: Any
 
 def test_jinja_that_the_runtime_lacks_is_refused_by_its_word(package: Any, checkpoint: Path) -> None:
     template = PLAIN.replace("m['content']", "m['content'].replace('a', 'a')")
-    with pytest.raises(IngotError, match=r"can't render conversation 'one question'.*replace.*Its Jinja is a subset"):
+    with pytest.raises(IngotError, match=r"can't render conversation 'one question'.*replace.*Its Jinja is a part"):
         tokens.compare(package(template), tokenizer(checkpoint, template))
 
 
-def test_jinja_that_the_runtime_reads_otherwise_is_refused_with_a_remedy(package: Any, checkpoint: Path) -> None:
+def test_jinja_that_the_runtime_reads_otherwise_is_refused_with_the_first_difference(
+    package: Any, checkpoint: Path
+) -> None:
     """The runtime finds no text in a text, and raises nothing."""
-    searching = PLAIN.replace(
-        "{{ m['content'] }}", "{% if 'JSON' in m['content'] %}found{% else %}{{ m['content'] }}{% endif %}"
-    )
-    with pytest.raises(IngotError, match=r"unlike transformers: at character \d+ .*split\('x'\) \| length > 1"):
+    searching = PLAIN.replace("{{ m['content'] }}\n", "{{ 'found' if 'France' in m['content'] else m['content'] }}")
+    with pytest.raises(IngotError, match=r"unlike transformers: at character \d+ .* in place of '<user>found"):
         tokens.compare(package(searching), tokenizer(checkpoint, searching))
 
 
@@ -110,6 +111,14 @@ def test_an_unreadable_tokenizer_is_named(onnx: Path, checkpoint: Path) -> None:
     (onnx / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(IngotError, match=r"tokenizer\.json: the runtime can't load this tokenizer"):
         tokens.compare(onnx, tokenizer(checkpoint))
+
+
+def test_tools_that_the_runtime_would_flatten_are_told_and_not_refused(package: Any, checkpoint: Path) -> None:
+    """It hands tools over as they are only to a template whose text holds certain words."""
+    listing = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}" + PLAIN
+    agreement = tokens.compare(package(listing), tokenizer(checkpoint, listing))
+    assert agreement.compared == len(conversations([]))
+    assert len(agreement.with_tools) == len(with_tools())
 
 
 def test_a_normalisation_that_the_runtime_skips_is_reported_and_not_refused(onnx: Path, checkpoint: Path) -> None:
