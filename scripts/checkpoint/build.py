@@ -17,6 +17,7 @@ from scripts.checkpoint import preflight, speech, vocabulary
 from scripts.checkpoint.adapters import WEIGHTS, Adapter, trained_on_quantised
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.sources import Opened, Source, opened
+from scripts.checkpoint.spilled import Spill
 from scripts.checkpoint.weights import Checkpoint
 from scripts.common import json_files
 from scripts.common.errors import IngotError
@@ -97,7 +98,7 @@ def _check_adapters(work: _Work) -> None:
 
 def _from_folder(work: _Work, output: Path) -> None:
     from scripts.checkpoint import dequantise, fitting, tensors
-    from scripts.checkpoint.load import be_quiet, forget_quantizer, load
+    from scripts.checkpoint.load import be_quiet, forget_quantizer
     from scripts.checkpoint.normal import Normal, write_normal
 
     be_quiet()
@@ -128,13 +129,12 @@ def _from_folder(work: _Work, output: Path) -> None:
     folder.mkdir()
     write_normal(normal, spoken, folder, floats)
     print(f"checkpoint: reading {checkpoint.parameters / 1e6:.0f} million parameters in float32", flush=True)
-    import torch
-
-    model = load(described.kind, folder, dtype=torch.float32)
+    spill = Spill(work.scratch / "weights")
+    model = spill.load(described.kind, folder)
     if not checkpoint.quantised and checkpoint.config.get("quantization_config"):
         forget_quantizer(model)
         model._weight_conversions = []  # else the floats are saved under the names of the blocks that they came in
-    _merge(work, model, fits, output)
+    _merge(work, model, fits, spill, output)
     _copy_companions(folder, output)
     _check_written(checkpoint, output)
 
@@ -165,7 +165,8 @@ def _from_gguf(work: _Work, output: Path) -> None:
     rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
     spoken = _speech(work, folder, rows)
     work.remarks += [*said, *(remark for fit in fits for remark in fit.remarks), *spoken.remarks]
-    _merge(work, model, fits, output)
+    spill = Spill(work.scratch / "weights")
+    _merge(work, spill.take(model), fits, spill, output)
     for name, path in spoken.files.items():
         shutil.copyfile(path, output / name)
     for name, text in spoken.written.items():
@@ -183,10 +184,10 @@ def _speech(work: _Work, tokenizer: Path, rows: int | None) -> speech.Speech:
     )  # fmt: skip
 
 
-def _merge(work: _Work, model: Any, fits: Sequence[Any], output: Path) -> None:
+def _merge(work: _Work, model: Any, fits: Sequence[Any], spill: Spill, output: Path) -> None:
     from scripts.checkpoint import merge
 
-    merge.save(merge.merge(model, work.adapters, fits), output)
+    merge.save(merge.merge(model, work.adapters, fits, spill), output)
 
 
 def _check_written(checkpoint: Checkpoint, output: Path) -> None:

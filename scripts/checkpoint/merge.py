@@ -11,14 +11,17 @@ from typing import Any
 
 from scripts.checkpoint import fitting
 from scripts.checkpoint.adapters import WEIGHTS, Adapter
+from scripts.checkpoint.spilled import Spill
 from scripts.common.errors import IngotError
 
 #: Size limit of one written weights file; fixed, because it decides which tensor goes into which file.
 SHARD = "4GB"
 
 
-def merge(model: Any, adapters: Sequence[Adapter], fits: Sequence[fitting.Fit]) -> Any:
+def merge(model: Any, adapters: Sequence[Adapter], fits: Sequence[fitting.Fit], spill: Spill) -> Any:
     """Merge each adapter, scaled by its weight, into `model` and return the model; the order does not matter.
+
+    `spill` holds the model's weights: what is merged goes into its files.
 
     Raises `IngotError` for an adapter that after all changes nothing, or whose sum with the model is not finite.
     """
@@ -31,7 +34,9 @@ def merge(model: Any, adapters: Sequence[Adapter], fits: Sequence[fitting.Fit]) 
             fitting.untie_head(model)
         before = _fingerprints(model)
         try:
-            model = loaded(model, adapter, fit).merge_and_unload(safe_merge=True)
+            wrapped = loaded(model, adapter, fit)
+            spill.keep_merged(wrapped)
+            model = wrapped.merge_and_unload(safe_merge=True)
         except ValueError as error:
             remedy = "Check that its training did not diverge"
             raise IngotError(adapter.folder, f"does not merge: {error}", remedy) from None

@@ -38,11 +38,12 @@ class Estimate:
 def estimate(parameters: int, *, rewritten: bool, precisions: int = 0) -> Estimate:
     """What a model of `parameters` needs: the checkpoint alone, or its export and `precisions` outputs too.
 
-    Disk: 4 bytes a parameter for a checkpoint that is written (`rewritten`: merged or out of GGUF, in float32),
-    4.2 for the float export, 2.1 for each precision (the widest is fp16), and one export more while it is made.
+    Disk: 4 bytes a parameter for a checkpoint that is written (`rewritten`: merged or out of GGUF, in float32), and
+    as much while it is made; 4.2 for the float export, 2.1 for each precision (the widest is fp16), and one export more
+    while it is made.
     Memory: 1 GiB for interpreter and libraries and, in float32, the model; for an export its converted copy too.
     """
-    disk = 4 * parameters if rewritten else 0
+    disk = 8 * parameters if rewritten else 0
     memory = 2**30 + 4 * parameters if rewritten else 2**28
     if precisions:
         disk += int((2 * 4.2 + 2.1 * precisions) * parameters)

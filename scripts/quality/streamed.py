@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.load import load
-from scripts.common import json_files
+from scripts.checkpoint.spilled import stored_type
 
 
 def load_streamed(kind: Any, checkpoint: Path) -> Any:
@@ -27,7 +26,7 @@ def load_streamed(kind: Any, checkpoint: Path) -> Any:
     from accelerate import init_empty_weights
     from transformers.initialization import no_init_weights
 
-    stored = load(kind, checkpoint, dtype=_stored_type(checkpoint), attn_implementation="eager").eval()
+    stored = load(kind, checkpoint, dtype=stored_type(checkpoint), attn_implementation="eager").eval()
     config = stored.config
     with init_empty_weights(), no_init_weights():
         model = type(stored)._from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
@@ -36,17 +35,6 @@ def load_streamed(kind: Any, checkpoint: Path) -> Any:
     for prefix, module, whole in _turns(model):
         _Turn(module, stored.get_submodule(prefix), whole, buffers)
     return model
-
-
-def _stored_type(checkpoint: Path) -> Any:
-    """The one type that every weight of `checkpoint` is stored as; float32 where they differ, or are quantised."""
-    import torch
-
-    if "quantization_config" in json_files.read(checkpoint / "config.json"):
-        return torch.float32
-    found = {tensor.dtype for tensor in find_weights(checkpoint).tensors.values()}
-    known = {"BF16": torch.bfloat16, "F16": torch.float16}
-    return known.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
 
 
 def _take_buffers(model: Any, stored: Any) -> None:
