@@ -1,4 +1,4 @@
-"""What a weights file says about itself, read without loading a tensor: only `json` and `struct`.
+"""What a weights file says about itself, read without loading a tensor.
 
 Formats: safetensors (github.com/huggingface/safetensors, "Format": 8 bytes little-endian header length, a JSON
 header, the data) and GGUF (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
@@ -6,13 +6,15 @@ header, the data) and GGUF (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from scripts.common.errors import IngotError
 
@@ -46,6 +48,12 @@ BLOCKS = {
 STRING, ARRAY = 8, 9
 SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 FETCH_AGAIN = "Fetch or save the file again"
+#: Bytes of a header: safetensors' own limit, and more than twice of what the largest vocabulary takes in a GGUF file.
+_MOST_HEADER, _MOST_GGUF_HEADER = 100_000_000, 128 << 20
+#: Of a GGUF file: pairs of metadata, tensors, entries of a list of texts (tokens and merges are the longest).
+_MOST_PAIRS, _MOST_TENSORS, _MOST_TEXTS = 1 << 16, 1 << 20, 1 << 22
+_MOST_DIMENSIONS = 16
+_Size = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if _MOST_HEADER < length <= size - 8 and start[:1] != b"{":
+            found = f"not a safetensors file: a header of {length} bytes, where {_MOST_HEADER} are the limit"
+            raise IngotError(path, found, FETCH_AGAIN)
         header = file.read(length) if 2 <= length <= size - 8 else b""
     if start.startswith(b"version "):
         raise IngotError(path, "a Git LFS pointer, not the weights", "Run `git lfs pull` there")
@@ -100,24 +111,34 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+class _Entry(Struct, gc=False):
+    """What a safetensors header says of a tensor."""
+
+    dtype: str
+    shape: Annotated[tuple[_Size, ...], Meta(max_length=_MOST_DIMENSIONS)]
+    data_offsets: tuple[_Size, _Size]
+
+
+_ENTRY = msgspec.json.Decoder(_Entry)
+
+
 def _parse_header(path: Path, header: bytes, data: int) -> tuple[dict[str, Tensor], int]:
     """Tensors by name, and where the data ends counted from where it begins, in bytes."""
     try:
-        entries: dict[str, Any] = json.loads(header)
-        entries.pop("__metadata__", None)
-        tensors: dict[str, Tensor] = {}
-        end = 0
-        for name, entry in sorted(entries.items(), key=lambda item: tuple(item[1]["data_offsets"])):
-            first, last = entry["data_offsets"]
-            tensor = Tensor(entry["dtype"], tuple(entry["shape"]), data + first, data + last)
-            if not all(type(size) is int and size >= 0 for size in tensor.shape):
-                raise ValueError(f"tensor {name} has the shape {entry['shape']}")
-            width = SIZES.get(tensor.dtype)
-            if first != end or (width and last - first != tensor.elements * width):
-                raise IngotError(path, f"damaged: tensor {name} does not fill its place in the file", FETCH_AGAIN)
-            tensors[name], end = tensor, last
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raw = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
+        raw.pop("__metadata__", None)
+        entries = {name: _ENTRY.decode(entry) for name, entry in raw.items()}
+    except (ValueError, RecursionError) as error:
         raise IngotError(path, f"not a safetensors file: unreadable header ({error})", FETCH_AGAIN) from None
+    tensors: dict[str, Tensor] = {}
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        first, last = entry.data_offsets
+        tensor = Tensor(entry.dtype, entry.shape, data + first, data + last)
+        width = SIZES.get(tensor.dtype)
+        if first != end or last < first or (width and last - first != tensor.elements * width):
+            raise IngotError(path, f"damaged: tensor {name} does not fill its place in the file", FETCH_AGAIN)
+        tensors[name], end = tensor, last
     if not tensors:
         raise IngotError(path, "holds no tensor", FETCH_AGAIN)
     return tensors, end
@@ -152,6 +173,8 @@ class _Reader:
         if version not in (2, 3):
             raise IngotError(self.path, f"GGUF version {version}", "Versions 2 and 3 are read; convert it again")
         tensor_count, pair_count = self._number("Q"), self._number("Q")
+        self._limit("tensors", tensor_count, _MOST_TENSORS)
+        self._limit("pairs of metadata", pair_count, _MOST_PAIRS)
         metadata: dict[str, Any] = {}
         for _ in range(pair_count):
             key = self._string()
@@ -159,7 +182,9 @@ class _Reader:
         tensors, end = {}, 0
         for _ in range(tensor_count):
             name = self._string()
-            shape = tuple(reversed([self._number("Q") for _ in range(self._number("I"))]))
+            dimensions = self._number("I")
+            self._limit("dimensions", dimensions, _MOST_DIMENSIONS)
+            shape = tuple(reversed([self._number("Q") for _ in range(dimensions)]))
             kind, offset = self._number("I"), self._number("Q")
             tensors[name] = Tensor(str(kind), shape)
             elements, width = BLOCKS.get(kind, (1, 0))
@@ -182,6 +207,7 @@ class _Reader:
         self.at += length
         if self.at > len(self.data):
             raise IndexError
+        self._limit("bytes of header", self.at, _MOST_GGUF_HEADER)
         return self.data[self.at - length : self.at].decode()
 
     def _value(self, kind: int) -> Any:
@@ -197,6 +223,11 @@ class _Reader:
         else:
             if inner == ARRAY:
                 raise IngotError(self.path, "damaged: metadata with arrays in arrays", FETCH_AGAIN)
+            self._limit("texts in a list", count, _MOST_TEXTS)
             for _ in range(count):
                 self._value(inner)
         return count
+
+    def _limit(self, what: str, count: int, most: int) -> None:
+        if count > most:
+            raise IngotError(self.path, f"damaged: {count} {what}, where {most} are the limit", FETCH_AGAIN)

@@ -103,7 +103,7 @@ class Backend:
 
     @functools.cached_property
     def _known(self) -> dict[str, dict[str, Any]]:
-        return {task: json.loads(text) for task, text in self._state.all("task").items()}
+        return self._state.values("task", dict[str, Any])
 
     def get(self, task_id: str, dependency: str) -> Any:
         """One record; for a step's own dependencies, that the key decides."""

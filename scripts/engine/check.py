@@ -45,7 +45,7 @@ def _damage(session: Session, step: Step, digests: Digests, deep: bool) -> list[
             return ["has no manifest or provenance that can be read"]
         return ["is missing"] if receipt else None
     damage = list(found.damage)
-    untouched = not deep and receipt is not None and outputs.is_untouched(step, receipt[2])
+    untouched = not deep and receipt is not None and outputs.is_untouched(step, receipt.stamps)
     if step.external_state and not damage and not untouched:
         _, gone = outputs.external_state(step, digests)
         damage += [gone] if gone else []

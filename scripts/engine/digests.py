@@ -122,8 +122,9 @@ class Digests:
         name = (mark[0], mark[2])
         known = self._known.get(name)
         if known is None and self._durable and (text := self._state.get("digest", f"{mark[0]} {mark[2]}")):
-            size, ctime, digest = text.split(" ")
-            known = self._known[name] = ((mark[0], int(size), mark[2], int(ctime)), digest)
+            with contextlib.suppress(ValueError):  # another version's
+                size, ctime, digest = text.split(" ")
+                known = self._known[name] = ((mark[0], int(size), mark[2], int(ctime)), digest)
         return known[1] if known and known[0] == mark else None
 
     def _keep(self, mark: Stamp, digest: str) -> None:

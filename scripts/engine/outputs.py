@@ -46,7 +46,7 @@ def recorded_key(step: Step) -> str | None:
         return None
 
 
-def is_untouched(step: Step, stamps: Iterable[list[Any]]) -> bool:
+def is_untouched(step: Step, stamps: Iterable[tuple[str, int, int, int, int]]) -> bool:
     """Whether every file and folder of a receipt still has the stamp that was noted, and that can be relied on."""
     if not _digests.CTIME_TELLS:
         return False

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-from scripts.engine.state import State
+from scripts.engine.state import State, decoded
+
+
+class Receipt(NamedTuple):
+    """When a step was last seen whole: its key and outcome, each file's name and stamp, digests of its parts."""
+
+    key: str
+    outcome: str
+    stamps: list[tuple[str, int, int, int, int]]
+    parts: dict[str, str]
 
 
 class Records:
@@ -19,10 +28,10 @@ class Records:
     def _receipts(self) -> dict[str, str]:
         return self._state.all("receipt")
 
-    def receipt(self, name: str) -> list[Any] | None:
-        """[key, outcome, stamps, digests of parts] of when a step was last seen whole."""
+    def receipt(self, name: str) -> Receipt | None:
+        """What was noted when a step was last seen whole."""
         text = self._receipts.get(name)
-        return json.loads(text) if text else None
+        return decoded(text, Receipt) if text else None
 
     def keep_receipt(self, name: str, value: list[Any]) -> None:
         """Note that a step was seen whole."""
@@ -40,8 +49,4 @@ class Records:
 
     def cost(self, name: str) -> tuple[float, int] | None:
         """What a step cost when it last ran: wall seconds, peak resident bytes."""
-        text = self._state.get("cost", name)
-        if text is None:
-            return None
-        seconds, peak_rss = json.loads(text)
-        return seconds, peak_rss
+        return self._state.value("cost", name, tuple[float, int])

@@ -38,13 +38,17 @@ class Closure(NamedTuple):
     tools_text: str
 
 
+#: A `Part`: digest, modules, programs and their verbs, data files, modules of others.
+_Part = tuple[str, list[str], list[str], list[str], list[str]]
+
+
 class _Known(NamedTuple):
     """A file as it was when it was read: its stamp, and its `Part`s as JSON values."""
 
     mark: str
     digest: str
-    common: list[list[str]]
-    verbs: dict[str, list[list[str]]]
+    common: _Part
+    verbs: dict[str, _Part]
     acts: bool
 
 
@@ -96,7 +100,7 @@ class Sources:
 
     @functools.cached_property
     def _known(self) -> dict[str, _Known]:
-        return {file: _Known(*json.loads(text)) for file, text in self._state.all("code").items()}
+        return self._state.values("code", _Known)
 
     @functools.cached_property
     def _reader(self) -> str:
@@ -118,12 +122,12 @@ class Sources:
 
 def _parsed(mark: str, data: bytes, name: str, file: str) -> _Known:
     if not name:
-        return _Known(mark, digest_bytes(data), [], {}, True)
+        return _Known(mark, digest_bytes(data), ("", [], [], [], []), {}, True)
     from scripts.engine import code  # only for a module that was never seen
 
-    def as_json(part: code.Part) -> list[list[str]]:
+    def as_json(part: code.Part) -> _Part:
         programs = [" ".join(pair) for pair in part.programs]
-        return [[part.digest], [*part.modules], programs, [*part.files], [*part.outside]]
+        return part.digest, [*part.modules], programs, [*part.files], [*part.outside]
 
     found = code.parse(data, name, is_package=file.endswith("/__init__.py"))
     verbs = {verb: as_json(part) for verb, part in found.verbs.items()}
@@ -185,10 +189,10 @@ class _Walk:
         parts = name.split(".")
         self._modules += [".".join(parts[:end]) for end in range(1, len(parts))]
 
-    def _note(self, name: str, folder: str, part: list[list[str]]) -> None:
+    def _note(self, name: str, folder: str, part: _Part) -> None:
         if name in self._found:
             return
-        [[self._found[name]], modules, programs, files, outside] = part
+        self._found[name], modules, programs, files, outside = part
         self._modules += modules
         self._programs += [(program, verb) for program, _, verb in (pair.partition(" ") for pair in programs)]
         self._outside.update(outside)

@@ -14,7 +14,11 @@ import sys
 import threading
 import zlib
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
+
+T = TypeVar("T")
 #: A file's identity while its bytes stay: inode, size, mtime and ctime, both in nanoseconds.
 Stamp = tuple[int, int, int, int]
 
@@ -41,6 +45,16 @@ class State:
         """All facts of a kind."""
         rows = self._run("select name, value, sum from facts where kind = ?", kind)
         return {name: value for name, value, check in rows if check == _sum(name, value)}
+
+    def value(self, kind: str, name: str, form: type[T]) -> T | None:
+        """One fact whose text is JSON of that form; None where it is not known, or another version's."""
+        text = self.get(kind, name)
+        return None if text is None else decoded(text, form)
+
+    def values(self, kind: str, form: type[T]) -> dict[str, T]:
+        """All facts of a kind whose text is JSON of that form."""
+        read = ((name, decoded(text, form)) for name, text in self.all(kind).items())
+        return {name: value for name, value in read if value is not None}
 
     def put(self, kind: str, name: str, value: str) -> None:
         """Remember a fact; on disk when this returns (not flushed: a power cut may cost a re-hash)."""
@@ -92,6 +106,14 @@ class State:
         return _connect(":memory:")
 
 
+def decoded(text: str, form: type[T]) -> T | None:
+    """JSON as a value of that form; None where it is not."""
+    try:
+        return msgspec.json.decode(text, type=form)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _connect(name: str) -> sqlite3.Connection:
     db = sqlite3.connect(name, timeout=30, isolation_level=None, check_same_thread=False)
     try:
@@ -106,6 +128,9 @@ def _connect(name: str) -> sqlite3.Connection:
                 db.execute(f"pragma user_version = {_VERSION}")
             db.execute("commit")
         db.execute("pragma synchronous = normal")
+        tables = db.execute("select sql from sqlite_master").fetchall()
+        if [str(text).lower() for (text,) in tables] != [_TABLE]:  # SQLite keeps the text that made it
+            raise sqlite3.DatabaseError("it holds other tables")
         db.execute("select count(*) from (select 1 from facts limit 1)")
     except sqlite3.Error:
         db.close()

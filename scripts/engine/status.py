@@ -148,13 +148,13 @@ class Status:
         if step in self._unwritten or os.path.exists(step.marker):
             return self._by_marker(step, key)
         receipt = self._records.receipt(step.name)
-        if receipt and receipt[0] == key and outputs.is_untouched(step, receipt[2]):
+        if receipt and receipt.key == key and outputs.is_untouched(step, receipt.stamps):
             if not step.parts:
-                return StepStatus(receipt[1])
-            noted = receipt[3] if len(receipt) > 3 else {}
-            parts = {name: noted[_named(step, name)] for name in step.parts if _named(step, name) in noted}
+                return StepStatus(receipt.outcome)
+            noted = ((name, receipt.parts.get(_named(step, name))) for name in step.parts)
+            parts = {name: digest for name, digest in noted if digest is not None}
             if parts.keys() == step.parts.keys():  # no part was declared since then, nor otherwise
-                return StepStatus(receipt[1], (), parts)
+                return StepStatus(receipt.outcome, (), parts)
         return self.by_reading(step, key)
 
     def _by_marker(self, step: Step, key: str) -> StepStatus:
