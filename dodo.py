@@ -136,7 +136,7 @@ def quantize(variant: Variant) -> Step:
                 "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint
                 else checkpoint(variant.model).part("tokenizer") if variant.recipe.calibrates else None,
                 "calibration": variant.model.calibration if variant.recipe.calibrates else ()},
-        parameters={"recipe": variant.recipe.steps}, loads=variant.recipe.modules,
+        parameters={"recipe": variant.recipe.steps, "context": variant.model.context}, loads=variant.recipe.modules,
     )  # fmt: skip
 
 

@@ -107,6 +107,7 @@ def _from_folder(work: _Work, output: Path) -> None:
     base, left, described = _described(normal)
     if not checkpoint.is_packed:
         normal.untie_where_told_apart(base)
+    normal.forget_foreign_keys(base)
     fits = fitting.fit_all(work.adapters, base, checkpoint.path)
     rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
     spoken = _speech(work, checkpoint.tokenizer, rows)

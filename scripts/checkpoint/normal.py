@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint import quantised, tensors, vocabulary
+from scripts.checkpoint import foreign, quantised, tensors, vocabulary
 from scripts.checkpoint.layout import SINGLE
 from scripts.checkpoint.plausible import text_settings
 from scripts.checkpoint.speech import Speech
@@ -79,6 +79,11 @@ class Normal:
         model.config.tie_word_embeddings = False
         what = "is not the embedding, though config.json says that the two are tied: both are kept"
         self._said.append(Remark(str(pair[0]), what))
+
+    def forget_foreign_keys(self, model: Any) -> None:
+        """Leave out what the config says to readers other than the class of `model`."""
+        for key in foreign.forget(self.config, model.config, type(model)):
+            self._said.append(Remark(_CONFIG, f"{key} left out: {type(model).__name__} does not read it"))
 
     def remarks(self, left: Collection[str]) -> list[Remark]:
         """What there is to say; `left` are tensors that no model of this class has a use for."""

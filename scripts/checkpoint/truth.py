@@ -53,7 +53,7 @@ class Described:
         try:
             model, account = self.kind.from_pretrained(
                 None,
-                config=self.kind.config_class.from_dict(copy.deepcopy(self.config)),
+                config=self.kind.config_class.from_dict(_decoded(copy.deepcopy(self.config))),
                 state_dict=state,
                 device_map={"": "meta"},
                 ignore_mismatched_sizes=True,  # they are told below, all of them, rather than raised one by one
@@ -63,6 +63,15 @@ class Described:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise IngotError(self.path, f"transformers can't build a model from it ({reason})", REMEDY) from None
         return model, account
+
+
+def _decoded(value: Any) -> Any:
+    """What JSON has no number for is written by transformers as {"__float__": "Infinity"}."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _decoded(entry) for key, entry in value.items()}
+    return [_decoded(entry) for entry in value] if isinstance(value, list) else value
 
 
 def find_class(path: Path, architecture: str) -> Any:

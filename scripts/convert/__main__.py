@@ -43,11 +43,14 @@ def quantize(
     calibration: Annotated[
         list[Path] | None, typer.Option(help="for recipes that calibrate: a text or JSON lines; may be repeated")
     ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="the tokens that its package will serve; default: all that the export can")
+    ] = None,
 ) -> None:
     """Float ONNX GenAI folder → one precision."""
     from scripts.convert import quantize as job
 
-    job.quantize(export, recipe, output, checkpoint, calibration or ())
+    job.quantize(export, recipe, output, checkpoint, calibration or (), context)
 
 
 if __name__ == "__main__":

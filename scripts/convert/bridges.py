@@ -22,6 +22,9 @@ from scripts.common import json_files
 from scripts.convert import rotary
 from scripts.families.supported import RELATED
 
+#: OlmoLayerNorm's own, in transformers' modeling_olmo.py: no config says it.
+_OLMO_EPSILON = 1e-5
+
 
 def _nothing(_: Any) -> None: ...
 
@@ -107,12 +110,30 @@ def _no_rope(model: Any) -> None:
     model.make_attention_qk_rope = rope
 
 
+def _no_rope_at_all(model: Any) -> None:
+    model.attention_attrs.update(rope=False, use_rope_in_attn=False)
+
+
 def _whole_layernorm(model: Any) -> None:
     model.layernorm_attrs["simple"] = False
 
 
 def _exact_scale(model: Any) -> None:
     model.embed_attrs["scale"] = float(model.hidden_size) ** 0.5
+
+
+def _own_epsilon(model: Any) -> None:
+    config = model.weights.config
+    found = (getattr(config, name, None) for name in ("layer_norm_eps", "norm_eps"))
+    model.layernorm_attrs["epsilon"] = float(next((value for value in found if value is not None), _OLMO_EPSILON))
+
+
+def _own_alpha(model: Any) -> None:
+    model.moe_attrs["activation_alpha"] = float(model.weights.config.swiglu_alpha)
+
+
+def _own_layers(model: Any) -> None:
+    vars(model).pop("is_local", None)
 
 
 def _float_vectors(model: Any) -> None:
@@ -186,7 +207,8 @@ BRIDGES: tuple[Bridge, ...] = (
         "models with a sliding window: every request that is shorter than it",
         "GroupQueryAttention refuses a window's cache below the window's size, and the runtime sizes it by the request",
         "the runtime gives each windowed layer its window at least",
-        fits=lambda config: bool(_window(config)),
+        # The builder asks for sliding_window alone, and SmolLM3 has one without using it.
+        fits=lambda config: bool(getattr(config.get_text_config(), "sliding_window", None)),
         options={"windowed_kv_cache": False},
     ),
     Bridge(
@@ -206,6 +228,17 @@ BRIDGES: tuple[Bridge, ...] = (
         adjust=_no_rope,
     ),
     Bridge(
+        "no position at all",
+        "Granite 4 whose position_embedding_type is not rope",
+        "granite.py rotates whatever the config says",
+        "GraniteMoEHybridModel reads position_embedding_type",
+        fits=lambda config: (
+            _is("GraniteMoeHybridForCausalLM")(config)
+            and getattr(config.get_text_config(), "position_embedding_type", None) != "rope"
+        ),
+        adjust=_no_rope_at_all,
+    ),
+    Bridge(
         "tokenizer's class",
         "Qwen 3.5",
         "transformers saves a class that the runtime does not know; it reads the same files as Qwen 2's",
@@ -222,12 +255,36 @@ BRIDGES: tuple[Bridge, ...] = (
         adjust=_whole_layernorm,
     ),
     Bridge(
+        "epsilon of norms",
+        "Phi, Nemotron, OLMo",
+        "base.py reads rms_norm_eps alone and takes 1e-6 where a config spells it otherwise",
+        "base.py reads layer_norm_eps and norm_eps",
+        fits=_is("PhiForCausalLM", "NemotronForCausalLM", "OlmoForCausalLM"),
+        adjust=_own_epsilon,
+    ),
+    Bridge(
         "scale of embeddings",
         "Gemma, Gemma 2, Gemma 3",
         "gemma.py rounds the square root of the hidden size to two decimals",
         "GemmaModel leaves it unrounded",
         fits=_is("GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
         adjust=_exact_scale,
+    ),
+    Bridge(
+        "experts' activation",
+        "gpt-oss with another swiglu_alpha than 1.702",
+        "gptoss.py writes 1.702, whatever the config says",
+        "GPTOSSModel reads swiglu_alpha",
+        fits=_is("GptOssForCausalLM"),
+        adjust=_own_alpha,
+    ),
+    Bridge(
+        "order of layers",
+        "gpt-oss whose layer_types do not begin with a window and alternate",
+        "gptoss.py takes every second layer for a windowed one, whatever the config says",
+        "GPTOSSModel leaves is_local to the base",
+        fits=_is("GptOssForCausalLM"),
+        adjust=_own_layers,
     ),
     Bridge(
         "float32 vectors",

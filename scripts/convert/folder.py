@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common import json_files
@@ -10,10 +11,14 @@ from scripts.common.model_files import CHAT_TEMPLATES, GRAPH, GRAPH_DATA, TEMPLA
 from scripts.convert.check import check
 
 
-def finish(made: Path, output: Path, target: str, checkpoint: Path | None) -> None:
-    """Put what Olive made into shape, try it, and only then let it be seen as `output`."""
+def finish(
+    made: Path, output: Path, target: str, checkpoint: Path | None, change: Callable[[Path], None] | None = None
+) -> None:
+    """Put what Olive made into shape, `change` it, try it, and only then let it be seen as `output`."""
     work = made.with_name("finished")
     collect(made, work)
+    if change:
+        change(work)
     if checkpoint is not None:
         add_generation_settings(checkpoint, work)
     drop_templates(work)

@@ -6,9 +6,11 @@ import importlib
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scripts.common import context as contexts
 from scripts.common.errors import IngotError
 from scripts.convert import olive, preflight
 from scripts.convert.folder import finish
@@ -17,10 +19,16 @@ from scripts.definitions.steps import modules, parse_steps
 
 
 def quantize(
-    export: Path, recipe: Any, output: Path, checkpoint: Path | None = None, texts: Sequence[Path] = ()
+    export: Path,
+    recipe: Any,
+    output: Path,
+    checkpoint: Path | None = None,
+    texts: Sequence[Path] = (),
+    context: int | None = None,
 ) -> None:
     """Write the folder `output`. `checkpoint` is needed where the recipe is a workflow that starts from it, `texts`
     where a pass of it calibrates: on conversations with the checkpoint's chat template, which an export does not hold.
+    `context`: how many tokens its package will serve; the rotary tables end there.
 
     Raises `IngotError` for a recipe with a mistake, a workflow that ends without a model, and a model that does not
     load and generate.
@@ -35,7 +43,14 @@ def quantize(
             target, workflow = plan(export, recipe, checkpoint)
         _calibrate(workflow, checkpoint or export, texts, Path(scratch))
         made = olive.run(workflow, Path(scratch), lambda: _load_passes(recipe))
-        finish(made, output, target, None if recipe.get("passes") else checkpoint)
+        keep = None if context is None else partial(_keep_positions, contexts.positions(context))
+        finish(made, output, target, None if recipe.get("passes") else checkpoint, keep)
+
+
+def _keep_positions(count: int, folder: Path) -> None:
+    from scripts.convert import positions
+
+    positions.keep(folder, count)
 
 
 def _load_passes(recipe: Any) -> None:

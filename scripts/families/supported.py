@@ -45,10 +45,22 @@ LEFT_OUT = {
 _ROPE = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
 #: Activations that the builder has nodes for.
 _ACTIVATIONS = ("silu", "swish", "swiglu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu", "relu2")
-#: Layers that the builder writes for every family, and those that it writes for one. Whatever else `layer_types` names
-#: (Granite's mamba layers are saved as linear_attention) it takes for attention, or dies of.
+#: Layers that the builder writes, and those of families that have layers of their own. Whatever else `layer_types`
+#: names (Granite's mamba layers are saved as linear_attention) it takes for attention, or dies of.
 _LAYERS = ("full_attention", "sliding_attention", "attention")
-_LAYERS_OF = {"Lfm2": "conv", "Qwen3_5": "linear_attention"}
+_LAYERS_OF = {"Lfm2": ("full_attention", "conv"), "Qwen3_5": ("full_attention", "linear_attention")}
+#: What transformers reads and the builder leaves out: the beginning of the architecture's name, the key, and the value
+#: at which that makes no difference. Every other key that a supported class computes with was tried.
+LEFT_OUT_KEYS = (
+    ("Gemma", "use_bidirectional_attention", False),
+    ("Lfm2", "conv_bias", False),
+    ("Lfm2Moe", "norm_topk_prob", True),
+    ("Nemotron", "mlp_bias", False),
+    ("Olmo", "clip_qkv", None),
+    ("PhiFor", "qk_layernorm", False),
+    ("Qwen3_5", "hidden_act", "silu"),
+    ("", "is_causal", True),
+)
 
 
 @cache
@@ -111,11 +123,15 @@ def _traits(name: str, config: Config) -> list[tuple[str, str]]:
     another = "Take a model of the family without it"
     found: list[tuple[str, str]] = []
     kinds = config.get("layer_types") or config.get("layers_block_type") or ()
-    known = {*_LAYERS, *(kind for family, kind in _LAYERS_OF.items() if name.startswith(family))}
-    if strange := sorted({str(kind) for kind in kinds} - known):
+    known = next((own for family, own in _LAYERS_OF.items() if name.startswith(family)), _LAYERS)
+    if strange := sorted({str(kind) for kind in kinds} - set(known)):
         found.append((f"layer_types names {', '.join(strange)} layers, which the builder cannot write", another))
-    if config.get("clip_qkv"):
-        found.append((f"clip_qkv = {config['clip_qkv']}, which the builder leaves out", another))
+    elif "sliding_attention" in kinds and not config.get("sliding_window", True):
+        found.append(("layer_types names sliding_attention layers, and sliding_window is not given", "Correct one"))
+    for beginning, key, harmless in LEFT_OUT_KEYS:
+        value = config.get(key)
+        if name.startswith(beginning) and value is not None and value != harmless:
+            found.append((f"{key} = {value}, which the builder leaves out", another))
     if name.startswith("GraniteMoe") and config.get("num_local_experts"):
         found.append((f"num_local_experts = {config['num_local_experts']}, which the builder leaves out", another))
     activation = config.get("hidden_activation") or config.get("hidden_act")
@@ -123,6 +139,12 @@ def _traits(name: str, config: Config) -> list[tuple[str, str]]:
         found.append((f"the activation {activation}, which the builder does not know", another))
     if (size := head_size(config)) and size % 16:
         found.append((f"heads of {size} numbers; the kernels take multiples of 16", "Take a model with such heads"))
+    elif (share := rotary_share(config)) < 1 and int(size * share) % 16:
+        what = f"partial_rotary_factor = {share:g} of heads of {size} numbers; the kernels rotate multiples of 16"
+        found.append((what, another))
+    experts, chosen = config.get("num_local_experts") or config.get("num_experts"), config.get("num_experts_per_tok")
+    if isinstance(experts, int) and isinstance(chosen, int) and 0 < experts < chosen:
+        found.append((f"num_experts_per_tok = {chosen} of {experts} experts", "Correct it in config.json"))
     found += [(problem, another) for problem in _rope(name, config)]
     return found
 
@@ -133,6 +155,14 @@ def head_size(config: Config) -> int:
         return int(config["head_dim"])
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
     return int(hidden) // int(heads) if hidden and heads else 0
+
+
+def rotary_share(config: Config) -> float:
+    """Which part of each head is rotated; 1 where the config does not say."""
+    rope = config.get("rope_parameters")
+    inside = rope.get("partial_rotary_factor") if isinstance(rope, Mapping) else None
+    share = config.get("partial_rotary_factor") or inside or 1.0
+    return float(share) if isinstance(share, (int, float)) else 1.0
 
 
 def _rope(name: str, config: Config) -> list[str]:

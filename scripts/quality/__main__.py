@@ -23,7 +23,7 @@ def reference(
     checkpoint: Annotated[Path, typer.Option(help="Hugging Face checkpoint folder")],
     text: Annotated[list[str], typer.Option(help="evaluation text, as FILE or NAME=FILE; may be repeated")],
     output: Annotated[Path, typer.Option(help="folder to write")],
-    tokens: Annotated[int, typer.Option(help="at most so many tokens of each text")] = 1024,
+    tokens: Annotated[int, typer.Option(help="at most so many tokens of each text")] = contexts.JUDGED,
     context: Annotated[int, typer.Option(help="the context that packages will have")] = contexts.DEFAULT,
 ) -> None:
     """Write the float model's log-probabilities over some texts."""

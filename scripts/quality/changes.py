@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.quality.logits import SPARE
+from scripts.common.context import SPARE
 
 #: Positions judged before a change and after it.
 BEFORE, AFTER = 16, 32

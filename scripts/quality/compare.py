@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import parse_gates
 from scripts.quality import changes
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
 from scripts.quality.changes import STEPS, WHOLE
-from scripts.quality.logits import SPARE, GenaiModel
+from scripts.quality.logits import GenaiModel
 from scripts.quality.tally import Floats, Tally
 from scripts.results.quality import Quality, Text
 
@@ -87,10 +88,13 @@ def _text(
     against: GenaiModel | None,
     vocabulary: dict[str, int],
 ) -> Text:
-    ids, targets, tally, done = text.tokens[:-1], text.tokens[1:], Tally(), 0
+    # What lies beyond the context of a conversion is never served.
+    tokens = text.tokens[: min(model.context for model in (other, against) if model) - SPARE]
+    ids, targets, tally, done = tokens[:-1], tokens[1:], Tally(), 0
     left: Iterator[Floats] = against.logits(ids, truth.rows) if against else text.log_probabilities()
     right = other.logits(ids, truth.rows)
-    for p, q in zip(left, right, strict=True):
+    for q, truths in zip(right, left, strict=False):
+        p = truths[: len(q)]
         if len(p) != len(q):
             raise IngotError(other.folder, f"gave {len(q)} positions where the reference has {len(p)}")
         width = min(p.shape[1], q.shape[1])

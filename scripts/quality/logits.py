@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scripts.common import json_files
+from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
 from scripts.runtime import genai
 
 #: A piece holds about this many logits (32 MiB in float32), whatever the vocabulary.
 PIECE = 2**23
-#: Room behind the text that GenAI wants in its KV buffer.
-SPARE = 8
 
 
 def rows_for(vocabulary: int) -> int:

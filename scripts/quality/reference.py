@@ -29,11 +29,12 @@ import numpy.typing as npt
 
 from scripts.common import context as contexts
 from scripts.common import json_files
+from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 from scripts.quality import changes
 from scripts.quality.changes import STEPS, WHOLE, Span
-from scripts.quality.logits import SPARE, rows_for
+from scripts.quality.logits import rows_for
 from scripts.quality.streamed import load_streamed
 from scripts.results import base
 from scripts.results.quality import Reference as Index
@@ -105,7 +106,11 @@ def parse_texts(values: list[str]) -> dict[str, Path]:
 
 
 def build(
-    checkpoint: Path, texts: dict[str, Path], output: Path, tokens: int = 1024, context: int = contexts.DEFAULT
+    checkpoint: Path,
+    texts: dict[str, Path],
+    output: Path,
+    tokens: int = contexts.JUDGED,
+    context: int = contexts.DEFAULT,
 ) -> None:
     """Write the reference of `checkpoint` over the first `tokens` tokens of each text to the folder `output`, and
     around each position below `context` at which the model changes.

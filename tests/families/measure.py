@@ -9,7 +9,8 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.checkpoint.weights import check_source
+from scripts.checkpoint.build import build as prepare
+from scripts.checkpoint.sources import Source
 from scripts.convert.export import export
 from scripts.convert.quantize import quantize
 from scripts.foundry import cache
@@ -47,7 +48,8 @@ def judged_export(name: str, folder: Path) -> Result:
 
 def judged(checkpoint: Path, folder: Path) -> Result:
     """Judge the float export of a checkpoint; everything is made below `folder`."""
-    check_source(checkpoint)
+    prepare(Source(path=checkpoint), folder / "prepared")
+    checkpoint = folder / "prepared"
     export(checkpoint, folder / "export")
     text = folder / "text.txt"
     text.write_text(tiny.TEXT * 2, encoding="utf-8")
@@ -66,7 +68,7 @@ def judged_precisions(folder: Path, result: Result, precisions: tuple[str, ...] 
 def answered(folder: Path, result: Result, precision: str = "int8") -> None:
     """Package a precision, deploy it, and have the Foundry runtime answer what onnxruntime-genai answers."""
     model_id = f"family-{precision}-generic-cpu:1"
-    package(folder / precision, folder / "checkpoint", PackageSpec(model_id, precision), folder / "package")
+    package(folder / precision, folder / "prepared", PackageSpec(model_id, precision), folder / "package")
     manifest = folder / "package" / "manifest.json"
     manifest.write_text(json.dumps({"files": cache.contents(folder / "package")}), encoding="utf-8")
     base.write(folder / "deploy.json", deploy(folder / "package", model_id, folder / "cache"))

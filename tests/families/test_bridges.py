@@ -21,9 +21,13 @@ FOR: dict[str, tuple[str, dict[str, Any]]] = {
     "whole cache": ("gemma 3", {}),
     "relative's name": ("ministral", {}),
     "layers without position": ("smollm3", {}),
+    "no position at all": ("granite 4", {"position_embedding_type": "nope"}),
     "tokenizer's class": ("qwen3.5", {}),
     "layer norm": ("olmo", {}),
+    "epsilon of norms": ("phi", {}),
     "scale of embeddings": ("gemma", {}),
+    "experts' activation": ("gpt-oss", {"swiglu_alpha": 2.5}),
+    "order of layers": ("gpt-oss", {"layer_types": list(reversed(checkpoints.LAYERS))}),
     "float32 vectors": ("nemotron", {}),
 }
 

@@ -1,0 +1,75 @@
+"""Keys of a config.json that its class does not have, and that some reader of it takes at their word all the same.
+
+A Llama whose config says `sliding_window` or `final_logit_softcapping` (it was made from a Qwen, or named anew by hand)
+was trained without either: its class in transformers reads no such key. The builder asks every config for them,
+whatever the class, and transformers' own cache of keys and values asks for three. So they are left out, and it is said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from typing import Any
+
+_SHARE = "partial_rotary_factor"
+#: What builder 0.18 (`builders/base.py`), transformers' cache (`cache_utils.py`) or Ingot ask for in any config.
+ASKED = (
+    "attention_chunk_size",
+    "attn_logit_softcapping",
+    "ffn_hidden_size",
+    "final_logit_softcapping",
+    "hidden_activation",
+    "layer_types",
+    "linear_conv_kernel_dim",
+    "linear_key_head_dim",
+    "linear_num_key_heads",
+    "linear_num_value_heads",
+    "linear_value_head_dim",
+    "moe_intermediate_size",
+    "multi_query_group_num",
+    "num_experts",
+    "num_experts_per_tok",
+    "num_local_experts",
+    _SHARE,
+    "rms_norm_eps",
+    "rope_embedding_base",
+    "rope_position_scale",
+    "seq_length",
+    "sliding_window",
+    "swiglu_limit",
+    "use_sliding_window",
+)
+
+
+def forget(raw: dict[str, Any], config: Any, kind: type) -> list[str]:
+    """Take such keys out of `raw`, a parsed config.json; `config` is transformers' reading of it, `kind` the class of
+    the model. Returns the keys that said something, dotted where they are nested.
+    """
+    text = config.get_text_config()
+    source = inspect.getsource(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else ""
+    unread = [key for key in ASKED if key not in _fields(text) and not re.search(rf'config\.{key}\b|"{key}"', source)]
+    nested = raw.get("text_config")
+    tables = [("", raw)] if not isinstance(nested, dict) else [("", raw), ("text_config.", nested)]
+    found = []
+    for prefix, table in tables:
+        outer = not prefix and isinstance(nested, dict)
+        keys = [key for key in ASKED if key not in _fields(config)] if outer else unread
+        found += [f"{prefix}{key}" for key in keys if table.pop(key, None) is not None]
+        for name in ("rope_parameters", "rope_scaling"):
+            if _SHARE in unread and _pop_share(table.get(name)):
+                found.append(f"{prefix}{name}.{_SHARE}")
+    return found
+
+
+def _pop_share(rope: Any) -> bool:
+    """Take the share out of one rotary table, or out of that of each kind of layer."""
+    if not isinstance(rope, dict):
+        return False
+    inside = [_pop_share(table) for table in rope.values()]
+    return rope.pop(_SHARE, None) is not None or any(inside)
+
+
+def _fields(config: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)} | set(config.attribute_map)
