@@ -107,7 +107,6 @@ def _from_folder(work: _Work, output: Path) -> None:
     base, left, described = _described(normal)
     if not checkpoint.is_packed:
         normal.untie_where_told_apart(base)
-    normal.forget_foreign_keys(base)
     fits = fitting.fit_all(work.adapters, base, checkpoint.path)
     rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
     spoken = _speech(work, checkpoint.tokenizer, rows)
@@ -149,6 +148,7 @@ def _described(normal: Any) -> tuple[Any, list[str], Any]:
     described = truth.Described(checkpoint.path / "config.json", checkpoint.architecture, normal.config)
     spare = checkpoint.quantised.spare if checkpoint.quantised else ()
     base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors, spare)
+    normal.forget_foreign_keys(base)
     return base, left, described
 
 
