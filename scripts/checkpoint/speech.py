@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint import templates, vocabulary
+from scripts.checkpoint import pieces, templates, vocabulary
 from scripts.checkpoint.user_json import has_bom, json_object
+from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.common.model_files import files_in, holds_tokenizer, is_tokenizer_file
+from scripts.common.model_files import SENTENCEPIECE, files_in, holds_tokenizer, is_tokenizer_file
 from scripts.results.remarks import Remark
 
 _CONFIG = "tokenizer_config.json"
@@ -46,9 +47,16 @@ def choose(
         choice = templates.Choice("", kept=True)
     files = {path.name: path for path in files_in(folder, is_tokenizer_file)}
     if not (folder / "tokenizer.json").is_file():
-        folder = _convert(folder, scratch)
-        files |= {path.name: path for path in files_in(folder, is_tokenizer_file) if path.suffix != ".model"}
+        alike = _convert(folder, scratch)
         remarks.append(Remark("tokenizer.json", "made of the other tokenizer files there"))
+    else:
+        alike = pieces.of_file(folder)
+    if alike:
+        choice = _rewrite(alike, folder, scratch, choice)
+        remarks += alike.remarks
+    if scratch.is_dir():
+        folder = scratch
+        files |= {path.name: path for path in files_in(folder, is_tokenizer_file) if path.suffix != ".model"}
     speech = Speech(files, remarks=remarks)
     spare = vocabulary.beyond(folder, rows, choice.text) if rows else []
     if spare:
@@ -111,24 +119,57 @@ def _eos(folder: Path) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _convert(folder: Path, scratch: Path) -> Path:
+def _rewrite(alike: pieces.Alike, folder: Path, scratch: Path, choice: templates.Choice) -> templates.Choice:
+    """Write tokenizer.json and its settings to `scratch`; returns the template that goes with them."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    from scripts.checkpoint.load import be_quiet
+
+    be_quiet()
+    if alike.begins:
+        settings = {key: value for key, value in alike.settings.items() if key.endswith("_token")}
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(alike.core), **settings)
+        text = pieces.begin(choice.text, tokenizer)
+        if text is None:
+            found = (
+                "its texts begin with a special token for some conversations only, and before others belongs a blank"
+            )
+            raise IngotError(folder, found, f"Have all of them begin alike: {templates.TOML}")
+        if text != choice.text:
+            what = "a blank is put before its text, which the tokenizer put there in training"
+            choice = templates.Choice(text, False, (*choice.remarks, Remark("chat template", what)))
+    scratch.mkdir(exist_ok=True)
+    (scratch / "tokenizer.json").write_text(alike.core, encoding="utf-8", newline="\n")
+    json_files.write(scratch / _CONFIG, alike.settings)
+    return choice
+
+
+def _convert(folder: Path, scratch: Path) -> pieces.Alike | None:
     """Have transformers make a tokenizer.json of what is there: SentencePiece, or vocabulary and merges."""
     from transformers import AutoTokenizer
 
     from scripts.checkpoint.load import be_quiet
 
     be_quiet()
+    model = next((path for name in SENTENCEPIECE if (path := folder / name).is_file()), None)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         for key in ("is_local", "local_files_only", "name_or_path"):  # how it was loaded is not part of it
             tokenizer.init_kwargs.pop(key, None)
         tokenizer.save_pretrained(scratch)
+        if not (scratch / "tokenizer.json").is_file():
+            raise IngotError(folder, "its tokenizer is of a kind without a fast form (tokenizer.json)", _COPY)
+        if model is None:
+            return None
+        settings = json_object(folder / _CONFIG, _COPY) if (folder / _CONFIG).is_file() else {}
+        saved = json_object(scratch / _CONFIG, _COPY)
+        return pieces.of_model(tokenizer, model, saved | {key: settings[key] for key in ("legacy",) if key in settings})
+    except IngotError:
+        raise
     except Exception as error:  # noqa: BLE001 - the parsers of foreign formats raise what they like
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         found = f"transformers can't make a tokenizer.json of its tokenizer ({reason})"
         raise IngotError(
             folder, found, "Save it once as a fast one: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         ) from None
-    if not (scratch / "tokenizer.json").is_file():
-        raise IngotError(folder, "its tokenizer is of a kind without a fast form (tokenizer.json)", _COPY)
-    return scratch

@@ -21,7 +21,7 @@ CONFIG, OLDER = "tokenizer_config.json", "chat_template.json"
 DEFAULT = "default"
 #: Templates of this size are read; the longest that is known (with tools, in three languages) has 20,000 characters.
 _LARGEST = 1 << 20
-_TOML = 'template = "FILE.jinja" in models.toml'
+TOML = 'template = "FILE.jinja" in models.toml'
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def choose(base: Path, adapters: Sequence[Path], wanted: str | None, *, files: P
         return Choice(text, wanted == DEFAULT and holder == files, (chosen,))
     if len({_default(place, found) for place, found in own.items()}) > 1:
         names = " and ".join(sorted(place.name for place in own))
-        raise IngotError(label, f"adapters {names} bring different chat templates", f"Choose one: {_TOML}")
+        raise IngotError(label, f"adapters {names} bring different chat templates", f"Choose one: {TOML}")
     holder, found = next(iter(own.items()), (base, bases))
     text = _default(holder if own else label, found)
     remarks = []
@@ -85,7 +85,7 @@ def _default(folder: Path, templates: dict[str, str]) -> str:
         return templates.get(DEFAULT) or next(iter(templates.values()))
     if not templates:
         found = "has no chat template, and Foundry's first chat with the model would fail"
-        raise IngotError(folder, found, f"Give it the one that it was trained with: {_TOML}")
+        raise IngotError(folder, found, f"Give it the one that it was trained with: {TOML}")
     names = ", ".join(sorted(templates))
     raise IngotError(folder, f"has chat templates named {names}, and none is the default", 'Choose: template = "NAME"')
 
@@ -116,15 +116,13 @@ def _parse(path: Path, value: Any) -> dict[str, str]:
         pairs = list(value.items())
     found = {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
     if not found or len(found) != len(pairs):
-        raise IngotError(
-            path, "chat_template is neither a text nor a list of names and templates", f"Give one: {_TOML}"
-        )
+        raise IngotError(path, "chat_template is neither a text nor a list of names and templates", f"Give one: {TOML}")
     return found
 
 
 def _read(path: Path) -> str:
     if path.stat().st_size > _LARGEST:
-        raise IngotError(path, f"a chat template of {path.stat().st_size} bytes", f"Give a shorter one: {_TOML}")
+        raise IngotError(path, f"a chat template of {path.stat().st_size} bytes", f"Give a shorter one: {TOML}")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from typing import Any
 from scripts.checkpoint.headers import Tensor, read_gguf
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.packed import FLOAT_REMEDY
+from scripts.checkpoint.pieces import check_kind
 from scripts.checkpoint.plausible import check_layers, check_sizes, text_settings
 from scripts.checkpoint.quantised import Quantised, find_packed
 from scripts.checkpoint.user_json import json_object
@@ -170,7 +171,7 @@ def _find_tokenizer(path: Path, folder: Path) -> Path:
         if holds_tokenizer(place):
             for name in SERVED_TOKENIZER:
                 if (place / name).exists():
-                    json_object(place / name, "Copy it from the base model again")
+                    check_kind(place / name, json_object(place / name, "Copy it from the base model again"))
             return place
     raise IngotError(folder, "no tokenizer (tokenizer.json)", "Copy the tokenizer files of the base model there")
 

@@ -18,10 +18,11 @@ GRAPH, GRAPH_DATA = "model.onnx", "model.onnx.data"
 INDEX = "model.safetensors.index.json"
 CONFIGS = ("config.json", "generation_config.json", "*processor_config.json")
 CHAT_TEMPLATES = ("chat_template.json", "chat_template.jinja")
+#: What SentencePiece itself writes.
+SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 TOKENIZER = (
     "tokenizer*.json",
-    "tokenizer.model",
-    "spiece.model",
+    *SENTENCEPIECE,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -42,7 +43,7 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 #: Weights of something else: an adapter in its base's folder, an optimizer's state.
 _OTHER_WEIGHTS = ("adapter_*", "optimizer*", "scheduler*", "rng_state*", "random_states*", "training_*")
 #: Any one of these sets is a tokenizer's vocabulary.
-_VOCABULARIES = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",), ("vocab.json", "merges.txt"))
+_VOCABULARIES = (("tokenizer.json",), *((name,) for name in SENTENCEPIECE), ("vocab.json", "merges.txt"))
 
 
 #: Where a job's output folder has the model, its tokenizer and an adapter, if not directly in it.

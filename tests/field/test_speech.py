@@ -126,7 +126,7 @@ def test_a_tokenizer_of_sentencepiece_alone_gets_the_file_that_the_runtime_needs
     pieces = sentencepiece(weights / "tokenizer.model")
     rewrite(weights / WEIGHTS, lambda t: {n: torch.ones(pieces, 256) if n in ROWS else v for n, v in t.items()})
     settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    (weights / "tokenizer_config.json").write_text(json.dumps({**settings, "legacy": False}))
+    (weights / "tokenizer_config.json").write_text(json.dumps({**settings, "legacy": True}))
     edit(weights / "config.json", vocab_size=pieces)
     made = make(tmp_path / "out", weights)
     assert (made.folder / "tokenizer.json").is_file()
