@@ -150,3 +150,14 @@ def divergence(one: Path, other: Path) -> float:
         values -= values.max(-1, keepdims=True)
         found.append(values - np.log(np.exp(values).sum(-1, keepdims=True)))
     return float((np.exp(found[0]) * (found[0] - found[1])).sum(-1).mean())
+
+
+@pytest.mark.parametrize("size", [1, 7, 128, 301])
+def test_the_factor_is_the_upper_cholesky_factor_of_the_inverse(size: int) -> None:
+    inputs = np.random.default_rng(0).standard_normal((2 * size, size)) * np.linspace(0.1, 10, size)
+    gram = (inputs.T @ inputs / len(inputs)).astype(np.float32)
+    damped = gram.astype(np.float64) + np.eye(size) * float(np.float32(0.01 * np.diag(gram).mean(dtype=np.float64)))
+    upper = gptq.factor(gram.copy())
+    assert (np.tril(upper, -1) == 0).all()
+    assert (np.diag(upper) > 0).all()
+    np.testing.assert_allclose(upper.astype(np.float64).T @ upper @ damped, np.eye(size), atol=2e-4)
