@@ -185,17 +185,17 @@ def _mistake(what: str, error: IngotError) -> Line:
 
 def _weights(model: Model) -> tuple[str | IngotError, int]:
     """What is known of a model's weights and adapters, or what is wrong; and the bytes of disk that a build needs."""
-    from scripts.checkpoint.preflight import check_adapter, check_source, estimate
+    from scripts.checkpoint.preflight import check_adapter, check_source, check_template, estimate
 
     path, alone = model.source.path, len(model.adapters) == 1
     if not model.source.kind:
         return "", 0
     try:
-        for adapter in model.adapters:
-            check_adapter(adapter.path, adapter.weight, alone=alone)
+        adapters = [check_adapter(adapter.path, adapter.weight, alone=alone) for adapter in model.adapters]
         if path is None:
             return f"{model.source.kind} {model.source.where}, checked when it is fetched", DISK
         base = check_source(path)
+        check_template(base, adapters, None if model.template is None else str(model.template))
     except IngotError as error:
         return error, 0
     rewritten = bool(model.adapters) or base.is_packed
@@ -206,14 +206,15 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
 def _texts(model: Model) -> list[str | IngotError]:
     """What is said of each file that a model is judged by or calibrated on: a few words, or what is wrong with it."""
     from scripts.cases import cases
-    from scripts.common.user_files import check_text, read_text
+    from scripts.checkpoint.templates import check_file
+    from scripts.common.user_files import check_text
 
     load = cases.load if model.schema else cases.load_without_schema
     checks: list[tuple[Path | None, Callable[[Path], str]]] = [
         (model.cases, lambda path: f"cases: {len(load(path))}"),
         (model.schema, _told("schema", cases.load_schema)),
         (model.text, _told("text", check_text)),
-        (model.template if isinstance(model.template, Path) else None, _told("template", read_text)),
+        (model.template if isinstance(model.template, Path) else None, _told("template", check_file)),
         *((path, _calibration) for path in model.calibration),
     ]
     found: list[str | IngotError] = []

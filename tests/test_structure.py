@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "finetune": SHARED | set(STAGES),
     "edges": SHARED | set(STAGES),
     "doctor": SHARED | {"settings", *STAGES},
+    "init": SHARED | {"settings", *STAGES},
 }
 #: Distribution → the modules that adapt it: a new release of it changes these alone.
 ADAPTERS = {

@@ -8,12 +8,14 @@ of some library about something else. `check_source` and `check_adapter` read JS
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from scripts.checkpoint.adapters import check_adapter
+from scripts.checkpoint import templates
+from scripts.checkpoint.adapters import Adapter, check_adapter
 from scripts.checkpoint.weights import Checkpoint, check_source
 from scripts.common.errors import IngotError
 
@@ -23,8 +25,12 @@ __all__ = [
     "check_adapter",
     "check_room",
     "check_source",
+    "check_template",
     "estimate",
 ]
+
+#: Where a GGUF has its chat template.
+_GGUF_TEMPLATE = "tokenizer.chat_template"
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,20 @@ class Estimate:
 
     disk_bytes: int
     memory_bytes: int
+
+
+def check_template(checkpoint: Checkpoint, adapters: Sequence[Adapter], wanted: str | None) -> None:
+    """Raise `IngotError` where there is no chat template, no saying which, or it is not one. `wanted`: file or name."""
+    folders = [adapter.folder for adapter in adapters]
+    if checkpoint.path.is_file() and wanted is None and not any(map(templates.read, folders)):
+        if not checkpoint.metadata.get(_GGUF_TEMPLATE):
+            templates.refuse_none(checkpoint.path)
+        return
+    place = checkpoint.tokenizer
+    if checkpoint.path.is_file() and (wanted is None or not Path(wanted).is_file()):
+        return  # templates of a GGUF by their names are known once it is read
+    found = templates.choose(place, folders, wanted, files=place, label=checkpoint.path)
+    templates.check_syntax(Path(wanted) if wanted and Path(wanted).is_file() else checkpoint.path, found.text)
 
 
 def estimate(parameters: int, *, rewritten: bool, precisions: int = 0) -> Estimate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
@@ -84,10 +84,47 @@ def _default(folder: Path, templates: dict[str, str]) -> str:
     if DEFAULT in templates or len(templates) == 1:
         return templates.get(DEFAULT) or next(iter(templates.values()))
     if not templates:
-        found = "has no chat template, and Foundry's first chat with the model would fail"
-        raise IngotError(folder, found, f"Give it the one that it was trained with: {TOML}")
+        refuse_none(folder)
     names = ", ".join(sorted(templates))
     raise IngotError(folder, f"has chat templates named {names}, and none is the default", 'Choose: template = "NAME"')
+
+
+def refuse_none(label: Path) -> NoReturn:
+    """Raise the `IngotError` of a model without a chat template."""
+    found = "has no chat template, and Foundry's first chat with the model would fail"
+    raise IngotError(label, found, f"Give it the one that it was trained with: {TOML}")
+
+
+def check_syntax(subject: Path, text: str) -> None:
+    """Raise `IngotError` unless a chat template is Jinja, with what transformers adds to it; nothing is rendered."""
+    from jinja2 import Environment, TemplateSyntaxError, nodes
+    from jinja2.ext import Extension, loopcontrols
+
+    class Generation(Extension):
+        """`{% generation %}`, by which training knows what an answer is."""
+
+        tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+        def parse(self, parser: Any) -> nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=line)
+
+    try:
+        Environment(extensions=[Generation, loopcontrols]).parse(text)
+    except TemplateSyntaxError as error:
+        found = f"its chat template is not Jinja: line {error.lineno}: {error.message}"
+        raise IngotError(subject, found, f"Correct it, or give another: {TOML}") from None
+    except RecursionError:
+        raise IngotError(subject, "its chat template is nested too deeply", f"Give another: {TOML}") from None
+
+
+def check_file(path: Path) -> None:
+    """Raise `IngotError` unless a file holds a chat template."""
+    text = _read(path)
+    if not text.strip():
+        raise IngotError(path, "is empty", f"Give the template that the model was trained with: {TOML}")
+    check_syntax(path, text)
 
 
 def read(folder: Path) -> dict[str, str]:

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import doit
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
 from scripts.common import json_files, process, terminal, visible
 from scripts.common.errors import IngotError
-from scripts.doit_plugin.usage import Usage, end_with_reader
+from scripts.doit_plugin.manual import VARIABLES
+from scripts.doit_plugin.usage import Usage, check_variables, end_with_reader
 from scripts.engine import outputs
 from scripts.engine.session import Session
 from scripts.engine.step import Step
@@ -133,6 +135,52 @@ class Families(_Reading):
     def _execute(self) -> int:
         command = [sys.executable, "-m", "scripts.convert", "families"]
         return process.call(command, seconds=_FAMILIES_SECONDS)  # the stage's own program: no stage is known here
+
+
+#: Headers are read of the weights that are there.
+_INIT_SECONDS = 600.0
+
+
+class Init(Usage):
+    """`doit init`: what `python -m scripts.init` does. There need be no models.toml yet, so `dodo.py` is not loaded."""
+
+    doc_purpose = "write a models.toml for the weights in a folder"
+    doc_usage = "FOLDER"
+    doc_description = (
+        "FOLDER holds a model, its adapter, or both, and what the model is judged by; or it is a .gguf file. The file "
+        "is written there, or to config=DIR, never over another one."
+    )
+    names_tasks = False
+    cmd_options = (
+        {"name": "adapter", "short": "", "long": "adapter", "type": list, "default": [],
+         "help": "a LoRA adapter's folder; may be repeated"},
+        _flag("name", str, "", "what to call the model"),
+        _flag("dry-run", bool, False, "print the file, and write none"),
+    )  # fmt: skip
+
+    def parse_execute(self, in_args: Sequence[str]) -> int:
+        """Doit calls this with what follows the command's name: here options may stand behind the folder too."""
+        valued = {f"--{option['name']}" for option in self.cmd_options if option["type"] is not bool}
+        options, others, words = list[str](), list[str](), iter(in_args)
+        for word in words:
+            if word == "--":
+                others += words
+            elif word.startswith("-"):
+                options += [word, *([next(words, "")] if word in valued else [])]
+            else:
+                others.append(word)
+        return super().parse_execute([*options, "--", *others])
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Doit calls this with the parsed command line."""
+        check_variables(VARIABLES)
+        if len(args) != 1:
+            raise InvalidCommand("init: name one folder, or one .gguf file: doit init FOLDER")
+        command = [sys.executable, "-m", "scripts.init", *(f"--adapter={path}" for path in params["adapter"])]
+        command += [f"--name={params['name']}"] if params["name"] else []
+        command += ["--dry-run"] if params["dry-run"] else []
+        command += [f"--config={folder}"] if (folder := doit.get_var("config")) else []
+        return process.call([*command, "--", args[0]], seconds=_INIT_SECONDS)
 
 
 class Gate(_Reading):

@@ -9,9 +9,9 @@ from typing import Any
 
 from doit import doit_cmd
 from doit.cmd_base import DodoTaskLoader
-from doit.exceptions import InvalidCommand, InvalidDodoFile
+from doit.exceptions import InvalidDodoFile
 
-from scripts.doit_plugin.usage import nearest
+from scripts.doit_plugin.usage import check_variables
 
 
 class Loader(DodoTaskLoader):  # type: ignore[misc]
@@ -56,12 +56,8 @@ class _Given(dict[str, str]):
 
     def check(self) -> None:
         """Raises `InvalidCommand`."""
-        for name, value in self.items():
-            if self._asked and name not in self._asked:
-                known = ", ".join(f"{asked}=" for asked in sorted(self._asked))
-                raise InvalidCommand(
-                    f"{name}={value}: there is no such variable.{nearest(name, self._asked)} There are: {known}"
-                )
+        if self._asked:
+            check_variables(self._asked, self)
 
 
 def _help(**given: Any) -> Any:

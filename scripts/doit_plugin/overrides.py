@@ -26,14 +26,14 @@ from doit.exceptions import InvalidCommand
 from scripts.common import terminal
 from scripts.common.errors import IngotError
 from scripts.common.process import StoppedBuildError, end_all, give_signals_back, take_signals
-from scripts.doit_plugin.commands import Accept, Check, Families, Gate, Gc, SessionCommand, Why, reading
+from scripts.doit_plugin.commands import Accept, Check, Families, Gate, Gc, Init, SessionCommand, Why, reading
 from scripts.doit_plugin.tasks import UpToDate
 from scripts.doit_plugin.usage import at_least_one, is_empty, reworded, unknown_task, why_empty
 from scripts.engine import publish
 
 __all__ = [
-    "Accept", "Check", "Clean", "DumpDB", "Families", "Forget", "Gate", "Gc", "Ignore", "Info", "List", "ResetDep",
-    "Run", "Strace", "TabCompletion", "Why",
+    "Accept", "Check", "Clean", "DumpDB", "Families", "Forget", "Gate", "Gc", "Ignore", "Info", "Init", "List",
+    "ResetDep", "Run", "Strace", "TabCompletion", "Why",
 ]  # fmt: skip
 
 _TIDY_SECONDS = 5.0

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from doit import doit_cmd
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
@@ -19,6 +20,17 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(word, list(words), n=1)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def check_variables(known: Iterable[str], given: Mapping[str, str] | None = None) -> None:
+    """Raise `InvalidCommand` for a variable of the command line, or one `given`, that is not a known one."""
+    names = sorted(known)
+    for name, value in (doit_cmd._CMDLINE_VARS or {} if given is None else given).items():
+        if name not in names:
+            listed = ", ".join(f"{one}=" for one in names)
+            raise InvalidCommand(
+                f"{name}={value}: there is no such variable.{nearest(name, names)} There are: {listed}"
+            )
 
 
 def unknown_task(name: str, tasks: Mapping[str, Any], others: Iterable[str] = ()) -> InvalidCommand:

@@ -26,8 +26,8 @@ from tests.system.recorded import Loaded
 pytestmark = pytest.mark.long
 
 KINDS = {
-    "checkpoint", "reference", "export", "quantize", "quality", "package", "domain", "bench", "recommend", "deploy",
-    "verify", "report", "finetune", "bench-full", "soak", "edges",
+    "checkpoint", "reference", "export", "quantize", "quality", "package", "domain", "baseline", "bench", "recommend",
+    "deploy", "verify", "report", "finetune", "bench-full", "soak", "edges",
 }  # fmt: skip
 HAS_LM_EVAL = importlib.util.find_spec("lm_eval") is not None
 TASK = """
