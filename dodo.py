@@ -23,6 +23,7 @@ from typing import Any
 from scripts.common.machine import fingerprint
 from scripts.common.model_files import CARD, CHAT_TEMPLATES, TEMPLATES, TOKENIZER, is_adapter_file, is_model_file
 from scripts.common.process import Limits
+from scripts.convert import exporters
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
 from scripts.doit_plugin.variables import chosen_folders, typed
@@ -122,7 +123,9 @@ def export(model: Model) -> Step:
     """Export the checkpoint to float ONNX through Olive"""
     return INGOT.step(
         f"export:{model.name}", BUILD / model.place / "export", stage="convert", verb="export",
-        inputs={"checkpoint": checkpoint(model).part("model")}, dispensable=model in BASES,
+        inputs={"checkpoint": checkpoint(model).part("model")}, parameters={"exporter": model.exporter},
+        loads=lambda: exporters.modules(BUILD / model.place / "checkpoint", model.exporter),
+        dispensable=model in BASES,
     )  # fmt: skip
 
 

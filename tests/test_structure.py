@@ -39,8 +39,9 @@ ADAPTERS = {
     "doit": {"scripts.doit_plugin."},
     "olive": {
         f"scripts.convert.{name}"
-        for name in ("builder_pass", "float16_pass", "olive", "pass_options", "weightonly_pass")
+        for name in ("builder_pass", "float16_pass", "mobius_pass", "olive", "pass_options", "weightonly_pass")
     },
+    "mobius": {"scripts.convert.mobius_pass"},
     "onnxruntime_genai": {"scripts.runtime.genai", "scripts.convert.builder_pass"},  # the runtime; the model builder
     "foundry_local_sdk": {"scripts.runtime.foundry", "scripts.runtime.chat"},
 }

@@ -123,7 +123,8 @@ def check_source(path: Path) -> Checkpoint:
             _check_tensor(places[name], name, tensor)
     check_layers(folder / "config.json", config, tensors)
     tied = bool(text_settings(config).get("tie_word_embeddings", "lm_head.weight" not in tensors))
-    _check_widths(folder, supported.text_config(config), tensors)
+    if supported.exporter(folder / "config.json", config) == "builder":
+        _check_widths(folder, supported.text_config(config), tensors)
     nested = () if folder == path else (Remark(str(folder.relative_to(path)), "taken as the model's folder"),)
     return Checkpoint(
         folder, architecture, layout.files, tensors, tied, tokenizer, config, places, layout.index,

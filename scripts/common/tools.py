@@ -46,6 +46,7 @@ TOOLS = (
     Tool("onnxruntime-genai-core", "0.18.0", ("onnxruntime-genai-core",), "what the Foundry runtime computes with"),
     Tool("onnxruntime", "1.31.0", ("onnxruntime", "ONNX Runtime"), "kernels of 4 and 8 bits: precision, speed"),
     Tool("olive-ai", "0.13.0", ("olive-ai", "Olive"), "passes and their options; how a workflow fails; its telemetry"),
+    Tool("mobius-onnx", "0.1.0", ("mobius-onnx", "mobius"), "which families it makes rightly, and how its graphs look"),
     Tool("onnx", "1.23.2", ("onnx",), "reading weights beside a graph; what it refuses of links"),
     Tool("transformers", "5.23.0", ("transformers",), "loading, merging and saving checkpoints; chat templates"),
     Tool("torch", "2.13.0", ("torch",), "the reference's log-probabilities; merging; training"),
@@ -72,6 +73,10 @@ LOADS: dict[str, tuple[str, ...]] = {
     "llama_cpp": ("llama-cpp-python",),
     "lm_eval": ("lm-eval", "datasets", "evaluate", "torch", "transformers", "tokenizers", "numpy"),
     "markupsafe": ("markupsafe",),
+    "mobius": (
+        "mobius-onnx", "ml-dtypes", "numpy", "onnx", "onnx-ir", "onnx-shape-inference", "onnxscript", "protobuf",
+        "safetensors", "sympy", "torch", "transformers",
+    ),
     "msgspec": (),
     "numpy": ("numpy",),
     "olive": (
@@ -79,6 +84,7 @@ LOADS: dict[str, tuple[str, ...]] = {
         "protobuf", "regex", "safetensors", "sentencepiece", "tokenizers", "torch", "transformers",
     ),
     "onnx": ("onnx", "ml-dtypes", "numpy", "protobuf"),
+    "onnx_ir": ("onnx-ir", "ml-dtypes", "numpy"),
     "onnxruntime": ("onnxruntime", "numpy"),
     "onnxruntime_genai": ("onnxruntime-genai", "onnxruntime", "numpy"),
     "onnxruntime_genai.models": ("onnx", "onnx-ir", "protobuf", "safetensors", "sentencepiece", "tokenizers",

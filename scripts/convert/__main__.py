@@ -27,11 +27,15 @@ def export(
     checkpoint: Annotated[Path, typer.Option(help="a Hugging Face checkpoint folder")],
     output: Output,
     provider: Annotated[str, typer.Option(help="the execution provider to build for")] = "cpu",
+    exporter: Annotated[
+        str | None,
+        typer.Option(help="builder (of onnxruntime-genai) or mobius; default: the one that makes the family"),
+    ] = None,
 ) -> None:
     """Checkpoint → float ONNX GenAI folder."""
     from scripts.convert import export as job
 
-    job.export(checkpoint, output, provider)
+    job.export(checkpoint, output, provider, exporter)
 
 
 @app.command()

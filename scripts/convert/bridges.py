@@ -173,6 +173,14 @@ BRIDGES: tuple[Bridge, ...] = (
         fits=lambda config: bool(rotary.parameters(config).get("llama_4_scaling_beta")),
         prepare=rotary.keep_to_original_context,
     ),
+    Bridge(
+        "longrope's context",
+        "LongRoPE outside Phi 3",
+        "the builder switches to the table of long texts for Phi 3 alone: the context ends where that begins",
+        "make_rope_init of other classes switches tables",
+        fits=lambda config: "longrope" in rotary.kinds(config) and not _is("Phi3ForCausalLM")(config),
+        prepare=rotary.keep_to_original_context,
+    ),
     ROTARY,
     Bridge(
         "longrope's spelling",

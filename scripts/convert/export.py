@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from scripts.convert import olive, preflight
 from scripts.convert.folder import finish
-from scripts.definitions.passes import check_target
+from scripts.definitions.passes import EXPORTERS, check_target, module_of
 
 
-def export(checkpoint: Path, output: Path, provider: str = "cpu") -> None:
+def export(checkpoint: Path, output: Path, provider: str = "cpu", exporter: str | None = None) -> None:
     """Write the folder `output`. For cpu the graph is float32; for others float16, which their kernels compute in.
+    `exporter`: who makes the graph, `builder` or `mobius`; None: the one that makes this family.
 
     Raises `IngotError` for a checkpoint that cannot be exported and for a model that does not load and generate.
     """
     check_target(provider, "--provider")
-    preflight.checkpoint(checkpoint)
+    chosen = preflight.checkpoint(checkpoint, exporter)
     precision = "fp32" if provider == "cpu" else "fp16"
+    kind = EXPORTERS[chosen]
     workflow = {
         "input_model": olive.from_checkpoint(checkpoint),
         **olive.systems(provider),
-        "passes": {"builder": {"type": "ModelBuilder", "precision": precision}},
+        "passes": {chosen: {"type": kind, **({"precision": precision} if chosen == "builder" else {})}},
     }
-    print(f"export: building {precision} for {provider}", flush=True)
+    print(f"export: building {precision} for {provider} by {chosen}", flush=True)
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=output.parent) as scratch:
-        finish(olive.run(workflow, Path(scratch), _passes), output, provider, checkpoint)
+        finish(olive.run(workflow, Path(scratch), partial(_load, kind)), output, provider, checkpoint)
 
 
-def _passes() -> None:
-    from scripts.convert import builder_pass  # noqa: F401
+def _load(kind: str) -> None:
+    importlib.import_module(module_of(kind))

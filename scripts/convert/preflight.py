@@ -11,8 +11,11 @@ from scripts.common.model_files import GRAPH, GRAPH_DATA, files_in, holds_tokeni
 from scripts.families import supported
 
 
-def checkpoint(folder: Path) -> None:
-    """Raise `IngotError` unless `folder` holds config, tokenizer and weights of a model that the builder knows."""
+def checkpoint(folder: Path, exporter: str | None = None) -> str:
+    """Who makes the model in `folder`: the `exporter` that is asked for, else the first that can.
+
+    Raises `IngotError` unless it holds config, tokenizer and weights of a model that there is an exporter for.
+    """
     if not folder.is_dir():
         raise IngotError(folder, "there is no such folder", "Give a Hugging Face checkpoint folder")
     path = folder / "config.json"
@@ -24,7 +27,7 @@ def checkpoint(folder: Path) -> None:
         raise IngotError(path, "is not a JSON object", "Save the checkpoint again") from None
     if not isinstance(config, dict):
         raise IngotError(path, "is not a JSON object", "Save the checkpoint again")
-    supported.check(path, config)
+    chosen = supported.exporter(path, config, exporter)
     if not holds_tokenizer(folder):
         raise IngotError(folder, "has no tokenizer (tokenizer.json)", "Save the tokenizer beside the model")
     weights = files_in(folder, is_weight_file)
@@ -32,6 +35,7 @@ def checkpoint(folder: Path) -> None:
         raise IngotError(folder, "has no weights (*.safetensors)", "Save the model with save_pretrained")
     for file in weights:
         read_safetensors(file)
+    return chosen
 
 
 def onnx(folder: Path) -> None:

@@ -14,8 +14,9 @@ from scripts.common import context as contexts
 from scripts.common.errors import IngotError
 from scripts.convert import olive, preflight
 from scripts.convert.folder import finish
-from scripts.definitions.passes import CALIBRATION, calibrates
+from scripts.definitions.passes import CALIBRATION, EXPORTERS, calibrates, own
 from scripts.definitions.steps import modules, parse_steps
+from scripts.definitions.workflow import steps
 
 
 def quantize(
@@ -99,7 +100,9 @@ def _from_workflow(given: dict[str, Any], target: str, export: Path, checkpoint:
     elif checkpoint is None:
         raise IngotError("recipe: olive", "starts from the checkpoint, and none was given", "Give --checkpoint")
     else:
-        preflight.checkpoint(checkpoint)
+        kinds = {own(step.get("type")) for _, step in steps(given, where="recipe.olive")}
+        asked = next((exporter for exporter, kind in EXPORTERS.items() if kind in kinds), None)
+        preflight.checkpoint(checkpoint, asked)
         workflow = olive.adopt(given, olive.from_checkpoint(checkpoint))
     if "systems" not in workflow:
         workflow |= olive.systems(target)

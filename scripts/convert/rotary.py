@@ -68,13 +68,25 @@ def show_plain(config: Any) -> None:
 def tables(truth: Any, original: Callable[[Any], Any], model: Any) -> Any:  # noqa: ARG001
     """cos and sin [positions, rotary dimensions] of `truth`, a text config, as transformers computes them."""
     import torch
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     layer_type = None
     if any(isinstance(table, dict) for table in truth.rope_parameters.values()):
         # Gemma 3's class makes the global tables first, and names the local ones before it makes them.
         wanted = "sliding_attention" if hasattr(model, "cos_cache_local_name") else "full_attention"
         layer_type = _key(truth.rope_parameters, wanted)
+    frequencies, scaling = inverse_frequencies(truth, layer_type)
+    positions = torch.arange(model.rope_attrs["cache_length"], dtype=torch.int64).float()
+    angles = torch.outer(positions, frequencies)
+    both = torch.cat((angles, angles), dim=-1)
+    return both.cos() * scaling, both.sin() * scaling
+
+
+def inverse_frequencies(truth: Any, layer_type: str | None = None) -> tuple[Any, float]:
+    """Inverse frequencies [rotary dimensions / 2] of `truth`, a text config, and the factor of cos and sin, as
+    transformers computes them up to the original context; of nested tables, those of the kind of layer `layer_type`.
+    """
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
     rope = truth.rope_parameters[layer_type] if layer_type else truth.rope_parameters
     kind = rope.get("rope_type", "default")
     if kind == "default":
@@ -83,13 +95,9 @@ def tables(truth: Any, original: Callable[[Any], Any], model: Any) -> Any:  # no
         (plain.rope_parameters[layer_type] if layer_type else plain.rope_parameters).update(
             rope_type="linear", factor=1.0
         )
-        frequencies, scaling = ROPE_INIT_FUNCTIONS["linear"](plain, layer_type=layer_type)
-    else:
-        frequencies, scaling = ROPE_INIT_FUNCTIONS[kind](truth, layer_type=layer_type)
-    positions = torch.arange(model.rope_attrs["cache_length"], dtype=torch.int64).float()
-    angles = torch.outer(positions, frequencies)
-    both = torch.cat((angles, angles), dim=-1)
-    return both.cos() * scaling, both.sin() * scaling
+        truth, kind = plain, "linear"
+    frequencies, scaling = ROPE_INIT_FUNCTIONS[kind](truth, layer_type=layer_type)
+    return frequencies, float(scaling)
 
 
 def name_longrope(config: Any) -> None:

@@ -25,6 +25,9 @@ from scripts.convert import blockwise
 from scripts.convert.blockwise import Array, Quantized, Scheme
 from scripts.convert.graph import Graph, Writer, release
 
+#: The nodes that choose a token's experts: small, and what a rounded one chooses otherwise is another model.
+_ROUTERS = ("*/router/MatMul*", "*/gate/MatMul*", "*_gate/MatMul*")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -40,7 +43,7 @@ class Plan:
 
     def scheme(self, node: onnx.NodeProto, is_head: bool) -> Scheme | None:
         """The scheme for a MatMul, or None where it stays float."""
-        if any(fnmatch.fnmatchcase(node.name, pattern) for pattern in self.float_nodes):
+        if any(fnmatch.fnmatchcase(node.name, pattern) for pattern in (*_ROUTERS, *self.float_nodes)):
             return None
         if is_head:
             return self.head

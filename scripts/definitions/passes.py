@@ -50,18 +50,26 @@ class WeightOnlyQuantization(Struct, forbid_unknown_fields=True, frozen=True):
     float_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that stay as they are")] = []
 
 
+class MobiusBuilder(Struct, forbid_unknown_fields=True, frozen=True):
+    """Builds a float ONNX GenAI folder from a checkpoint by mobius-onnx: for a whole workflow, as ModelBuilder."""
+
+
 #: Ingot's passes by name. `ModelBuilder` stands in for Olive's own of that name.
 PASSES: dict[str, type[Struct]] = {
+    "MobiusBuilder": MobiusBuilder,
     "ModelBuilder": ModelBuilder,
     "StoreFloat16": StoreFloat16,
     "WeightOnlyQuantization": WeightOnlyQuantization,
 }
 #: Where each of them is. What a recipe chooses is loaded by name, and named in the key of the step that runs it.
 _PLACES = {
+    "MobiusBuilder": "mobius_pass",
     "ModelBuilder": "builder_pass",
     "StoreFloat16": "float16_pass",
     "WeightOnlyQuantization": "weightonly_pass",
 }
+#: The passes that start from a checkpoint, by the exporter that they run.
+EXPORTERS = {"builder": "ModelBuilder", "mobius": "MobiusBuilder"}
 
 
 def _of_convert(module: str) -> str:

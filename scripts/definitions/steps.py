@@ -51,8 +51,9 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
         if "type" not in step:
             raise IngotError(f"{place(file, here)}", 'expected { type = "…", … }: there is no type', "Give one")
         options = {key: value for key, value in step.items() if key != "type"}
-        if check_pass(step["type"], options, file=file, where=here) == "ModelBuilder":
-            raise IngotError(place(file, here), "ModelBuilder starts from the checkpoint, and passes from the export",
+        name = check_pass(step["type"], options, file=file, where=here)
+        if name in passes.EXPORTERS.values():
+            raise IngotError(place(file, here), f"{name} starts from the checkpoint, and passes from the export",
                              'Put it into a whole workflow: olive = "workflow.json"')  # fmt: skip
 
 

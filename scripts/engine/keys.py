@@ -55,7 +55,7 @@ class Keys:
         return {name: files for name, files in found.items() if files is not None}
 
     def _made_by(self, step: Step) -> Closure:
-        return self._sources.of(step.stage, step.verb, step.loads)
+        return self._sources.of(step.stage, step.verb, step.loaded())
 
     def _inputs(self, step: Step) -> dict[str, str]:
         if step.problem:

@@ -74,7 +74,8 @@ class Session:
 
     def step(
         self, name: str, output: Path, *, stage: str, verb: str, inputs: Mapping[str, Any],
-        loads: Iterable[str] = (), tools: Sequence[str] = (), parameters: Mapping[str, Any] | None = None,
+        loads: tuple[str, ...] | Callable[[], tuple[str, ...]] = (), tools: Sequence[str] = (),
+        parameters: Mapping[str, Any] | None = None,
         verdicts: Mapping[str, Any] | None = None, observed: Mapping[str, Any] | None = None,
         scratch: Mapping[str, Any] | None = None,
         external_state: ExternalState | None = None, alone: bool = False, limits: Limits | None = None,
@@ -86,7 +87,7 @@ class Session:
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
-            name, output, stage, verb, inputs, tuple(loads), tools, parameters or {}, verdicts or {}, observed or {},
+            name, output, stage, verb, inputs, loads, tools, parameters or {}, verdicts or {}, observed or {},
             scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
             preflight or {}, belongs or {}, guards or {}, problem, dispensable, parts or {},
         )  # fmt: skip

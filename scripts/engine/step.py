@@ -72,8 +72,9 @@ class Step:
                     user's own paths; a tuple repeats the flag, None leaves it out
     belongs         flag → which files of a folder of the user's of that flag belong to what the step reads, see
                     `user_files`; without it all that is below the folder do
-    loads           modules that only its parameters name, such as the passes of a recipe: what else its processes load
-                    is read from the code, see `sources`
+    loads           modules that only its parameters name, such as the passes of a recipe, or that its inputs decide on:
+                    then a function that tells them, asked when the inputs are there. What else its processes load is
+                    read from the code, see `sources`
     tools           distributions that can change the result although its code does not import them
     parameters      text, passed as it is, or anything else, passed as JSON
     verdicts        steps that may have stopped: then their marker is passed, which has the form of a result
@@ -102,7 +103,7 @@ class Step:
     stage: str
     verb: str
     inputs: Mapping[str, Any]
-    loads: tuple[str, ...] = ()
+    loads: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     tools: Sequence[str] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     verdicts: Mapping[str, Any] = field(default_factory=dict)
@@ -161,6 +162,10 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<Step {self.name}>"
+
+    def loaded(self) -> tuple[str, ...]:
+        """The modules that `loads` names, as far as that is known now."""
+        return self.loads() if callable(self.loads) else self.loads
 
     @property
     def storable(self) -> bool:

@@ -1,7 +1,8 @@
-"""What can be converted: what the installed builder dispatches on, and what Ingot's bridges add to it or take away.
+"""What can be converted, and by which exporter: what the installed builder dispatches on, with what Ingot's bridges
+add to it or take away, and what mobius makes rightly.
 
-Everything here is read from a config.json, in milliseconds: torch, transformers and the builder are not imported. The
-bridges themselves are in `scripts/convert/bridges.py`.
+Everything here is read from a config.json, in milliseconds: torch, transformers and the exporters are not imported. The
+bridges themselves are in `scripts/convert`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import IngotError
+from scripts.families import mobius
 
 Config = Mapping[str, Any]
+
+#: In the order in which they are preferred: ONNX Runtime GenAI's model builder, and mobius-onnx.
+EXPORTERS = ("builder", "mobius")
+_WITHOUT = "Take a model of the family without it"
 
 #: Architectures that the builder lacks and builds rightly under the name of a relative.
 RELATED = {
@@ -76,12 +82,15 @@ def builders_own() -> frozenset[str]:
     return frozenset(re.findall(r'architectures\[0\] == "(\w+)"', source))
 
 
-@cache
+def builders() -> frozenset[str]:
+    """Every architecture that the builder makes, bridged where need be."""
+    own = builders_own()
+    return (own - set(LEFT_OUT)) | {name for name, relative in RELATED.items() if relative in own}
+
+
 def architectures() -> tuple[str, ...]:
     """Every architecture that can be converted, in alphabetical order."""
-    own = builders_own()
-    related = {name for name, relative in RELATED.items() if relative in own}
-    return tuple(sorted((own - set(LEFT_OUT)) | related, key=str.lower))
+    return tuple(sorted(builders() | mobius.architectures(), key=str.lower))
 
 
 def text_config(config: Config) -> Config:
@@ -101,15 +110,44 @@ def check(path: Path, config: Config) -> str:
     """The architecture of a config.json. Raises `IngotError` for one that cannot be converted, or for the trait of it
     that cannot; `path` is named.
     """
+    exporter(path, config)
+    return _name(config)
+
+
+def exporter(path: Path, config: Config, asked: str | None = None) -> str:
+    """Which of `EXPORTERS` makes this model: the one `asked` for, else the first that can.
+
+    Raises `IngotError` where it, or both, cannot, for the trait that stands in the way; `path` is named.
+    """
+    name = _name(config)
+    problems = []
+    for one in (asked,) if asked else EXPORTERS:
+        problem = _problem(one, name, text_config(config))
+        if problem is None:
+            return one
+        problems.append(problem)
+    # Who knows the architecture, or why it is left out, says more than who does not.
+    _, found, remedy = max(problems, key=lambda problem: problem[0])
+    if asked and any(_problem(one, name, text_config(config)) is None for one in EXPORTERS if one != asked):
+        found, remedy = f"{found} (exporter {asked})", "Leave `exporter` out: the other one makes it"
+    raise IngotError(path, found, remedy)
+
+
+def _name(config: Config) -> str:
     names = config.get("architectures")
-    name = str(names[0]) if isinstance(names, list) and names else "none named"
-    if name in LEFT_OUT and name in builders_own():
-        raise IngotError(path, f"unsupported architecture {name}: {LEFT_OUT[name]}", _another(name))
-    if name not in architectures():
-        raise IngotError(path, f"unsupported architecture {name}", _another(name))
-    for found, remedy in _traits(name, text_config(config)):
-        raise IngotError(path, f"unsupported {name}: {found}", remedy)
-    return name
+    return str(names[0]) if isinstance(names, list) and names else "none named"
+
+
+def _problem(exporter: str, name: str, config: Config) -> tuple[int, str, str] | None:
+    """Why an exporter cannot make this model, with how much that says, and a remedy."""
+    if name not in (builders() if exporter == "builder" else mobius.architectures()):
+        if exporter == "builder" and name in LEFT_OUT and name in builders_own():
+            return 1, f"unsupported architecture {name}: {LEFT_OUT[name]}", _another(name)
+        return 0, f"unsupported architecture {name}", _another(name)
+    own = _builders_traits(name, config) if exporter == "builder" else _mobius_traits(name, config)
+    for found, remedy in [*own, *_traits(config)]:
+        return 2, f"unsupported {name}: {found}", remedy
+    return None
 
 
 def _another(name: str) -> str:
@@ -118,69 +156,96 @@ def _another(name: str) -> str:
     return f"{nearest}; `doit families` lists all"
 
 
-def _traits(name: str, config: Config) -> list[tuple[str, str]]:
+def _builders_traits(name: str, config: Config) -> list[tuple[str, str]]:
     """What in this config the builder cannot make, each with a remedy."""
-    another = "Take a model of the family without it"
-    found: list[tuple[str, str]] = []
-    kinds = config.get("layer_types") or config.get("layers_block_type") or ()
     known = next((own for family, own in _LAYERS_OF.items() if name.startswith(family)), _LAYERS)
-    if strange := sorted({str(kind) for kind in kinds} - set(known)):
-        found.append((f"layer_types names {', '.join(strange)} layers, which the builder cannot write", another))
-    elif "sliding_attention" in kinds and not config.get("sliding_window", True):
-        found.append(("layer_types names sliding_attention layers, and sliding_window is not given", "Correct one"))
+    found = _layers(config, known)
     for beginning, key, harmless in LEFT_OUT_KEYS:
         value = config.get(key)
         if name.startswith(beginning) and value is not None and value != harmless:
-            found.append((f"{key} = {value}, which the builder leaves out", another))
+            found.append((f"{key} = {value}, which the builder leaves out", _WITHOUT))
     if name.startswith("GraniteMoe") and config.get("num_local_experts"):
-        found.append((f"num_local_experts = {config['num_local_experts']}, which the builder leaves out", another))
-    activation = config.get("hidden_activation") or config.get("hidden_act")
-    if activation is not None and activation not in _ACTIVATIONS:
-        found.append((f"the activation {activation}, which the builder does not know", another))
+        found.append((f"num_local_experts = {config['num_local_experts']}, which the builder leaves out", _WITHOUT))
+    tables = _tables(config)
+    if len(tables) > 1 and not name.startswith("Gemma3") and any(table != tables[0] for table in tables):
+        found.append(("a rotary embedding for each kind of layer, which the builder has for Gemma 3 alone", _WITHOUT))
+    return found + _activation(config, _ACTIVATIONS)
+
+
+def _mobius_traits(name: str, config: Config) -> list[tuple[str, str]]:
+    """What in this config mobius cannot make, each with a remedy."""
+    found = _layers(config, mobius.LAYERS)
+    found += [(f"{key} = {value}, which mobius leaves out", _WITHOUT) for key, value in mobius.left_out(name, config)]
+    return found + _activation(config, mobius.ACTIVATIONS)
+
+
+def _traits(config: Config) -> list[tuple[str, str]]:
+    """What in this config nobody can make, each with a remedy."""
+    found = [(problem, _WITHOUT) for problem in _rope(config)]
     if (size := head_size(config)) and size % 16:
         found.append((f"heads of {size} numbers; the kernels take multiples of 16", "Take a model with such heads"))
     elif (share := rotary_share(config)) < 1 and int(size * share) % 16:
         what = f"partial_rotary_factor = {share:g} of heads of {size} numbers; the kernels rotate multiples of 16"
-        found.append((what, another))
+        found.append((what, _WITHOUT))
     experts, chosen = config.get("num_local_experts") or config.get("num_experts"), config.get("num_experts_per_tok")
     if isinstance(experts, int) and isinstance(chosen, int) and 0 < experts < chosen:
         found.append((f"num_experts_per_tok = {chosen} of {experts} experts", "Correct it in config.json"))
-    found += [(problem, another) for problem in _rope(name, config)]
     return found
+
+
+def _layers(config: Config, known: tuple[str, ...]) -> list[tuple[str, str]]:
+    kinds = config.get("layer_types") or config.get("layers_block_type") or ()
+    if strange := sorted({str(kind) for kind in kinds} - set(known)):
+        return [(f"layer_types names {', '.join(strange)} layers, which the exporter cannot write", _WITHOUT)]
+    if "sliding_attention" in kinds and not config.get("sliding_window", True):
+        return [("layer_types names sliding_attention layers, and sliding_window is not given", "Correct one")]
+    return []
+
+
+def _activation(config: Config, known: tuple[str, ...]) -> list[tuple[str, str]]:
+    keys = ("hidden_activation", "hidden_act", "activation_function")
+    named = next((config[key] for key in keys if config.get(key)), None)
+    return (
+        [(f"the activation {named}, which the exporter does not know", _WITHOUT)] if named not in (None, *known) else []
+    )
 
 
 def head_size(config: Config) -> int:
     """How many numbers a head has; 0 where the config does not say."""
     if config.get("head_dim"):
         return int(config["head_dim"])
-    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    hidden = config.get("hidden_size") or config.get("n_embd")
+    heads = config.get("num_attention_heads") or config.get("n_head")
     return int(hidden) // int(heads) if hidden and heads else 0
 
 
 def rotary_share(config: Config) -> float:
     """Which part of each head is rotated; 1 where the config does not say."""
-    rope = config.get("rope_parameters")
-    inside = rope.get("partial_rotary_factor") if isinstance(rope, Mapping) else None
-    share = config.get("partial_rotary_factor") or inside or 1.0
+    named = [table.get("partial_rotary_factor") for table in _tables(config)]
+    share = next(
+        (share for share in (config.get("partial_rotary_factor"), config.get("rotary_pct"), *named) if share), 1
+    )
     return float(share) if isinstance(share, (int, float)) else 1.0
 
 
-def _rope(name: str, config: Config) -> list[str]:
+def _tables(config: Config) -> list[Mapping[str, Any]]:
+    """The rotary embeddings that a config describes: one, or one for each kind of layer."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        return []
+    return [table for table in rope.values() if isinstance(table, Mapping)] or [rope]
+
+
+def _rope(config: Config) -> list[str]:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         return [f"rope_parameters is not a table but {rope!r}"]
-    tables = [table for table in rope.values() if isinstance(table, Mapping)] or [rope]
-    found = []
-    for table in tables:
-        kind = str(table.get("rope_type", table.get("type", "default")))
-        kind = {"su": "longrope", "mrope": "default"}.get(kind, kind)
-        if kind not in _ROPE:
-            found.append(f"the rotary embedding {kind}, which transformers has no table for")
-        elif kind == "longrope" and name != "Phi3ForCausalLM":
-            found.append("the rotary embedding longrope, which the builder switches for Phi3 alone")
-    if len(tables) > 1 and not name.startswith("Gemma3") and any(table != tables[0] for table in tables):
-        found.append("a rotary embedding for each kind of layer, which the builder has for Gemma 3 alone")
-    return found
+    kinds = [str(table.get("rope_type", table.get("type", "default"))) for table in _tables(config)]
+    return [
+        f"the rotary embedding {kind}, which transformers has no table for"
+        for kind in kinds
+        if {"su": "longrope", "mrope": "default"}.get(kind, kind) not in _ROPE
+    ]
 
 
 def windows(config: Config) -> int | None:

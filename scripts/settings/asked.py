@@ -18,6 +18,7 @@ def asked(model: Model) -> dict[str, Any]:
         **({"base": dict(model.base.source.flags) or {model.base.source.kind: "local"}} if model.base else {}),
         "adapters": [{"weight": adapter.weight} for adapter in model.adapters],
         "deploy": model.deploy,
+        "exporter": model.exporter,
         "context_length": model.context_length,
         "sampling": dict(model.sampling),
         "gates": {"export": dict(model.export_gates), **{recipe.name: dict(recipe.gates) for recipe in model.recipes}},

@@ -53,6 +53,7 @@ class Model:
     version: str
     license: str
     template: Path | str | None
+    exporter: str | None
     context_length: int | None
     sampling: Mapping[str, float]
     text: Path | None

@@ -106,6 +106,7 @@ class _Reader:
             name=self.name, place=self.name, source=source, adapters=tuple(filter(None, adapters)), recipes=recipes,
             deploy=table.deploy, description=table.description or f"{self.name}, cast by Ingot",
             version=table.version, license=table.license, template=self._template(table.template),
+            exporter=table.exporter,
             context_length=table.context_length, sampling=given(table.sampling),
             **self._evaluation(evaluation), tickets=tickets, calibration=tuple(filter(None, texts)),
             export_gates={**EXPORT_GATES, **given(table.gates.get("export", Gates()))}, limits=table.limits,

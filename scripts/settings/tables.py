@@ -111,6 +111,10 @@ class ModelTable(Struct, forbid_unknown_fields=True, frozen=True):
     template: Annotated[
         PathText | None, Meta(description="a file with a chat template, or the name of one that the weights bring")
     ] = None
+    exporter: Annotated[
+        Literal["builder", "mobius"] | None,
+        Meta(description="who makes the float ONNX; left out: who makes the family"),
+    ] = None
     context_length: Annotated[Context | None, Meta(description="tokens of prompt and answer together")] = None
     sampling: Annotated[Sampling, Meta(description="defaults for whoever chats")] = Sampling()
     evaluation: Annotated[EvaluationTable, Meta(description="what it is judged by")] = EvaluationTable()

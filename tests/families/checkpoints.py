@@ -66,6 +66,9 @@ GEMMA3 = {
     "rope_parameters": GEMMA_ROPE,
 }
 EXPERTS = {"moe_intermediate_size": 128, "num_experts": 4, "num_experts_per_tok": 2}
+LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+#: GPT-NeoX rotates a quarter of a head's numbers, and the kernels take multiples of 16.
+WIDE_HEADS = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64}
 DELTA = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_num_key_heads": 2,
@@ -106,7 +109,9 @@ FAMILIES: dict[str, Family] = {
     "llama, yarn": Family(
         "LlamaForCausalLM", "llama", {"rope_parameters": YARN | {"beta_fast": 32.0, "beta_slow": 1.0}}
     ),
-    "llama, longrope": Family("LlamaForCausalLM", "llama", {"rope_parameters": LONG}, refused="longrope"),
+    "llama, longrope": Family(
+        "LlamaForCausalLM", "llama", {"rope_parameters": LONG | {"original_max_position_embeddings": CONTEXT // 2}}
+    ),
     "qwen2": Family("Qwen2ForCausalLM", "qwen2", tied=True),
     "qwen2, yarn": Family("Qwen2ForCausalLM", "qwen2", {"rope_parameters": YARN}),
     "qwen2, window": Family(
@@ -308,6 +313,92 @@ FAMILIES: dict[str, Family] = {
         {"model_type": "lfm2", "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
         nested={"vision_config": VISION | {"model_type": "siglip2_vision_model", "num_patches": 16, "patch_size": 14}},
     ),
+    "qwen3-moe": Family("Qwen3MoeForCausalLM", "qwen3_moe", EXPERTS),
+    "qwen3-moe, window": Family(
+        "Qwen3MoeForCausalLM",
+        "qwen3_moe",
+        EXPERTS | {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+    ),
+    "qwen3-moe, dynamic": Family(
+        "Qwen3MoeForCausalLM",
+        "qwen3_moe",
+        EXPERTS | {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}},
+    ),
+    "qwen3-moe, longrope": Family(
+        "Qwen3MoeForCausalLM",
+        "qwen3_moe",
+        EXPERTS | {"rope_parameters": LONG | {"original_max_position_embeddings": CONTEXT // 2}},
+    ),
+    "qwen3-moe, dense layer": Family(
+        "Qwen3MoeForCausalLM", "qwen3_moe", EXPERTS | {"mlp_only_layers": [0]}, refused="mlp_only_layers"
+    ),
+    "qwen2-moe": Family("Qwen2MoeForCausalLM", "qwen2_moe", EXPERTS | {"shared_expert_intermediate_size": 128}),
+    "mixtral": Family("MixtralForCausalLM", "mixtral", LOCAL_EXPERTS | {"sliding_window": WINDOW}),
+    "phi moe": Family("PhimoeForCausalLM", "phimoe", LOCAL_EXPERTS | {"sliding_window": None}),
+    "phi moe, longrope": Family(
+        "PhimoeForCausalLM",
+        "phimoe",
+        LOCAL_EXPERTS
+        | {
+            "sliding_window": None,
+            "lm_head_bias": True,
+            "attention_bias": True,
+            "rope_parameters": LONG
+            | {"original_max_position_embeddings": CONTEXT // 2, "short_mscale": 1.1, "long_mscale": 1.2},
+        },
+    ),
+    "olmoe": Family("OlmoeForCausalLM", "olmoe", LOCAL_EXPERTS | {"num_experts": 4}),
+    "flex olmo": Family("FlexOlmoForCausalLM", "flex_olmo", LOCAL_EXPERTS | {"num_experts": 4}),
+    "jetmoe": Family("JetMoeForCausalLM", "jetmoe", LOCAL_EXPERTS | {"kv_channels": 32}),
+    "granite moe": Family(
+        "GraniteMoeForCausalLM",
+        "granitemoe",
+        LOCAL_EXPERTS
+        | {
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.2,
+        },
+    ),
+    "olmo 2": Family("Olmo2ForCausalLM", "olmo2", tied=True),
+    "olmo 2, yarn": Family("Olmo2ForCausalLM", "olmo2", {"rope_parameters": YARN}),
+    "olmo 3": Family(
+        "Olmo3ForCausalLM",
+        "olmo3",
+        {
+            "sliding_window": WINDOW,
+            "layer_types": LAYERS,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                "full_attention": YARN | {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 1.2},
+            },
+        },
+    ),
+    "exaone 4": Family("Exaone4ForCausalLM", "exaone4", {"sliding_window": WINDOW, "layer_types": LAYERS}),
+    "cohere": Family("CohereForCausalLM", "cohere", {"logit_scale": 0.5}, tied=True),
+    "cohere 2": Family(
+        "Cohere2ForCausalLM",
+        "cohere2",
+        {"sliding_window": WINDOW, "layer_types": LAYERS, "logit_scale": 0.5},
+        tied=True,
+    ),
+    "helium": Family("HeliumForCausalLM", "helium"),
+    "starcoder 2": Family("Starcoder2ForCausalLM", "starcoder2", {"sliding_window": WINDOW}),
+    "arcee": Family("ArceeForCausalLM", "arcee"),
+    "apertus": Family("ApertusForCausalLM", "apertus"),
+    "gpt-neox": Family("GPTNeoXForCausalLM", "gpt_neox", {"hidden_act": "gelu"}, sizes=WIDE_HEADS),
+    "gpt-neox, sequential": Family(
+        "GPTNeoXForCausalLM",
+        "gpt_neox",
+        {"use_parallel_residual": False},
+        sizes=WIDE_HEADS,
+        refused="use_parallel_residual",
+    ),
+    "gpt-neox, few rotated": Family("GPTNeoXForCausalLM", "gpt_neox", refused="partial_rotary_factor = 0.25"),
+    "gpt-2": Family("GPT2LMHeadModel", "gpt2", {"n_inner": 384}, tied=True),
+    "gpt bigcode": Family("GPTBigCodeForCausalLM", "gpt_bigcode", {"n_inner": 384}, tied=True),
+    "opt": Family("OPTForCausalLM", "opt", {"ffn_dim": 384, "word_embed_proj_dim": 256}, tied=True),
 }
 
 

@@ -14,6 +14,7 @@ from tests.families import checkpoints
 #: bridge → a family that it is for, and what else its config must say.
 FOR: dict[str, tuple[str, dict[str, Any]]] = {
     "scaled queries": ("ministral 3", {}),
+    "longrope's context": ("llama, longrope", {}),
     "rotary tables": ("llama, linear", {}),
     "longrope's spelling": ("phi3, longrope", {}),
     "no longrope": ("phi3", {"original_max_position_embeddings": checkpoints.CONTEXT // 2}),

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.checkpoint.weights import check_source
 from scripts.common.errors import IngotError
-from scripts.families import supported
+from scripts.families import mobius, supported
 from scripts.quality import changes
 from tests import tiny
 from tests.families import checkpoints, measure
@@ -143,7 +143,7 @@ def test_the_list_of_families_is_made_from_what_is_installed(monkeypatch: pytest
     assert "  Gemma3ForCausalLM\n" in text
     assert "  SeedOssForCausalLM (as LlamaForCausalLM)\n" in text
     assert "WhisperForConditionalGeneration: it is not a text model" in text
-    supported.architectures.cache_clear()
+    assert "  Olmo2ForCausalLM (by mobius)\n" in text
     monkeypatch.setattr(supported, "builders_own", lambda: frozenset({"LlamaForCausalLM"}))
-    assert supported.architectures() == ("LlamaForCausalLM", "SeedOssForCausalLM")
-    supported.architectures.cache_clear()
+    monkeypatch.setattr(mobius, "installed", lambda: frozenset({"olmo2"}))
+    assert supported.architectures() == ("LlamaForCausalLM", "Olmo2ForCausalLM", "SeedOssForCausalLM")

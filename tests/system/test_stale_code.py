@@ -96,7 +96,7 @@ def stale(
 
     def closures() -> dict[str, Closure]:
         now = Sources(State(tmp_path / "state.db"), "scripts")
-        return {name: now.of(step.stage, step.verb, step.loads) for name, step in steps.items()}
+        return {name: now.of(step.stage, step.verb, step.loaded()) for name, step in steps.items()}
 
     def find(change: Callable[[], object]) -> set[str]:
         before = closures()
