@@ -1,0 +1,135 @@
+"""How time and memory of each stage grow with a model's size; prints JSON.
+
+    python -m tests.benchmarks.growth [--shapes 135M,0.5B,1.5B] [--folder FOLDER]
+
+Models of random bfloat16 weights in the shapes of SmolLM2 and Qwen2.5, each with a random LoRA adapter on all its
+matrices, go through merging, reference, export, its verdict, int8, int4 and int4's verdict, by the stages' own
+programs. A stage's `own_bytes` is the peak of what its process tree holds besides pages of mapped files, which the
+system can take back; `resident_bytes` counts those too. The exponents are those of a power law in the number of
+parameters, between the largest two shapes. "imports" is a process that only imports the tools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from scripts.common.machine import fingerprint
+from scripts.common.process import tree_memory
+from tests import tiny
+
+ROOT = Path(__file__).parents[2]
+TEXT = ROOT / "config/eval/general.txt"
+#: hidden, intermediate, layers, heads, key-value heads, vocabulary; the last has but 2 of its 28 layers.
+SHAPES = {
+    "135M": (576, 1536, 30, 9, 3, 49152),
+    "0.5B": (896, 4864, 24, 14, 2, 151936),
+    "1.5B": (1536, 8960, 28, 12, 2, 151936),
+    "3B": (2048, 11008, 36, 16, 2, 151936),
+    "7B-2": (3584, 18944, 2, 28, 4, 152064),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="135M,0.5B,1.5B", help="of " + ", ".join(SHAPES))
+    parser.add_argument("--folder", type=Path, help="where to work; the system's temporary folder if not given")
+    given = parser.parse_args()
+    rows = {}
+    for shape in given.shapes.split(","):
+        with tempfile.TemporaryDirectory(prefix="growth", dir=given.folder) as folder:
+            rows[shape] = measured(shape, Path(folder))
+            print(f"{shape}: {json.dumps(rows[shape]['stages'])}", file=sys.stderr, flush=True)
+    result = {"shapes": rows, "exponents": exponents(list(rows.values())), "machine": fingerprint()}
+    print(json.dumps(result, indent=1))
+
+
+def measured(shape: str, folder: Path) -> dict[str, Any]:
+    """Parameters, the largest matrix in float32, and each stage's seconds and peaks."""
+    parameters, largest = make(shape, folder / "source", folder / "adapter")
+    recipes = tomli.loads((ROOT / "config/recipes.toml").read_text(encoding="utf-8"))
+    quality = ["quality", "compare", "--reference", str(folder / "reference")]
+    quantize = ["convert", "quantize", "--export", str(folder / "export")]
+    words = {
+        "checkpoint": ["checkpoint", "build", "--source", str(folder / "source"), "--adapter", str(folder / "adapter")],
+        "reference": ["quality", "reference", "--checkpoint", str(folder / "checkpoint"), "--text", str(TEXT)],
+        "export": ["convert", "export", "--checkpoint", str(folder / "checkpoint")],
+        "quality.json": [*quality, "--onnx", str(folder / "export")],
+        "int8": [*quantize, "--recipe", json.dumps(recipes["int8"])],
+        "int4": [*quantize, "--recipe", json.dumps(recipes["int4"])],
+        "quality-int4.json": [*quality, "--onnx", str(folder / "int4"), "--export", str(folder / "export")],
+    }
+    stages = {"imports": run([sys.executable, "-c", "import torch, transformers, olive, onnxruntime_genai"])}
+    for name, (stage, *rest) in words.items():
+        stages[name] = run([sys.executable, "-m", f"scripts.{stage}", *rest, "--output", str(folder / name)])
+    return {"parameters": parameters, "largest_matrix_bytes": largest, "stages": stages}
+
+
+def make(shape: str, source: Path, adapter: Path) -> tuple[int, int]:
+    """Write the model and its adapter; returns its number of parameters and the bytes of its largest matrix."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    hidden, inner, layers, heads, groups, vocabulary = SHAPES[shape]
+    config = Qwen2Config(
+        hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=groups, vocab_size=vocabulary, max_position_embeddings=4096, tie_word_embeddings=True,
+        dtype="bfloat16", bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(config).to(torch.bfloat16)
+    model.to_empty(device="cpu")
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.02) if parameter.dim() > 1 else parameter.data.fill_(1)
+    model.tie_weights()
+    sizes = [value.numel() for value in model.parameters()]
+    tiny._save(model, tiny.make_tokenizer(), source)
+    trained = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, value in trained.named_parameters():
+        if "lora_B" in name:
+            value.data.normal_(0, 0.01)
+    trained.save_pretrained(adapter)
+    return sum(sizes), 4 * max(sizes)
+
+
+def run(words: list[str]) -> dict[str, float]:
+    """Run a program; its wall time and the peaks of its process tree, looked at every 20 ms."""
+    started, peaks = time.perf_counter(), (0, 0)
+    child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while child.poll() is None:
+        resident, own = tree_memory(child.pid)
+        peaks = max(peaks[0], resident), max(peaks[1], own)
+        time.sleep(0.02)
+    if child.returncode:
+        assert child.stderr
+        raise SystemExit(f"{' '.join(words)}\n{child.stderr.read().decode()}")
+    seconds = time.perf_counter() - started
+    return {"seconds": round(seconds, 1), "resident_bytes": peaks[0], "own_bytes": peaks[1]}
+
+
+def exponents(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each stage, for seconds and own bytes, from the two largest shapes."""
+    if len(rows) < 2:
+        return {}
+    small, large = sorted(rows, key=lambda row: int(row["parameters"]))[-2:]
+    ratio = math.log(large["parameters"] / small["parameters"])
+    found = {}
+    for name in small["stages"]:
+        first, second = small["stages"][name], large["stages"][name]
+        found[name] = {key: round(math.log(second[key] / first[key]) / ratio, 2) for key in ("seconds", "own_bytes")}
+    return found
+
+
+if __name__ == "__main__":
+    main()
