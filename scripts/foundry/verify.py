@@ -13,11 +13,12 @@ from pathlib import Path
 from scripts.cases import cases as asking
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
+from scripts.foundry import ending
 from scripts.results import base, measured
 from scripts.results.domain import Domain
 from scripts.results.foundry import Deploy, Verify
 from scripts.runtime import genai
-from scripts.runtime.foundry import Chat, Message, Runtime, conversation, label
+from scripts.runtime.foundry import Answer, Chat, Message, Runtime, conversation, label
 
 #: Asked of a model that has no cases of its own.
 QUESTION = "Name three things that a baker needs in the morning."
@@ -57,7 +58,10 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         if model_id not in runtime.cached():
             raise IngotError(model_id, f"is not listed in {cache}", "Deploy it again: `doit deploy`")
         print("verify: answer", flush=True)
-        answer = _ask(runtime.load(model_id), folder, expected)
+        chat = runtime.load(model_id)
+        answer = _ask(chat, folder, expected)
+        print("verify: end of an answer", flush=True)
+        end = ending.judge(chat, folder, expected.messages, answer)
         print("verify: answer over HTTP", flush=True)
         with runtime.serve(model_id) as url:
             http = _ask_http(url, model_id, expected)
@@ -73,21 +77,23 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         files=len(manifest),
         case=expected.case,
         expected=expected.text,
-        answer=answer,
+        answer=answer.text,
         streamed=True,
         http=True,
+        ended=end.ended,
+        remarks=end.remarks,
         seconds=round(time.perf_counter() - begin, 2),
         package=measured.digest(package),
         runtime=label(),
     )
 
 
-def _ask(chat: Chat, folder: Path, expected: Expectation) -> str:
+def _ask(chat: Chat, folder: Path, expected: Expectation) -> Answer:
     answer = chat.complete(expected.messages, max_tokens=expected.max_tokens)
     _expect(folder, "asked", answer.text, expected)
     pieces = list(chat.stream(expected.messages, max_tokens=expected.max_tokens))
     _expect(folder, "streaming", "".join(pieces), expected)
-    return answer.text
+    return answer
 
 
 def _ask_http(url: str, model_id: str, expected: Expectation) -> str:

@@ -25,6 +25,7 @@ from scripts.results.bench import Bench, BenchFull, Soak
 from scripts.results.domain import Domain, Unadapted
 from scripts.results.foundry import Deploy, Edges, Verify
 from scripts.results.quality import Advice, Quality
+from scripts.results.remarks import Remark
 from scripts.results.report import VERSION, Base, Called, Deployed, Export, Model, Precision, Report, Step
 
 #: Outputs that decide what a precision is worth, in the order of the data.
@@ -133,6 +134,13 @@ def _model(
     of_model, of_precision = REMARKED
     folders = [build / name / part for part in of_model]
     folders += [build / name / precision / part for precision in precisions for part in of_precision]
+    asked = {precision: _Place(build / name / precision).result("verify", Verify) for precision in precisions}
+    ends = [
+        Remark(f"{precision}: {remark.subject}", remark.text)
+        for precision, verify in asked.items()
+        if verify and _belongs(verify, build / name / precision)
+        for remark in verify.remarks
+    ]
     told = domain if domain and _belongs(domain, place.folder) else None
     whole = _combine([export, told]) if told else export
     unadapted = _base(place, build / base_folder) if base_folder else None
@@ -152,7 +160,7 @@ def _model(
         precisions=rows,
         base=unadapted,
         failures=sorted(markers, key=lambda marker: marker.verdict != "failed"),
-        remarks=list(dict.fromkeys(remark for folder in folders for remark in remarks.read(folder))),
+        remarks=list(dict.fromkeys([*(remark for folder in folders for remark in remarks.read(folder)), *ends])),
         settings=settings,
     )  # fmt: skip
 

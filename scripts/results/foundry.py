@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from scripts.results.base import Count, Positive, Table, Verdict
+from scripts.results.remarks import Remark
 
 #: Whose fault an answer to an edge case is: nobody's, Ingot's, the Foundry runtime's.
 Fault = Literal["passed", "ingot", "runtime"]
@@ -25,7 +26,10 @@ class Deploy(Struct, kw_only=True, frozen=True):
 
 
 class Verify(Struct, kw_only=True, frozen=True):
-    """verify.json: `expected` is what the package answered before; `package` the digest of the files that answered."""
+    """verify.json: `expected` is what the package answered before; `package` the digest of the files that answered.
+
+    `ended`: whether an answer ended by itself; what is to be said of that is in `remarks`.
+    """
 
     verdict: Verdict
     reasons: list[str]
@@ -37,6 +41,8 @@ class Verify(Struct, kw_only=True, frozen=True):
     answer: str = ""
     streamed: bool = True
     http: bool = True
+    ended: bool | None = None
+    remarks: list[Remark] = []
     seconds: Positive | None = None
     package: str | None = None
     runtime: str = ""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
 from scripts.foundry.deploy import deploy
 from scripts.results import base
@@ -54,6 +55,33 @@ def test_a_deployed_model_gives_the_recorded_answer(package: Path, place: Path) 
     assert result["case"] == "c1"  # the first that passed
     assert result["answer"] == result["expected"] == tiny.FACTS[1][1]
     assert result["listed"] and result["streamed"] and result["http"]
+
+
+def write_eos(onnx: Path, target: Path, eos: int) -> Path:
+    """A package whose generations end with the token `eos`, and which says how its turns begin."""
+    shutil.copytree(onnx, target)
+    settings = json.loads((target / "genai_config.json").read_text())
+    settings["model"]["eos_token_id"] = eos
+    (target / "genai_config.json").write_text(json.dumps(settings))
+    parts = {role: f"<|im_start|>{role}\n{{Content}}<|im_end|>\n" for role in ("system", "user", "assistant")}
+    marker = {"Name": MODEL_ID, "PromptTemplate": parts}
+    (target / caches.MARKER).write_text(json.dumps(marker))
+    (target / MANIFEST).write_text(json.dumps({"files": caches.contents(target)}))
+    return target
+
+
+@pytest.mark.parametrize("eos", [2, 0])
+def test_an_answer_that_runs_on_past_its_turn_is_a_remark(onnx_folder: Path, tmp_path: Path, eos: int) -> None:
+    """The model was trained to end its turns with token 2: real generation, by the runtime."""
+    package = write_eos(onnx_folder, tmp_path / "package", eos)
+    base.write(tmp_path / "deploy.json", deploy(package, MODEL_ID, tmp_path / "a cache"))
+    code, error, result = verify(package, tmp_path, recorded=False)
+    assert code == 0, error
+    assert result["verdict"] == "passed"
+    assert result["ended"] == (eos == 2)
+    said = " ".join(remark["text"] for remark in result["remarks"])
+    assert ("did not end by itself within 256 tokens" in said) == (eos == 0)
+    assert ("an answer holds 'assistant', with which the chat template begins a turn" in said) == (eos == 0)
 
 
 def test_without_cases_it_gives_the_greedy_text_of_its_package(package: Path, place: Path) -> None:
