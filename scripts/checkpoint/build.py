@@ -145,6 +145,7 @@ def _described(normal: Any) -> tuple[Any, list[str], Any]:
 
     checkpoint = normal.checkpoint
     normal.count_rows()
+    normal.notice_dynamic_positions()
     described = truth.Described(checkpoint.path / "config.json", checkpoint.architecture, normal.config)
     spare = checkpoint.quantised.spare if checkpoint.quantised else ()
     base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors, spare)

@@ -85,6 +85,17 @@ class Normal:
         for key in foreign.forget(self.config, model.config, type(model)):
             self._said.append(Remark(_CONFIG, f"{key} left out: {type(model).__name__} does not read it"))
 
+    def notice_dynamic_positions(self) -> None:
+        """Say that a scaling which grows with the text has no effect in a package, which ends where it begins."""
+        settings = text_settings(self.config)
+        for key in ("rope_parameters", "rope_scaling"):
+            table = settings.get(key)
+            if isinstance(table, dict) and "dynamic" in (table.get("rope_type"), table.get("type")):
+                limit = settings.get("max_position_embeddings", "its")
+                what = f"positions are scaled (dynamic) beyond {limit} tokens alone, where a package ends"
+                self._said.append(Remark(_CONFIG, what))
+                return
+
     def remarks(self, left: Collection[str]) -> list[Remark]:
         """What there is to say; `left` are tensors that no model of this class has a use for."""
         said = list(self._said)
