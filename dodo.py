@@ -138,7 +138,8 @@ def quantize(variant: Variant) -> Step:
         inputs={"export": export(variant.model),
                 "checkpoint": checkpoint(variant.model) if variant.recipe.needs_checkpoint
                 else checkpoint(variant.model).part("tokenizer") if variant.recipe.calibrates else None,
-                "calibration": variant.model.calibration if variant.recipe.calibrates else ()},
+                "calibration": variant.model.calibration if variant.recipe.calibrates else (),
+                "script": variant.recipe.scripts},
         parameters={"recipe": variant.recipe.steps, "context": variant.model.context}, loads=variant.recipe.modules,
     )  # fmt: skip
 

@@ -32,6 +32,10 @@ from scripts.common.typed import key_name, parse
 from scripts.common.user_files import read_json
 
 MAX_TOKENS = 48
+#: Of a regular expression, characters; of a schema, bytes: to judge that it is one takes seconds.
+_LONGEST_REGEX, _LONGEST_SCHEMA = 2000, 1 << 18
+#: Cases that are read: each is asked for seconds.
+_MOST = 10_000
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1, title="a whole number from 1")]
 
 
@@ -42,7 +46,7 @@ class Expect(Struct, forbid_unknown_fields=True, frozen=True):
     fields: dict[str, Any] | None = None
     exact: str | None = None
     contains: tuple[Annotated[str, Meta(min_length=1, title="text")], ...] = ()
-    regex: str | None = None
+    regex: Annotated[str, Meta(max_length=_LONGEST_REGEX, title="a shorter one")] | None = None
     max_chars: _Count | None = None
     refusal: bool | None = None
     no_loop: bool = False
@@ -85,6 +89,8 @@ def load(path: Path) -> list[Case]:
             found = f"{case.id!r} is the id of line {lines[case.id]} already"
             raise IngotError(f"{place}: id", found, "Give each its own")
         cases[case.id], lines[case.id] = case, place.rpartition(":")[2]
+        if len(cases) > _MOST:
+            raise IngotError(place, f"one of more than {_MOST} cases", "Keep those that tell most")
     if not cases:
         raise IngotError(path, "there is no case in it", "Write one case, a JSON object, on each line")
     return list(cases.values())
@@ -101,16 +107,21 @@ def load_without_schema(path: Path) -> list[Case]:
 
 def load_schema(path: Path) -> jsonschema.protocols.Validator:
     """A validator from a JSON schema file (its own `$schema`, else draft 2020-12). It never fetches a reference."""
-    value = read_json(path, missing="Give the JSON schema of an answer")
+    value = read_json(path, most=_LONGEST_SCHEMA, missing="Give the JSON schema of an answer")
+    dialect = value.get("$schema", "") if isinstance(value, dict) else ""
+    if not isinstance(value, dict | bool) or not isinstance(dialect, str):
+        raise IngotError(path, "is not a JSON schema: an object is due, whose $schema is text", "Correct the schema")
     try:
         kind = jsonschema.validators.validator_for(value, default=jsonschema.Draft202012Validator)
-        kind.check_schema(value)
+        kind.check_schema(value)  # type: ignore[arg-type,unused-ignore]
         resource = Resource.from_contents(value, default_specification=DRAFT202012)
         here = resource.id() or ""
-        resolver = Registry().with_resource(here, resource).resolver(here)
-        broken = next((ref for ref in _refs(value) if not _resolves(resolver, ref)), None)
+        resolver = Registry().with_resource(here, resource).crawl().resolver(here)
+        broken = next((ref for ref in dict.fromkeys(_refs(value)) if not _resolves(resolver, ref)), None)
     except jsonschema.exceptions.SchemaError as error:
-        raise IngotError(path, f"is not a JSON schema: {error.message}", "Correct the schema") from None
+        raise IngotError(path, f"is not a JSON schema: {error.message[:200]}", "Correct the schema") from None
+    except (ValueError, TypeError) as error:  # such as an $id that is not an address
+        raise IngotError(path, f"is not a JSON schema: {str(error)[:200]}", "Correct the schema") from None
     if broken is not None:
         raise IngotError(path, f"refers to {broken!r}, which is not in it", "Write that part into it")
     return kind(value, registry=Registry())  # type: ignore[call-arg,unused-ignore]
@@ -182,7 +193,7 @@ def _messages(row: _Row, place: str) -> tuple[dict[str, str], ...]:
 def _resolves(resolver: Any, ref: str) -> bool:
     try:
         resolver.lookup(ref)
-    except Unresolvable:
+    except (Unresolvable, ValueError, TypeError, LookupError, AttributeError):  # a pointer into a text or a number
         return False
     return True
 

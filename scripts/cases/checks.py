@@ -10,9 +10,11 @@ from typing import Any
 import jsonschema
 
 from scripts.common.json_values import parse, same
+from scripts.common.watch import computing
 
 #: A loop is a stretch that comes this often in a row at the end, over at least so many characters in all.
 LOOP_TIMES, LOOP_LENGTH = 4, 40
+_TAME = "Write it without a repetition inside a repetition, or a reference to what refers to it"
 
 _REFUSALS = re.compile(
     r"\b(?:i|we)(?:'m| am|'re| are)? (?:can(?:no|')t|can not|could not|couldn't|won't|will not|(?:un|not )able to"
@@ -38,7 +40,8 @@ def contains(text: str, wanted: Sequence[str]) -> str | None:
 
 def regex(text: str, pattern: str) -> str | None:
     """`pattern` (Python's `re`) is found somewhere in the answer."""
-    return None if re.search(pattern, text) else f"does not match {_short(pattern)}"
+    with computing(f"expect.regex {_short(pattern)}", "to search an answer with it", remedy=_TAME):
+        return None if re.search(pattern, text) else f"does not match {_short(pattern)}"
 
 
 def max_chars(text: str, most: int) -> str | None:
@@ -74,7 +77,8 @@ def schema(text: str, validator: jsonschema.protocols.Validator) -> str | None:
     except ValueError as error:
         return f"is not JSON: {error}"
     try:
-        wrong = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        with computing("evaluation.schema", "to judge an answer by it", remedy=_TAME):
+            wrong = jsonschema.exceptions.best_match(validator.iter_errors(value))
     except RecursionError:
         return "is nested too deeply"
     return None if wrong is None else f"breaks the schema at {wrong.json_path}: {_short(wrong.message)}"

@@ -77,4 +77,4 @@ def _numbers(value: Any) -> list[float] | None:
 
 
 if __name__ == "__main__":
-    program.main(app)
+    program.main(app, watched=True)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint import contained
 from scripts.checkpoint.headers import Tensor, read_safetensors
 from scripts.checkpoint.layout import PICKLES
 from scripts.checkpoint.user_json import json_object
 from scripts.checkpoint.weights import trainer_checkpoints
 from scripts.common.errors import IngotError
-from scripts.common.model_files import ADAPTER_FOLDERS
+from scripts.common.model_files import ADAPTER_FOLDERS, is_adapter_file
 from scripts.results.remarks import Remark
 
 WEIGHTS = "adapter_model.safetensors"
@@ -78,6 +79,7 @@ def check_adapter(path: Path, weight: float = 1.0, *, alone: bool = True) -> Ada
         kind = "a GGUF file" if path.suffix == ".gguf" else "a file"
         raise IngotError(path, f"{kind}, not an adapter's folder", f"{_SAVED}; an adapter as GGUF is not read")
     folder = adapter_folder(path)
+    contained.check(path, is_adapter_file)
     file = folder / "adapter_config.json"
     config = json_object(file, _SAVED)
     if config.get("peft_type") != "LORA":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint import preflight, speech, vocabulary
+from scripts.checkpoint import preflight, speech, tokenizer, vocabulary
 from scripts.checkpoint.adapters import WEIGHTS, Adapter, trained_on_quantised
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.sources import Opened, Source, opened
@@ -82,6 +82,7 @@ def build(
         made = Path(scratch) / "checkpoint"
         made.mkdir()
         (_from_gguf if work.checkpoint.path.is_file() else _from_folder)(work, made)
+        tokenizer.try_out(made, work.checkpoint.path)
         remarks.write(made, work.remarks)
         for remark in remarks.read(made):
             print(f"checkpoint: {remark.subject}: {remark.text}", flush=True)
@@ -178,10 +179,10 @@ def _from_gguf(work: _Work, output: Path) -> None:
     _check_written(checkpoint, output)
 
 
-def _speech(work: _Work, tokenizer: Path, rows: int | None) -> speech.Speech:
+def _speech(work: _Work, folder: Path, rows: int | None) -> speech.Speech:
     folders = [adapter.folder for adapter in work.adapters]
     return speech.choose(
-        tokenizer, folders, work.template, rows, work.scratch / "converted", work.checkpoint.path,
+        folder, folders, work.template, rows, work.scratch / "converted", work.checkpoint.path,
         needs_template=work.needs_template,
     )  # fmt: skip
 

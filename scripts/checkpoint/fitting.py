@@ -11,6 +11,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scripts.checkpoint.adapters import PLAIN, Adapter
 from scripts.checkpoint.truth import core
 from scripts.checkpoint.vocabulary import rows_of
 from scripts.common.errors import IngotError
+from scripts.common.watch import computing
 from scripts.results.remarks import Remark
 
 PREFIX = "base_model.model."
@@ -122,12 +124,20 @@ def insert(model: Any, adapter: Adapter, targets: tuple[str, ...] | None, *, loa
         settings["init_lora_weights"] = False  # every number is loaded: none need be computed
     settings |= {"inference_mode": True, "task_type": "CAUSAL_LM"}
     try:
-        with torch.device("cpu" if load else "meta"):
+        with _inserting(adapter, load), torch.device("cpu" if load else "meta"):
             return PeftModel(model, LoraConfig(**settings), NAME, low_cpu_mem_usage=not load)
     except (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError, re.error) as error:
         reason = " ".join(str(error).split())[:200]
         path = adapter.folder / "adapter_config.json"
         raise IngotError(path, f"peft can't put it into this base ({reason})", OTHER_BASE) from None
+
+
+def _inserting(adapter: Adapter, load: bool) -> AbstractContextManager[None]:
+    """Watch while peft searches the modules that the adapter's config means; to load takes what the weights take."""
+    if load:
+        return nullcontext()
+    path = adapter.folder / "adapter_config.json"
+    return computing(path, "to find the modules that it means", seconds=40, memory=1 << 30, remedy=OTHER_BASE)
 
 
 def _unknown(adapter: Adapter) -> list[Remark]:

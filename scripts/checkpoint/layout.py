@@ -15,6 +15,8 @@ from scripts.results.remarks import Remark
 SINGLE = "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors")
+#: In all files together; the largest model that is known has a fifth of it.
+_MOST_TENSORS = 1 << 19
 _SAVE_AGAIN = "Save the checkpoint again"
 
 
@@ -63,6 +65,8 @@ def _read(
     places: dict[str, Path] = {}
     for file in files:
         held = read_safetensors(file)
+        if len(held) + len(tensors) > _MOST_TENSORS:
+            raise IngotError(file, f"with those before it, more than {_MOST_TENSORS} tensors", _SAVE_AGAIN)
         if twice := sorted(set(held) & set(tensors)):
             found = f"holds {twice[0]}, which {places[twice[0]].name} holds too"
             raise IngotError(file, found, _SAVE_AGAIN)
@@ -89,7 +93,8 @@ def _is_whole_set(names: list[str]) -> bool:
     counts = {(match["stem"], int(match["count"])) for match in found}
     if len(found) != len(names) or len(counts) != 1:
         return False
-    return sorted(int(match["number"]) for match in found) == list(range(1, counts.pop()[1] + 1))
+    count = counts.pop()[1]
+    return len(found) == count and sorted(int(match["number"]) for match in found) == list(range(1, count + 1))
 
 
 def _no_weights(folder: Path, others: list[Path]) -> tuple[str, str]:

@@ -22,7 +22,7 @@ _SIZES = {
     "num_key_value_heads": 1 << 14,
     "head_dim": 1 << 16,
     "vocab_size": 1 << 26,
-    "max_position_embeddings": 1 << 28,
+    "max_position_embeddings": 1 << 24,
     "num_experts": 1 << 14,
     "num_local_experts": 1 << 14,
     "n_routed_experts": 1 << 14,

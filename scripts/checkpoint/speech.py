@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checkpoint import pieces, templates, vocabulary
+from scripts.checkpoint.tokenizer import loading
 from scripts.checkpoint.user_json import has_bom, json_object
 from scripts.common import json_files
 from scripts.common.errors import IngotError
@@ -154,7 +155,8 @@ def _convert(folder: Path, scratch: Path) -> pieces.Alike | None:
     be_quiet()
     model = next((path for name in SENTENCEPIECE if (path := folder / name).is_file()), None)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with loading(folder, folder):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         for key in ("is_local", "local_files_only", "name_or_path"):  # how it was loaded is not part of it
             tokenizer.init_kwargs.pop(key, None)
         tokenizer.save_pretrained(scratch)

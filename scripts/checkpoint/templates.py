@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scripts.checkpoint.contained import refuse_link_out
 from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
 from scripts.common.model_files import TEMPLATES
@@ -19,9 +20,10 @@ from scripts.results.remarks import Remark
 FILE, FOLDER = "chat_template.jinja", TEMPLATES
 CONFIG, OLDER = "tokenizer_config.json", "chat_template.json"
 DEFAULT = "default"
-#: Templates of this size are read; the longest that is known (with tools, in three languages) has 20,000 characters.
-_LARGEST = 1 << 20
+#: Bytes of a template that are read; the longest that is known (with tools, in three languages) has 20,000 characters.
+_LARGEST = 1 << 18
 TOML = 'template = "FILE.jinja" in models.toml'
+_SHORTER = f"Give a shorter one: {TOML}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def choose(base: Path, adapters: Sequence[Path], wanted: str | None, *, files: P
     is none, or no saying which.
     """
     if wanted is not None and Path(wanted).is_file():
+        refuse_link_out(Path(wanted), Path(wanted).parent.resolve())
         text = _read(Path(wanted))
         return Choice(text, False, (Remark(Path(wanted).name, "the chat template, as models.toml says"),))
     own = {adapter: found for adapter in adapters if (found := read(adapter))}
@@ -138,6 +141,8 @@ def read(folder: Path) -> dict[str, str]:
     if (folder / FILE).is_file():
         found[DEFAULT] = _read(folder / FILE)
     found |= {path.stem: _read(path) for path in sorted((folder / FOLDER).glob("*.jinja"))}
+    if large := [name for name, text in found.items() if len(text) > _LARGEST]:
+        raise IngotError(folder, f"a chat template ({large[0][:40]!r}) of {len(found[large[0]])} characters", _SHORTER)
     return {name: text for name, text in found.items() if text.strip()}
 
 
@@ -159,7 +164,7 @@ def _parse(path: Path, value: Any) -> dict[str, str]:
 
 def _read(path: Path) -> str:
     if path.stat().st_size > _LARGEST:
-        raise IngotError(path, f"a chat template of {path.stat().st_size} bytes", f"Give a shorter one: {TOML}")
+        raise IngotError(path, f"a chat template of {path.stat().st_size} bytes", _SHORTER)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -21,6 +21,7 @@ from typing import Any
 from scripts.checkpoint.headers import Tensor
 from scripts.checkpoint.plausible import REMEDY
 from scripts.common.errors import IngotError
+from scripts.common.watch import computing
 
 #: Parts of a name that come from what was wrapped around a model, or that say only where in it the text model is.
 _WRAPPERS = frozenset(
@@ -51,14 +52,19 @@ class Described:
             for name, tensor in tensors.items()
         }
         try:
-            model, account = self.kind.from_pretrained(
-                None,
-                config=self.kind.config_class.from_dict(_decoded(copy.deepcopy(self.config))),
-                state_dict=state,
-                device_map={"": "meta"},
-                ignore_mismatched_sizes=True,  # they are told below, all of them, rather than raised one by one
-                output_loading_info=True,
-            )
+            with computing(
+                self.path, "to build the model that it describes", seconds=40, memory=1 << 30, remedy=REMEDY
+            ):
+                model, account = self.kind.from_pretrained(
+                    None,
+                    config=self.kind.config_class.from_dict(_decoded(copy.deepcopy(self.config))),
+                    state_dict=state,
+                    device_map={"": "meta"},
+                    ignore_mismatched_sizes=True,  # they are told below, all of them, rather than raised one by one
+                    output_loading_info=True,
+                )
+        except IngotError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a class raises at numbers that it can't be built from
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise IngotError(self.path, f"transformers can't build a model from it ({reason})", REMEDY) from None

@@ -10,8 +10,9 @@ from scripts.common.errors import IngotError, MissingInputError
 from scripts.common.user_files import read_text
 
 #: Bytes. The largest file of its kind that is known is half of this (a tokenizer of 262,144 tokens: 33 MB), and the
-#: worst that can be written in so many takes a gigabyte of memory.
+#: worst that can be written in so many takes a gigabyte of memory. It has 600,000 lists and 2 million values.
 LARGEST = 64 << 20
+_LISTS, _VALUES = 1_500_000, 6_000_000
 BOM = b"\xef\xbb\xbf"
 
 
@@ -21,6 +22,8 @@ def json_object(path: Path, remedy: str) -> dict[str, Any]:
         text = read_text(path, most=LARGEST)
     except MissingInputError:
         raise MissingInputError(path, "not found", remedy) from None
+    if text.count("[") + text.count("{") > _LISTS or text.count(",") > _VALUES:
+        raise IngotError(path, f"JSON of more than {_LISTS} lists and objects, or {_VALUES} values", remedy)
     try:
         value = json_values.parse(text, strict=False)
     except ValueError as error:

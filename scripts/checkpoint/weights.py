@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint import contained
 from scripts.checkpoint.headers import Tensor, read_gguf
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.packed import FLOAT_REMEDY
@@ -20,9 +21,9 @@ from scripts.common.model_files import (
     MODEL_FOLDERS,
     SERVED_TOKENIZER,
     TOKENIZER_FOLDERS,
-    files_in,
     holds_tokenizer,
-    is_companion,
+    is_legal_file,
+    is_model_file,
 )
 from scripts.families import supported
 from scripts.results.remarks import Remark
@@ -110,10 +111,10 @@ def check_source(path: Path) -> Checkpoint:
     if not path.is_dir():
         raise IngotError(path, "neither a folder nor a .gguf file", "Name the folder that holds config.json")
     folder = model_folder(path)
+    contained.check(path, is_model_file)
     config = json_object(folder / "config.json", "Name the folder that holds the checkpoint")
     architecture = _check_config(folder / "config.json", config)
     tokenizer = _find_tokenizer(path, folder)
-    _refuse_strays(folder, tokenizer)
     layout = find_weights(folder)
     tensors, places, packed = layout.tensors, layout.places, None
     if not supported.reads_quantised(config):
@@ -177,20 +178,6 @@ def _find_tokenizer(path: Path, folder: Path) -> Path:
     raise IngotError(folder, "no tokenizer (tokenizer.json)", "Copy the tokenizer files of the base model there")
 
 
-def _refuse_strays(*folders: Path) -> None:
-    """What is carried along must lie in the folder itself, or in the repository of the hub's cache that it is part of.
-
-    A link to elsewhere would bring a file of this machine into packages that are passed on.
-    """
-    for folder in dict.fromkeys(folders):
-        home = folder.resolve()
-        home = home.parent.parent if home.parent.name == "snapshots" else home
-        for path in files_in(folder, is_companion):
-            if path.is_symlink() and home not in path.resolve().parents:
-                found = f"a link out of its folder, to {path.resolve()}, which the package would pass on"
-                raise IngotError(path, found, "Put the file itself there, or remove the link")
-
-
 def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
     if 0 in tensor.shape:
         found = f"{name} is empty {list(tensor.shape)}, as DeepSpeed's ZeRO-3 leaves what it had spread over GPUs"
@@ -214,6 +201,7 @@ def _check_widths(folder: Path, config: Mapping[str, Any], tensors: dict[str, Te
 
 def _check_gguf(path: Path) -> Checkpoint:
     file = read_gguf(path)
+    contained.check(path.parent, is_legal_file)
     kind = file.metadata.get("general.architecture")
     architecture = GGUF_ARCHITECTURES.get(str(kind))
     if architecture is None or file.metadata.get(f"{kind}.expert_count"):

@@ -12,5 +12,7 @@ REASON_FILE = "INGOT_REASON_FILE"
 LINK_JOURNAL = "INGOT_LINK_JOURNAL"
 #: The lock, named after the work folder, that a child holds for as long as it lives.
 CHILD_LOCK = "INGOT_CHILD_LOCK"
+#: The file in which a child notes what it computes for its parent to watch, see `watch`.
+NOTES = "INGOT_NOTES"
 #: What a build tells a child for itself alone: the child's own children must not take it for their own.
-PRIVATE = (LIFELINE, LIFELINE_PIPE, REASON_FILE, CHILD_LOCK)
+PRIVATE = (LIFELINE, LIFELINE_PIPE, REASON_FILE, CHILD_LOCK, NOTES)

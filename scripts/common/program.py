@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from scripts.common import lifeline
+from scripts.common import lifeline, watch
 from scripts.common.childenv import REASON_FILE
 from scripts.common.errors import IngotError
 from scripts.common.visible import line
@@ -33,10 +33,18 @@ def program(help_text: str) -> typer.Typer:
     return app
 
 
-def main(app: Callable[..., object]) -> NoReturn:
-    """Run the program and exit: 0 done, 1 failed with a reason, 2 wrong usage, 130 interrupted."""
+def main(app: Callable[..., object], *, watched: bool = False) -> NoReturn:
+    """Run the program and exit: 0 done, 1 failed with a reason, 2 wrong usage, 130 interrupted.
+
+    `watched`: it computes what files of strangers ask for, in a child (`scripts.common.watch`).
+    """
     lifeline.hold()
     with lifeline.lock():
+        if watched:
+            spec = sys.modules["__main__"].__spec__
+            name = spec.name.removesuffix(".__main__") if spec else "scripts"
+            again = [sys.executable, "-m", name, *sys.argv[1:]]
+            _run(lambda **_: watch.over(again))
         _run(app)
     sys.exit(0)
 

@@ -29,6 +29,17 @@ def read_text(path: Path, *, most: int = MOST, missing: str = "Put it there, or 
     return _decode(path, data, final=True)
 
 
+def read_beginning(path: Path, most: int) -> tuple[str, bool]:
+    """The text of the first `most` bytes of a file in UTF-8, and whether that is all; ends of lines are line feeds.
+
+    Raises `IngotError`, as `read_text` does.
+    """
+    data = _head(path, most + 1, "Put it there, or correct the path")
+    whole = len(data) <= most
+    text = _decode(path, data[:most], final=whole)
+    return text.replace("\r\n", "\n").replace("\r", "\n"), whole
+
+
 def check_text(path: Path, *, most: int = MOST) -> None:
     """Raise `IngotError` unless `path` is a file that begins with text in UTF-8; its first `most` bytes are read."""
     _decode(path, _head(path, most, "Put it there, or correct the path"), final=False)

@@ -50,12 +50,15 @@ def quantize(
     context: Annotated[
         int | None, typer.Option(help="the tokens that its package will serve; default: all that the export can")
     ] = None,
+    script: Annotated[
+        list[Path] | None, typer.Option(help="for trusted workflows: where the code is that they name, in order")
+    ] = None,
 ) -> None:
     """Float ONNX GenAI folder → one precision."""
     from scripts.convert import quantize as job
 
-    job.quantize(export, recipe, output, checkpoint, calibration or (), context)
+    job.quantize(export, recipe, output, checkpoint, calibration or (), context, script or ())
 
 
 if __name__ == "__main__":
-    program.main(app)
+    program.main(app, watched=True)

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from scripts.checkpoint import tokenizer as tokenizers
 from scripts.common import genai_config, json_values
 from scripts.common.errors import IngotError
+from scripts.common.user_files import read_beginning
 from scripts.convert import gptq
 from scripts.convert.blockwise import Array, Quantized, Scheme
 from scripts.convert.graph import Graph
@@ -30,6 +32,8 @@ _KINDS = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
 }
+#: Bytes of a plain text that are read: more than its windows need, in any language.
+_MOST_TEXT = 1 << 20
 #: Bytes of Gram matrices held at once.
 _BUDGET = 2 << 30
 
@@ -39,9 +43,7 @@ def tokens(folder: Path, texts: Sequence[Path]) -> Array:
 
     Raises `IngotError` for a text that cannot be read, or that all together fill not even one window.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizers.load(folder)
     windows: list[Array] = []
     for text in texts:
         ids: list[int] = []
@@ -59,19 +61,14 @@ def tokens(folder: Path, texts: Sequence[Path]) -> Array:
 
 def _pieces(text: Path, tokenizer: Any) -> Iterator[str]:
     """A plain text whole; of JSON lines each one's "text", or its "messages" as the chat template writes them."""
-    from jinja2 import TemplateError
-
     if text.suffix != ".jsonl":
-        try:
-            yield text.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise IngotError(text, f"cannot be read: {error}", "Give a UTF-8 text, or JSON lines") from None
+        yield read_beginning(text, _MOST_TEXT)[0]
         return
     remedy = 'Give {"messages": [{"role", "content"}, …]} or {"text": "…"}'
     for place, row in json_values.lines(text, remedy):
         try:
             piece = row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
-        except (ValueError, KeyError, TypeError, TemplateError) as error:
+        except tokenizers.REFUSALS as error:
             reason = f"{type(error).__name__}: {error}"
             raise IngotError(place, f"is not a text to calibrate on ({reason})", remedy) from None
         yield piece

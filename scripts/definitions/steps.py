@@ -29,12 +29,21 @@ class Steps(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     label: str | None = None
     passes: _Passes | None = None
     olive: Any = None
+    trust: Annotated[bool, Meta(description="the workflow may run scripts, fetch data, and write where it likes")] = (
+        False
+    )
     gates: Any = None
 
 
-def parse_steps(value: Any) -> Steps:
+class Given(Steps, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The same with `scripts`: the code that a trusted workflow names, as it names it, in the order of the paths."""
+
+    scripts: tuple[str, ...] = ()
+
+
+def parse_steps(value: Any) -> Given:
     """A recipe as the convert stage is given it. Raises `IngotError` for whatever can be told without Olive."""
-    steps = parse(value, Steps, where="recipe")
+    steps = parse(value, Given, where="recipe")
     check_steps(steps, steps.olive, "", "recipe")
     return steps
 
@@ -44,8 +53,11 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
     check_kind(steps, file, where)
     check_target(steps.target, place(file, where, "target"))
     if steps.passes is None:
-        workflow.check(olive, file=file, where=f"{where}.olive")
+        workflow.check(olive, trust=steps.trust, file=file, where=f"{where}.olive")
         return
+    if steps.trust:
+        raise IngotError(place(file, where, "trust"), "has no meaning beside passes, which run no code of others",
+                         "Leave it out")  # fmt: skip
     for number, step in enumerate(steps.passes, 1):
         here = f"{where}.passes[{number}]"
         if "type" not in step:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 #: change what comes out.
 PLUMBING = frozenset({
     "scripts.common.program", "scripts.common.errors", "scripts.common.lifeline", "scripts.common.childenv",
-    "scripts.common.process",
+    "scripts.common.process", "scripts.common.watch",
 })  # fmt: skip
 
 

@@ -41,4 +41,4 @@ def train(
 
 
 if __name__ == "__main__":
-    program.main(app)
+    program.main(app, watched=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cases.cases import load, load_schema
+from scripts.checkpoint import tokenizer as tokenizers
 from scripts.checkpoint.load import load as load_model
 from scripts.common import json_files
 from scripts.common.errors import IngotError
@@ -72,14 +73,13 @@ def finetune(
 
     import torch
     from peft import PeftModel
-    from transformers import AutoTokenizer
     from transformers import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(parameters.threads)
     torch.use_deterministic_algorithms(True)
     started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = tokenizers.load(base)
     model = _trained(_load(base, "eager"), tokenizer, examples, parameters, train)  # short rows: faster than sdpa
     trained = time.monotonic()
     _save(model, base_name, output)

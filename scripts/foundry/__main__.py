@@ -74,4 +74,4 @@ def undeploy(model_id: ModelId, cache: Cache) -> None:
 
 
 if __name__ == "__main__":
-    program.main(app)
+    program.main(app, watched=True)

@@ -56,4 +56,4 @@ if __name__ == "__main__":
     # Tokenizers need no torch, yet transformers imports it where it finds it: 3 of 5 seconds.
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    program.main(app)
+    program.main(app, watched=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checkpoint import templates
+from scripts.checkpoint import tokenizer as tokenizers
 from scripts.common import genai_config, json_files, links, model_id
 from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
@@ -42,9 +43,9 @@ def build(
     """
     identity = model_id.parse(spec.model_id)
     genai = _settings(onnx, checkpoint, spec)
-    tokenizer = _load_tokenizer(checkpoint)
+    tokenizer = tokenizers.load(checkpoint)
     if template_of is not None and templates.own(checkpoint) is None:
-        tokenizer.chat_template = templates.own(template_of)
+        tokenizer.use_template(templates.own(template_of))
         _say("the chat template is that of the fine-tuned model: this one has none")
     template_text = chat.template_of(tokenizer, checkpoint)
 
@@ -101,20 +102,6 @@ def _settings(onnx: Path, checkpoint: Path, spec: PackageSpec) -> dict[str, Any]
     return sampling.apply(exported, wanted, context)
 
 
-def _load_tokenizer(checkpoint: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(str(checkpoint), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise IngotError(
-            checkpoint,
-            f"transformers can't load its tokenizer ({reason})",
-            "Save them again",
-        ) from error
-
-
 def _place_files(onnx: Path, checkpoint: Path, output: Path) -> None:
     """Give the folder every file that is not written anew; the big ones share their bytes with `onnx`."""
     for source in sorted(path for path in onnx.rglob("*") if path.is_file()):
@@ -161,7 +148,7 @@ def _is_dated(tokenizer: Any) -> bool:
         talk = [{"role": role, "content": "Hello"} for role in roles]
         try:
             tokenizer.apply_chat_template(talk, tokenize=False)
-        except template.REFUSALS:
+        except tokenizers.REFUSALS:
             continue
         try:
             tokenizer.apply_chat_template(talk, tokenize=False, strftime_now="no clock")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from jinja2 import TemplateError
+from scripts.checkpoint.tokenizer import REFUSALS
 
 Message = Mapping[str, str]
 Messages = Sequence[Message]
@@ -24,8 +24,6 @@ Messages = Sequence[Message]
 Render = Callable[[Messages, bool], str]
 
 PLACEHOLDER = "{Content}"
-#: What a template may trip over besides its own marks; any of these raised while rendering is a refusal to render.
-REFUSALS = (TemplateError, ValueError, TypeError, KeyError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)

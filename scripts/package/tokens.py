@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint.tokenizer import REFUSALS
 from scripts.common.errors import IngotError
 from scripts.package.conversations import TOOLS, Conversation, conversations, rare, with_tools
-from scripts.package.template import REFUSALS
 from scripts.runtime import genai
 
 #: Conversations that both sides must have rendered for the comparison to mean anything.

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint.tokenizer import REFUSALS
 from scripts.common import json_files
-from scripts.package.template import REFUSALS
 from scripts.results.remarks import Remark
 
 _ANSWER = "Mark2qaZ"

@@ -116,4 +116,4 @@ def _finish(output: Path, result: Any) -> None:
 
 
 if __name__ == "__main__":
-    program.main(app)
+    program.main(app, watched=True)

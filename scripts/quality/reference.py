@@ -27,11 +27,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scripts.checkpoint import tokenizer as tokenizers
 from scripts.common import context as contexts
 from scripts.common import json_files
 from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
+from scripts.common.user_files import read_beginning
 from scripts.quality import changes
 from scripts.quality.changes import STEPS, WHOLE, Span
 from scripts.quality.logits import rows_for
@@ -47,6 +49,8 @@ _PASSAGE = "passage.long"
 LEAST_TOKENS = 32
 #: float16 ends at -65504; whatever is less probable than this is impossible for every purpose.
 _FLOOR = -60000.0
+#: Bytes of a text that are read at first, and at most; the last tokens before where it is cut are not taken.
+_FIRST, _LAST, _AT_THE_CUT = 1 << 18, 1 << 24, 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -118,7 +122,8 @@ def build(
     Raises `IngotError` for a folder that is not a checkpoint, a text that is missing, empty, not UTF-8 or shorter than
     `LEAST_TOKENS`, and a model whose context is that short or whose own logits are not finite.
     """
-    contents = {name: _read(path) for name, path in texts.items()}
+    for path in texts.values():
+        _read(path, _FIRST)
     _check_folder(checkpoint)
     if tokens < LEAST_TOKENS:
         raise IngotError("--tokens", f"{tokens} is too few", f"Give at least {LEAST_TOKENS}")
@@ -127,8 +132,8 @@ def build(
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    ids = {name: _tokenize(tokenizer, contents[name], texts[name]) for name in texts}
+    tokenizer = tokenizers.load(checkpoint)
+    ids = {name: _tokenize(tokenizer, path, tokens) for name, path in texts.items()}
     model = _load(checkpoint)
     settings = model.config.get_text_config()
     whole = int(getattr(settings, "max_position_embeddings", 0) or tokens + SPARE)
@@ -187,16 +192,12 @@ def _load(checkpoint: Path) -> Any:
     return load_streamed(getattr(transformers, str(names[0]), transformers.AutoModelForCausalLM), checkpoint)
 
 
-def _read(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise IngotError(path, "there is no such file", "Give an evaluation text") from None
-    except UnicodeDecodeError as error:
-        raise IngotError(path, f"is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8") from None
+def _read(path: Path, most: int) -> tuple[str, bool]:
+    """The beginning of an evaluation text, and whether that is all of it."""
+    text, whole = read_beginning(path, most)
     if not text.strip():
         raise IngotError(path, "the evaluation text is empty", f"Give at least {LEAST_TOKENS} tokens of text")
-    return text
+    return text, whole
 
 
 def _check_folder(checkpoint: Path) -> None:
@@ -208,12 +209,19 @@ def _check_folder(checkpoint: Path) -> None:
         raise IngotError(checkpoint, "there is no tokenizer in it", "Add the tokenizer files that belong to the model")
 
 
-def _tokenize(tokenizer: Any, text: str, path: Path) -> npt.NDArray[np.int32]:
-    ids = np.asarray(tokenizer(text, verbose=False)["input_ids"], dtype=np.int32)
+def _tokenize(tokenizer: Any, path: Path, tokens: int) -> npt.NDArray[np.int32]:
+    """The tokens of a text, int32: all of them, or of its beginning alone if that has more than `tokens` of them."""
+    most = _FIRST
+    while True:
+        text, whole = _read(path, most)
+        ids = np.asarray(tokenizer(text, verbose=False)["input_ids"], dtype=np.int32)
+        if whole or len(ids) >= tokens + _AT_THE_CUT or most >= _LAST:
+            break
+        most *= 8
     if len(ids) < LEAST_TOKENS:
         found = f"the evaluation text is too short: {len(ids)} tokens"
         raise IngotError(path, found, f"Give at least {LEAST_TOKENS}, better a thousand")
-    return ids
+    return ids if whole else ids[:-_AT_THE_CUT]
 
 
 def _write_text(model: Any, ids: npt.NDArray[np.int32], folder: Path, rows: int, subject: str) -> list[str]:

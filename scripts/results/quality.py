@@ -70,7 +70,7 @@ class Quality(Distance, kw_only=True, frozen=True):
 
 
 class ReferenceText(Struct, kw_only=True, frozen=True):
-    """One text of a reference: `tokens` of its `text_tokens` were taken; `chunks` are the files that hold it."""
+    """One text of a reference: `tokens` were taken of the `text_tokens` that were read; `chunks` hold it."""
 
     tokens: Count
     positions: Count

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.watch import MEMORY, computing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     Ids = Sequence[int] | npt.NDArray[np.int32]
 
 _LONGEST = 600  # characters of an error's text
+_TOKENIZER = "tokenizer.json"
+_SIMPLER = 'Give another one: template = "FILE.jinja" in models.toml'
+#: Bytes that the runtime takes for each byte of a tokenizer's file, with room to spare.
+_OF_EACH = 24
 
 
 class GenaiFault(IngotError):  # noqa: N818 - reads as what it is
@@ -44,7 +49,7 @@ class Tokenizer:
         import onnxruntime_genai as og
 
         self._folder = folder
-        with _faults(folder):
+        with _faults(folder), _loading(folder):
             self._tokenizer = og.Tokenizer(str(folder) if model is None else model)
 
     def render(
@@ -52,13 +57,14 @@ class Tokenizer:
     ) -> str:
         """A conversation as the text that the model gets, up to where its answer begins if `prompt` says so."""
         options: dict[str, Any] = {"tools": json.dumps(list(tools))} if tools else {}
-        with _faults(self._folder):
+        subject = f"{self._folder}: chat template"
+        with _faults(self._folder), computing(subject, "to render a conversation in the runtime", remedy=_SIMPLER):
             talk = json.dumps(list(messages))
             return str(self._tokenizer.apply_chat_template(talk, add_generation_prompt=prompt, **options))
 
     def encode(self, text: str) -> list[int]:
         """The text's token ids: special tokens in it become special ids, none are added."""
-        with _faults(self._folder):
+        with _faults(self._folder), computing(self._folder / _TOKENIZER, "to make tokens of a text in the runtime"):
             return [int(token) for token in self._tokenizer.encode(text)]
 
     def stream(self) -> Callable[[int], str]:
@@ -141,10 +147,18 @@ class Model:
         return text
 
 
+def _loading(folder: Path) -> AbstractContextManager[None]:
+    file = folder / _TOKENIZER
+    size = file.stat().st_size if file.is_file() else 0
+    return computing(file, "to load it in the runtime", seconds=40, memory=MEMORY + _OF_EACH * size)
+
+
 @contextmanager
 def _faults(folder: Path) -> Iterator[None]:
     try:
         yield
+    except IngotError:
+        raise
     except Exception as error:
         words = " ".join(str(error).split()) or type(error).__name__
         raise GenaiFault(folder, words[:_LONGEST]) from error

@@ -190,7 +190,21 @@ class _Reader:
         """A file with a chat template, or the name of one that the weights bring: a bare word that is not a file."""
         if name and re.fullmatch(r"\w[\w-]*", name) and not (self.file.parent / name).exists():
             return name
+        if name and self._kept(lambda: self._not_a_link_out("template", name)) is None:
+            return None
         return self._file("template", name)
+
+    def _not_a_link_out(self, key: str, name: str) -> Path:
+        """What goes into the package is a file of the folder that it is named in: a link would bring any other."""
+        path = self._path(key, name)
+        try:
+            folder = resolved(self.file.parent, str(Path(name).parent))
+        except ValueError as error:
+            raise IngotError(place(self.file, self.where, key), f"is not a path: {error}", "Correct it") from None
+        if not path.is_relative_to(folder):
+            found = f"{name} is a link out of its folder, to {path}"
+            raise IngotError(place(self.file, self.where, key), found, "Name that file itself, or copy it there")
+        return path
 
     def _folder(self, key: str, name: str | None) -> Path | None:
         return None if name is None else self._kept(lambda: self._there(key, name, "folder"))

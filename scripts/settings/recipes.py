@@ -14,7 +14,7 @@ from scripts.common.errors import IngotError
 from scripts.common.toml_file import load
 from scripts.common.typed import given, key_name, parse, place
 from scripts.common.user_files import read_json, resolved
-from scripts.definitions import passes, steps
+from scripts.definitions import passes, steps, workflow
 from scripts.definitions.gates import DEFAULT_GATES, Gates
 from scripts.definitions.steps import Steps, check_kind, check_steps
 from scripts.settings.names import RECIPE_WORDS, Name, check_name
@@ -45,6 +45,7 @@ class Recipe:
     target: str
     steps: Mapping[str, Any]
     gates: Mapping[str, float]
+    scripts: tuple[Path, ...] = ()
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -96,7 +97,7 @@ def _recipe(name: str, values: Any, file: Path) -> Recipe:
     check_name(place(file, where), name, RECIPE_WORDS)
     table = parse(values, RecipeTable, file=file, where=where)
     check_kind(table, file, where)
-    olive = None
+    olive, path = None, file
     if table.olive is not None:
         try:
             path = resolved(file.parent, table.olive)
@@ -107,11 +108,27 @@ def _recipe(name: str, values: Any, file: Path) -> Recipe:
         except IngotError as error:
             raise IngotError(place(file, where, "olive"), str(error)) from None
     check_steps(table, olive, file, where)
-    steps = {"target": table.target, "label": table.label, "passes": table.passes, "olive": olive}
+    scripts = _scripts(file, where, olive, path.parent) if table.trust else {}
+    steps = {"target": table.target, "label": table.label, "passes": table.passes, "olive": olive,
+             "trust": table.trust or None, "scripts": list(scripts) or None}  # fmt: skip
     return Recipe(
         name, table.target, {key: item for key, item in steps.items() if item is not None},
-        given(table.gates) or dict(DEFAULT_GATES),
+        given(table.gates) or dict(DEFAULT_GATES), tuple(scripts.values()),
     )  # fmt: skip
+
+
+def _scripts(file: Path, where: str, olive: Any, folder: Path) -> dict[str, Path]:
+    """The code that a trusted workflow names: where it is, by the names given, which are relative to the workflow."""
+    found = {}
+    for name in workflow.scripts(olive):
+        subject = place(file, where, "olive")
+        try:
+            found[name] = resolved(folder, name)
+        except ValueError as error:
+            raise IngotError(subject, f"names code at {name!r}, which is not a path: {error}", "Correct it") from None
+        if not found[name].exists():
+            raise IngotError(subject, f"names code that is not there: {found[name]}", "Put it there, or correct it")
+    return found
 
 
 class _Named(Struct):

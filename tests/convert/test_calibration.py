@@ -67,7 +67,7 @@ def test_every_text_counts_alike(
     [
         ("a.jsonl", b'{"messages": [{"role": "user"}]}', r"a\.jsonl:1: is not a text to calibrate on"),
         ("a.jsonl", b'{"text": "fine"}\n{oops', r"a\.jsonl:2: not JSON"),
-        ("a.txt", b"\xff\xfe\x00", r"a\.txt: cannot be read"),
+        ("a.txt", b"\xff\xfe\x00", r"a\.txt: is not UTF-8"),
         ("a.txt", b"short", r"a\.txt: fill no window of 512 tokens"),
     ],
 )

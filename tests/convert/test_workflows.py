@@ -153,3 +153,32 @@ def test_a_pass_of_olives_own_takes_an_export_that_the_build_has_linked(tmp_path
     recipe = {"target": "cpu", "passes": [{"type": "OnnxKQuantQuantization", "bits": 4}]}
     quantize(export, recipe, tmp_path / "onnx")
     assert (tmp_path / "onnx" / "model.onnx").is_file()
+
+
+def test_code_of_the_users_runs_where_its_recipe_trusts_it(
+    llama_export: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    recipe, ran = classic(), tmp_path / "ran"
+    recipe["olive"]["data_configs"] = [{"name": "mine", "type": "DummyDataContainer", "user_script": "mine.py"}]
+    (tmp_path / "there").mkdir()
+    script = tmp_path / "there" / "mine.py"
+    script.write_text(f"open({str(ran)!r}, 'w').close()\n", encoding="utf-8")
+    with pytest.raises(IngotError, match=r"user_script: runs code that is not Olive's own.* trust = true"):
+        quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
+    assert not ran.exists()
+    trusted = {**recipe, "trust": True, "scripts": ["mine.py"]}
+    quantize(llama_export, trusted, tmp_path / "out", tiny_llama, scripts=[script])
+    assert ran.exists()
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_of_two_alternatives_one_is_made_where_the_recipe_trusts_the_workflow(
+    llama_export: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    recipe = classic()
+    builder = recipe["olive"]["passes"]["builder"]
+    recipe["olive"]["passes"]["builder"] = [builder, copy.deepcopy(builder)]
+    with pytest.raises(IngotError, match=r"passes.builder: has 2 alternatives.* trust = true"):
+        quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
+    quantize(llama_export, {**recipe, "trust": True}, tmp_path / "out", tiny_llama)
+    assert (tmp_path / "out" / "model.onnx").is_file()

@@ -69,7 +69,7 @@ def test_a_mistake_in_a_recipe_is_found_when_it_is_read(tmp_path: Path, recipe: 
         ({"passes": {"b": [BUILDER, BUILDER]}}, "2 alternatives"),
         ({"passes": {"b": BUILDER}, "input_model": {"adapter_path": "a"}}, "names an adapter"),
         ({"passes": {"b": BUILDER}, "data_configs": [{"user_script": "evil.py"}]}, "user_script: runs code"),
-        ({"passes": {"b": BUILDER}, "systems": {"s": {"type": "Docker"}}}, "is not this machine"),
+        ({"passes": {"b": BUILDER}, "systems": {"s": {"type": "Docker"}}}, "works elsewhere"),
         ({"passes": {"b": BUILDER}, "systems": {"s": {"type": "LocalSystem", "accelerators": [
             {"execution_providers": ["CUDAExecutionProvider"]}]}}}, "['CUDAExecutionProvider'] is not supported yet"),
         ({"passes": {"b": BUILDER}, "engine": 3}, "engine: expected a table"),

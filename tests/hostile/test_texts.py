@@ -1,0 +1,148 @@
+"""Templates in the runtime, expressions, schemas, cases and texts of strangers: bounded, and told in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.hostile.limited import Hostile, Stages
+
+#: True in Jinja, false in the Jinja of onnxruntime-genai 0.18: what follows is rendered by the runtime alone.
+RUNTIME_ALONE = "{% if 'x' in 'xyz' %}" + tiny.CHAT_TEMPLATE + "{% else %}HOSTILE{% endif %}"
+BACKTRACKS = "(((.+)+)+)+!{}"
+TWICE: dict[str, Any] = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}
+
+
+@pytest.fixture
+def checkpoint(tiny_trained: Path, tmp_path: Path) -> Path:
+    """The model that `onnx_folder` was made of, to be spoilt."""
+    return shutil.copytree(tiny_trained, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("hostile", "said"),
+    [
+        ("{% for i in range(999999999) %}{% for j in range(999999999) %}{% endfor %}{% endfor %}", "to render"),
+        ("{% for i in range(99999999) %}" + "a" * 10_000 + "{% endfor %}", "to render"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "to render"),
+    ],
+    ids=["loops", "memory", "macros"],
+)
+def test_what_only_the_runtime_renders(
+    stages: Stages, checkpoint: Path, onnx_folder: Path, hostile: str, said: str
+) -> None:
+    template = RUNTIME_ALONE.replace("HOSTILE", hostile)
+    (checkpoint / "chat_template.jinja").write_text(template, encoding="utf-8")
+    stages.refused(
+        "package", "build", "chat template", said, onnx=onnx_folder, checkpoint=checkpoint,
+        model_id="x-fp32-generic-cpu:1", precision="fp32", output=checkpoint.parent / "package",
+    )  # fmt: skip
+
+
+def test_a_regular_expression_that_takes_for_ever(stages: Stages, package: Path, tmp_path: Path) -> None:
+    cases = tmp_path / "cases.jsonl"
+    case = {"id": "a", "prompt": tiny.FACTS[0][0], "max_tokens": 24, "expect": {"regex": BACKTRACKS}}
+    cases.write_text(json.dumps(case), encoding="utf-8")
+    words = ["expect.regex", "to search an answer with it"]
+    stages.refused("quality", "domain", *words, package=package, cases=cases, output=tmp_path / "domain.json")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"pattern": BACKTRACKS}, {"$defs": TWICE | {"a40": {}}, "$ref": "#/$defs/a0"}],
+    ids=["pattern", "references"],
+)
+def test_a_schema_that_takes_for_ever(stages: Stages, tiny_llama: Path, tmp_path: Path, schema: dict[str, Any]) -> None:
+    files = {name: tmp_path / name for name in ("train", "evaluation", "schema")}
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": '"The sky is blue, and so on"'}]
+    files["train"].write_text(json.dumps({"id": "a", "messages": talk}), encoding="utf-8")
+    files["schema"].write_text(json.dumps(schema), encoding="utf-8")
+    files["evaluation"].write_text(json.dumps({"id": "a", "prompt": "b", "expect": {"schema": True}}), "utf-8")
+    words = ["evaluation.schema", "to judge an answer by it"]
+    stages.refused("finetune", "train", *words, source=tiny_llama, output=tmp_path / "made", **files)
+
+
+def test_of_a_huge_text_only_what_counts_is_read(stages: Stages, tiny_trained: Path, tmp_path: Path) -> None:
+    huge, small = tmp_path / "huge.txt", tmp_path / "small.txt"
+    line = "The ticket says that the printer prints nothing since Monday.\n"
+    with huge.open("w", encoding="utf-8") as file:
+        for _ in range(300):
+            file.write(line * ((1 << 20) // len(line)))
+    small.write_text(line * 400, encoding="utf-8")
+    index = []
+    for text in (huge, small):
+        ended = stages.run("quality", "reference", checkpoint=tiny_trained, text=text, output=tmp_path / text.stem)
+        assert ended.code == 0, ended.out
+        index.append(json.loads((tmp_path / text.stem / "index.json").read_text(encoding="utf-8")))
+        assert ended.peak < 10**9
+    assert index[0]["texts"]["huge"]["tokens"] == index[1]["texts"]["small"]["tokens"] == 1024
+    tokens = [(tmp_path / name / name / "tokens.npy").read_bytes() for name in ("huge", "small")]
+    assert tokens[0] == tokens[1]
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless_line(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(50 << 30)
+
+
+def many_lines(path: Path) -> None:
+    path.write_text('{"id": "a"}\n' * 10 + "\n" * 3_000_000, encoding="utf-8")
+
+
+def many_cases(path: Path) -> None:
+    rows = (json.dumps({"id": str(n), "prompt": "a", "expect": {"exact": "a"}}) for n in range(20_000))
+    path.write_text("\n".join(rows), encoding="utf-8")
+
+
+def deep(path: Path) -> None:
+    path.write_text("[" * 100_000, encoding="utf-8")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def large(path: Path) -> None:
+    path.write_text(json.dumps({"enum": ["x" * 1000] * 1000}), encoding="utf-8")
+
+
+def unresolvable(path: Path) -> None:
+    path.write_text('{"$ref": "#/title/x", "title": "a"}', encoding="utf-8")
+
+
+@pytest.mark.parametrize("make", [fifo, endless_line, many_lines, many_cases, deep, loop])
+def test_cases_that_are_none(hostile: Hostile, tiny_llama: Path, make: Callable[[Path], None]) -> None:
+    make(hostile.config / "eval" / "cases.jsonl")
+    evaluation = {"cases": "eval/cases.jsonl"}
+    hostile.beside({"name": "bad", "source": {"path": tiny_llama}, "evaluation": evaluation})
+    hostile.refused("checkpoint:bad", "cases.jsonl")
+    for command in ("list", "why"):
+        assert "Traceback" not in hostile.run(command).out
+
+
+@pytest.mark.parametrize("make", [fifo, endless_line, deep, loop, large, unresolvable])
+def test_a_schema_that_is_none(hostile: Hostile, tiny_llama: Path, make: Callable[[Path], None]) -> None:
+    make(hostile.config / "eval" / "schema.json")
+    (hostile.config / "eval" / "cases.jsonl").write_text('{"id": "a", "prompt": "b", "expect": {"schema": true}}')
+    evaluation = {"cases": "eval/cases.jsonl", "schema": "eval/schema.json"}
+    hostile.beside({"name": "bad", "source": {"path": tiny_llama}, "evaluation": evaluation})
+    hostile.refused("checkpoint:bad", "schema.json")
+
+
+def test_a_template_that_is_a_link_out_of_its_folder(hostile: Hostile, tiny_llama: Path) -> None:
+    (hostile.home / "secret").write_text("root-of-all-secrets", encoding="utf-8")
+    (hostile.config / "chat.jinja").symlink_to(hostile.home / "secret")
+    hostile.beside({"name": "bad", "source": {"path": tiny_llama}, "template": "chat.jinja"})
+    ended = hostile.refused("model 'bad'.template", "a link out of its folder")
+    assert "root-of-all-secrets" not in ended.out
