@@ -26,7 +26,7 @@ from scripts.common.process import Limits
 from scripts.convert import exporters
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
-from scripts.doit_plugin.variables import chosen_folders, typed
+from scripts.doit_plugin.variables import called, chosen_folders, typed
 from scripts.engine.session import Session
 from scripts.engine.step import ExternalState, Step, leave_out
 from scripts.foundry import external_state as deployed
@@ -42,11 +42,13 @@ INGOT = Session(
     limits=lambda step: Limits(*SETTINGS.limits_of(step, BUILD)),
 )  # fmt: skip
 TASKS = Tasks(INGOT)
-DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition")
-
 MODELS = SETTINGS.models
 ACCEPTED = BUILD / "accepted.json"  # what the next report is compared with: `doit accept`
 CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path, "app:NAME" or "auto"
+DEPLOYED = {"cache": CACHE, "config": str(CONFIG), "build": str(BUILD), "asked": SETTINGS.asked,
+            "cases": {model.name: str(model.cases) for model in MODELS if model.cases},
+            "options": typed("config", "build")}  # fmt: skip
+DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition", deployed=DEPLOYED)
 
 #: What a model is asked is judged before anything is built, and not when it is needed, hours later.
 CASES = {"cases": "scripts.cases.cases:load", "schema": "scripts.cases.cases:load_schema"}
@@ -261,6 +263,7 @@ def deploy(variant: Variant) -> Step:
         inputs={"package": package(variant), "recommendation": recommend(variant.model)},
         parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy,
                     "cache": CACHE},
+        scratch={"config": CONFIG},
         external_state=ExternalState(deployed.files, deployed.holds), undo=deployed.undeploy(BUILD),
     )  # fmt: skip
 
@@ -286,6 +289,19 @@ def edges(variant: Variant) -> Step:
     )  # fmt: skip
 
 
+@TASKS.once
+def reconcile() -> Step:
+    """Hold what is in the Foundry cache against what is asked for"""
+    return INGOT.step(
+        "reconcile", BUILD / "foundry" / "reconcile.json", stage="foundry", verb="reconcile", inputs={},
+        reads=map(deploy, PRECISIONS),
+        parameters={"asked": SETTINGS.asked, "policy": SETTINGS.on_refusal, "cache": CACHE},
+        scratch={"config": CONFIG, "build": BUILD, "remedy": called("undeploy", "--orphans")},
+        undo=deployed.undeploy_all(BUILD),
+        external_state=ExternalState(deployed.standing_files, deployed.standing_holds, deployed.standing_remarks),
+    )  # fmt: skip
+
+
 def task_model() -> Iterator[dict[str, Any]]:
     """Everything of one model but the report"""
     for model in MODELS:
@@ -303,7 +319,8 @@ def report() -> Step:
     seen = [kind(variant) for variant in PRECISIONS for kind in (bench, deploy, verify)]
     return INGOT.step(
         "report", BUILD / "report", stage="report", verb="render",
-        inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None}, reads=(*judged, *answered, *chosen, *seen),
+        inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None},
+        reads=(*judged, *answered, *chosen, *seen, reconcile()),
         optional=[kind(variant) for variant in PRECISIONS for kind in (bench_full, soak, edges)],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
                                 "base": model.base.place if model.base else None, "settings": asked(model)}

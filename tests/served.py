@@ -25,16 +25,20 @@ def write_package(onnx: Path, target: Path, model_id: str = MODEL_ID, note: str 
     return target
 
 
+def build_onnx(checkpoint: Path, scratch: Path) -> Path:
+    """A checkpoint as an fp32 ONNX Runtime GenAI folder below `scratch`."""
+    from onnxruntime_genai.models import builder
+
+    target = scratch / "onnx"
+    options = builder.parse_extra_options(None, str(checkpoint), str(target), "fp32", "cpu", str(scratch), [])
+    builder.create_model(None, str(checkpoint), str(target), "fp32", "cpu", str(scratch), **options)
+    return target
+
+
 @pytest.fixture(scope="session")
 def onnx_folder(tmp_path_factory: pytest.TempPathFactory, tiny_trained: Path) -> Path:
     """The trained Llama as an fp32 ONNX Runtime GenAI folder."""
-    from onnxruntime_genai.models import builder
-
-    scratch = tmp_path_factory.mktemp("served")
-    target = scratch / "onnx"
-    options = builder.parse_extra_options(None, str(tiny_trained), str(target), "fp32", "cpu", str(scratch), [])
-    builder.create_model(None, str(tiny_trained), str(target), "fp32", "cpu", str(scratch), **options)
-    return target
+    return build_onnx(tiny_trained, tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="session")

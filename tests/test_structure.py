@@ -31,6 +31,7 @@ MAY_IMPORT = {
     # Programs beside the pipeline, which no stage imports.
     "finetune": SHARED | set(STAGES),
     "edges": SHARED | set(STAGES),
+    "serving": SHARED | set(STAGES),
     "doctor": SHARED | {"settings", *STAGES},
     "init": SHARED | {"settings", *STAGES},
 }

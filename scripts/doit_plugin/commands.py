@@ -8,7 +8,7 @@ import fnmatch
 import gc
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import doit
@@ -85,7 +85,8 @@ class _Reading(SessionCommand):
         return list(found.values())
 
 
-def _flag(name: str, kind: type, default: object, help_text: str) -> dict[str, Any]:
+def flag(name: str, kind: Callable[[str], object], default: object, help_text: str) -> dict[str, Any]:
+    """An option of a command, as doit wants it."""
     return {"name": name, "short": "", "long": name, "type": kind, "default": default, "help": help_text}
 
 
@@ -95,7 +96,7 @@ class Why(_Reading):
     doc_purpose = "say what would run, and why"
     doc_usage = "[TASK ...]"
     doc_description = "Without a task: for those that plain `doit` runs. Runs nothing."
-    cmd_options = (_flag("json", bool, False, "for programs"),)
+    cmd_options = (flag("json", bool, False, "for programs"),)
 
     def _execute(self, json: bool) -> int:
         from scripts.engine import explain
@@ -111,7 +112,7 @@ class Check(_Reading):
     doc_purpose = "verify what was built and deployed against its manifests"
     doc_usage = "[TASK ...]"
     doc_description = "Exits 1 where something is damaged; `doit` makes it right."
-    cmd_options = (_flag("deep", bool, False, "read every byte again, whatever the stamps of the files say"),)
+    cmd_options = (flag("deep", bool, False, "read every byte again, whatever the stamps of the files say"),)
 
     def _execute(self, deep: bool, pos_args: list[str]) -> int:
         from scripts.engine import check
@@ -154,8 +155,8 @@ class Init(Usage):
     cmd_options = (
         {"name": "adapter", "short": "", "long": "adapter", "type": list, "default": [],
          "help": "a LoRA adapter's folder; may be repeated"},
-        _flag("name", str, "", "what to call the model"),
-        _flag("dry-run", bool, False, "print the file, and write none"),
+        flag("name", str, "", "what to call the model"),
+        flag("dry-run", bool, False, "print the file, and write none"),
     )  # fmt: skip
 
     def parse_execute(self, in_args: Sequence[str]) -> int:
@@ -209,7 +210,7 @@ class Accept(_Reading):
     doc_purpose = "keep the report, so that the next says what changed since"
     doc_usage = ""
     doc_description = "Replaces the one that was accepted before. `doit clean` leaves it where it is."
-    cmd_options = (_flag("note", str, "", "a few words to keep with it: why this one is good"),)
+    cmd_options = (flag("note", str, "", "a few words to keep with it: why this one is good"),)
 
     def _execute(self, note: str) -> int:
         step = self.session.steps.get("report")
@@ -240,7 +241,7 @@ class Gc(_Reading):
     doc_purpose = "make the store of earlier outputs smaller"
     doc_usage = ""
     doc_description = "Keeps what present outputs share, and of the rest the most recently used."
-    cmd_options = (_flag("keep", str, "10GB", "how much of the rest to keep: 500MB, 10GB [default: %(default)s]"),)
+    cmd_options = (flag("keep", str, "10GB", "how much of the rest to keep: 500MB, 10GB [default: %(default)s]"),)
 
     def _execute(self, keep: str) -> int:
         limit, store = _bytes(keep), self.session.store

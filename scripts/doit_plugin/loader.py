@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from doit import doit_cmd
@@ -16,6 +16,9 @@ from scripts.doit_plugin.usage import check_variables
 
 class Loader(DodoTaskLoader):  # type: ignore[misc]
     """doit makes one, by its name in pyproject.toml, before it looks at the command line."""
+
+    #: Variables that the command at hand takes, besides those that `dodo.py` asks for.
+    variables: Sequence[str] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +36,7 @@ class Loader(DodoTaskLoader):  # type: ignore[misc]
         try:
             super().setup(opt_values)
         finally:
-            given.check()
+            given.check(self.variables)
 
     def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Any]:
         """Doit's tasks. Raises `InvalidCommand` where a name on the command line is not one of them."""
@@ -54,10 +57,10 @@ class _Given(dict[str, str]):
         self._asked.add(name)
         return super().get(name, default)
 
-    def check(self) -> None:
-        """Raises `InvalidCommand`."""
+    def check(self, more: Sequence[str]) -> None:
+        """Raises `InvalidCommand`. `more` are variables of the command itself."""
         if self._asked:
-            check_variables(self._asked, self)
+            check_variables({*self._asked, *more}, self)
 
 
 def _help(**given: Any) -> Any:
@@ -79,4 +82,19 @@ def _process_args(self: Any, words: Sequence[str]) -> Any:
     if "" in words:
         print("ERROR: the command line has an empty word in it; see: doit help", file=sys.stderr)
         raise SystemExit(3)
-    return _doits_process_args(self, words)
+    return _doits_process_args(self, list(_attached(words)))
+
+
+#: Options of `doit chat` that a text follows, and how it is attached to them.
+_SAID = {"-m": "-m", "--message": "--message=", "-s": "-s", "--system": "--system="}
+
+
+def _attached(words: Sequence[str]) -> Iterator[str]:
+    """What is said to a model, attached to its option: else doit takes "-m a=b" for a variable."""
+    rest = iter(words)
+    for word in rest:
+        if word in _SAID and "chat" in words:
+            said = next(rest, None)
+            yield word if said is None else _SAID[word] + said
+        else:
+            yield word

@@ -26,7 +26,10 @@ _USES = (
     ("doit config=DIR build=DIR", "another configuration, another folder to build in"),
 )
 #: In the order in which people meet them; the rest are doit's.
-_COMMANDS = ("init", "run", "list", "why", "info", "check", "gate", "accept", "clean", "forget", "gc", "help")
+_COMMANDS = (
+    "init", "run", "list", "why", "info", "check", "gate", "accept", "models", "chat", "serve", "undeploy", "clean",
+    "forget", "gc", "help",
+)  # fmt: skip
 _EXIT_CODES = (
     ("0", "all is well, also where a gate refused a precision: `doit gate` exits 1 then"),
     ("1", "a step failed; the rest was built, and `doit` goes on from there"),

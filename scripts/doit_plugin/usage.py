@@ -133,13 +133,16 @@ class Usage(DoitCmdBase):  # type: ignore[misc]
         """doit's own text lists the objects by which it knows its options."""
         cause = error.__context__
         if isinstance(cause, getopt.GetoptError):
-            return f"{cause.msg}.{self._meant(cause.opt)} See: doit help {self.name}"
+            return self._unknown(cause)
         # What is left are values, of the option that doit names first, as it knows it.
         option = next(given for given in self.cmdparser.options if f"'{given.name}'" in str(error).splitlines()[0])
         named = f"--{option.long}" if option.long else f"-{option.short}"
         why = str(cause or f"expected one of {', '.join(option.choices)}")
         why = why.replace("invalid literal for int() with base 10:", "expected a number, found")
         return f"{named}: {why}. See: doit help {self.name}"
+
+    def _unknown(self, error: getopt.GetoptError) -> str:
+        return f"{error.msg}.{self._meant(error.opt)} See: doit help {self.name}"
 
     def _meant(self, option: str) -> str:
         from scripts.doit_plugin.manual import VARIABLES

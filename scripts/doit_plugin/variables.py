@@ -30,3 +30,8 @@ def chosen_folders(*names: str) -> tuple[Path, ...]:
 def typed(*names: str) -> list[str]:
     """The variables that were given, as they were typed: for commands that a reader copies."""
     return [f"{name}={value}" for name in names if (value := doit.get_var(name))]
+
+
+def called(*words: str) -> str:
+    """A command of doit's as a reader copies it, with the `config=` and `build=` that were given."""
+    return shlex.join(["doit", *typed("config", "build"), *words])

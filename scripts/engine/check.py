@@ -14,11 +14,14 @@ from scripts.engine.step import Step
 
 @dataclass
 class Report:
-    """Step → how its output differs from what was published; the steps that are whole; those never built."""
+    """Step → how its output differs from what was published; the steps that are whole; those never built; what is
+    worth telling of the outside.
+    """
 
     damage: dict[str, list[str]] = field(default_factory=dict)
     whole: list[str] = field(default_factory=list)
     not_built: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
     hashed_bytes: int = 0
 
 
@@ -34,6 +37,7 @@ def check(session: Session, steps: Iterable[Step], *, deep: bool) -> Report:
             report.damage[step.name] = damage
         else:
             report.whole.append(step.name)
+            report.remarks[step.name] = outputs.remarks(step)
     report.hashed_bytes = digests.hashed_bytes
     return report
 
@@ -55,6 +59,7 @@ def _damage(session: Session, step: Step, digests: Digests, deep: bool) -> list[
 def as_text(report: Report) -> str:
     """A line for each difference, then the count."""
     lines = [f"✗ {name}: {line}" for name, damage in report.damage.items() for line in damage]
+    lines += [f"! {name}: {line}" for name, remarks in report.remarks.items() for line in remarks]
     counts = [(len(report.whole), "whole"), (len(report.damage), "damaged"), (len(report.not_built), "not built")]
     lines.append(", ".join(f"{count} {what}" for count, what in counts if count) or "nothing is declared")
     lines[-1] += "; doit makes that right" if report.damage else ""

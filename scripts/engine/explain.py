@@ -8,6 +8,7 @@ from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.engine import outputs
 from scripts.engine.keys import input_names
 from scripts.engine.reasons import Reason
 from scripts.engine.session import Session
@@ -33,6 +34,7 @@ class Plan:
     would_run: list[Due] = field(default_factory=list)
     up_to_date: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def never_ran(self) -> int:
@@ -76,6 +78,8 @@ def plan(session: Session, wanted: Iterable[Step]) -> Plan:
             made.skipped.append(step.name)
         else:
             made.up_to_date.append(step.name)
+            if told := outputs.remarks(step):
+                made.remarks[step.name] = told
     return made
 
 
@@ -90,7 +94,7 @@ def _due(session: Session, step: Step, reasons: tuple[Reason, ...], follows: tup
 
 def as_json(made: Plan) -> str:
     """{"would_run": [{"task", "reasons": [{"kind", "what", "old", "new"}], "follows", "restorable", "seconds",
-    "peak_rss_bytes"}], "up_to_date": [], "skipped": [], "seconds"}
+    "peak_rss_bytes"}], "up_to_date": [], "skipped": [], "remarks": {task: []}, "seconds"}
     """
     value: dict[str, Any] = {**asdict(made), "seconds": round(made.seconds, 3)}
     return json_files.dumps(value)
@@ -114,6 +118,7 @@ def as_text(made: Plan) -> str:
         lines.append(f"up to date: {_names(made.up_to_date)}")
     if made.skipped:
         lines.append(f"skipped, as what they need stopped: {_names(made.skipped)}")
+    lines += [f"! {name}: {line}" for name, remarks in made.remarks.items() for line in remarks]
     return "\n".join(lines)
 
 

@@ -76,6 +76,17 @@ def external_state(step: Step, digests: Digests) -> tuple[dict[str, Stamp] | Non
     return (before if same else None), gone
 
 
+def remarks(step: Step) -> list[str]:
+    """What a result says of the outside that is worth telling although it is as it should be."""
+    if step.external_state is None:
+        return []
+    try:
+        with open(step.output, encoding="utf-8") as file:
+            return list(step.external_state.remarks(json.load(file)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def describe(error: Exception) -> str:
     """An error as one line."""
     if isinstance(error, OSError):

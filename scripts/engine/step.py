@@ -32,11 +32,12 @@ class ExternalState:
     """What a result claims of things outside `build/`: which files show it, and whether it still holds.
 
     `holds` is given the session's digests by path, which read no file again that has not changed; it returns what is no
-    longer so.
+    longer so. `remarks` are what is so and worth telling all the same, such as a model that nothing asks for.
     """
 
     files: Callable[[Mapping[str, Any]], Sequence[str]]
     holds: Callable[[Mapping[str, Any], Callable[[str], str]], str | None]
+    remarks: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _: ()
 
 
 @dataclass(frozen=True)

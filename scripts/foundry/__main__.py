@@ -1,9 +1,9 @@
-"""The stage program: `python -m scripts.foundry deploy | verify | undeploy`."""
+"""The stage program: `python -m scripts.foundry deploy | reconcile | verify | undeploy`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,12 @@ app = program.program("Put packages into a Foundry cache, and ask them there.")
 Package = Annotated[Path, typer.Option(help="The package: a folder with genai_config.json and inference_model.json.")]
 ModelId = Annotated[str, typer.Option(help="The model's id, NAME:NUMBER.")]
 Cache = Annotated[str, typer.Option(help='The model cache: a folder, "app:NAME", or "auto".')]
+Config = Annotated[Path | None, typer.Option(help="The configuration that asks: a folder with models.toml.")]
+Build = Annotated[Path, typer.Option(help="The folder that is built into.")]
+Asked = Annotated[
+    Any,
+    typer.Option(parser=program.parse_json, metavar="JSON", help='{"names": {NAME: [MODEL, PRECISION]}, "broken": []}'),
+]
 Output = Annotated[Path, typer.Option(help="Result, JSON.")]
 
 
@@ -29,6 +35,7 @@ def deploy(
     recommendation: Annotated[Path | None, typer.Option(help="Result of recommend, JSON; none: deploy anyway.")] = None,
     precision: Annotated[str, typer.Option(help="Which of the recommendation's precisions this package is.")] = "",
     policy: Annotated[str, typer.Option(help="all: every one that passed; recommended: that one; none.")] = "all",
+    config: Config = None,
 ) -> None:
     """Put a package into a Foundry cache and register it there; what is there already is reused."""
     from scripts.foundry import cache as caches
@@ -39,7 +46,7 @@ def deploy(
         result = Deploy(verdict=refusal.verdict, reasons=refusal.reasons, id=model_id, cache=cache)
         print(f"deploy: {model_id} stays out: {'; '.join(refusal.reasons)}", flush=True)
     else:
-        result = stage_deploy.deploy(package, model_id, caches.resolve(cache))
+        result = stage_deploy.deploy(package, model_id, caches.resolve(cache), config)
         print(f"deploy: {model_id} {result.action} in {result.cache}", flush=True)
     base.write(output, result)
 
@@ -64,13 +71,42 @@ def verify(
 
 
 @app.command()
-def undeploy(model_id: ModelId, cache: Cache) -> None:
-    """Take a model that Ingot deployed out of a Foundry cache; others' models are left alone."""
+def reconcile(
+    cache: Cache,
+    asked: Asked,
+    config: Config,
+    build: Build,
+    output: Output,
+    policy: Annotated[str, typer.Option(help="keep, or remove what is refused and what nothing asks for.")] = "keep",
+    remedy: Annotated[str, typer.Option(help="The command that takes orphans down.")] = "doit undeploy --orphans",
+) -> None:
+    """List what this configuration has in a Foundry cache, against what it asks for."""
+    from scripts.foundry import cache as caches
+    from scripts.foundry import standing
+
+    assert config
+    result = standing.reconcile(caches.resolve(cache), standing.Asked.of(config, build, asked), policy, remedy)
+    print(f"reconcile: {len(result.stands)} in {result.cache}", *result.reasons, sep="\n", flush=True)
+    base.write(output, result)
+
+
+@app.command()
+def undeploy(
+    cache: Cache,
+    model_id: Annotated[str, typer.Option(help="The model's id, NAME:NUMBER.")] = "",
+    config: Config = None,
+) -> None:
+    """Take a model that Ingot deployed, or all of a configuration, out of a Foundry cache; others' are left alone."""
     from scripts.foundry import cache as caches
     from scripts.foundry import deploy as stage_deploy
+    from scripts.foundry import marks
 
     where = caches.resolve(cache)
-    print(f"undeploy: {model_id} in {where}: {stage_deploy.undeploy(model_id, where)}", flush=True)
+    if model_id:
+        print(f"undeploy: {model_id} in {where}: {stage_deploy.undeploy(model_id, where)}", flush=True)
+    for own in list(marks.ours(where)) if config else ():
+        if own.is_of(str(config), own_cache=True):
+            print(f"undeploy: {own.id} in {where}: {stage_deploy.undeploy(own.id, where, own.folder)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from scripts.common import json_files, manifest, process
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_file as digest
 from scripts.common.manifest import MANIFEST, NOT_CONTENT, Files
+from scripts.foundry.marks import FOLDER, VERIFIED, owner, same
 
 INDEX = "foundry.local.modelinfo.json"
-FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody else
 MARKER = "inference_model.json"  # a runtime that scans lists a folder by this file: it is written last
 SETTINGS = "genai_config.json"
 
@@ -100,13 +100,6 @@ def manifest_of(package: Path) -> Files:
     return recorded["files"] if recorded and recorded["files"] else contents(package)
 
 
-def owner(folder: Path) -> str | None:
-    """Id of the model that Ingot deployed into `folder`; None if it does not carry Ingot's manifest."""
-    listed = manifest.load(str(folder))
-    mark = listed.get("ingot") if listed else None
-    return str(mark["id"]) if isinstance(mark, dict) and "id" in mark else None
-
-
 def differences(folder: Path, files: Files, digest_of: Callable[[str], str] | None = None) -> list[str]:
     """How a folder differs from what it should hold, by content; a line for each file, empty if it does not.
 
@@ -123,7 +116,7 @@ def differences(folder: Path, files: Files, digest_of: Callable[[str], str] | No
             found.append(f"{name} has other content")
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in files and name not in NOT_CONTENT:
+        if path.is_file() and name not in files and name not in NOT_CONTENT and name != VERIFIED:
             found.append(f"{name} does not belong there")
     return found
 
@@ -199,11 +192,6 @@ def plan(cache: Path, model_id: str, files: Files) -> Plan:
     if stale == (model_id,) and same(registered[model_id], folder):
         return Plan("reused", folder)
     return Plan("registered again", folder, stale)
-
-
-def same(one: Path, other: Path) -> bool:
-    """Whether two paths name one place, be they there or not."""
-    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
 
 
 def stale_ids(registered: dict[str, Path], folder: Path, model_id: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from scripts.common.errors import IngotError
 from scripts.common.manifest import MANIFEST, Files
 from scripts.common.model_id import is_folder_name, parse
 from scripts.foundry import cache as caches
+from scripts.foundry import marks
 from scripts.foundry.cache import MARKER
 from scripts.results.base import Outcome
 from scripts.results.foundry import Deploy
@@ -39,8 +40,10 @@ _IN_USE = (5, 32)  # Windows: access denied (of a folder with an open file), sha
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied
 
 
-def deploy(package: Path, model_id: str, cache: Path) -> Deploy:
+def deploy(package: Path, model_id: str, cache: Path, config: Path | None = None) -> Deploy:
     """Make `cache` hold and list the package as `model_id`; returns the content of deploy.json.
+
+    `config`: the configuration that asks for it, to be known by.
 
     Raises `IngotError` if the cache cannot be written or read, the disk is full, or something of somebody else's
     is in the way; then nothing of what was there has changed.
@@ -56,8 +59,10 @@ def deploy(package: Path, model_id: str, cache: Path) -> Deploy:
         sweep(cache)
         reasons: list[str] = []
         if plan.action in ("deployed", "replaced"):
-            stage = _stage(package, files, model_id, plan.folder, reasons)
+            stage = _stage(package, files, _mark(model_id, config), plan.folder, reasons)
             _swap(stage, plan.folder)
+        elif config and (marks.mark_of(plan.folder) or {}).get("config") != str(config):
+            json_files.write(plan.folder / MANIFEST, {"ingot": _mark(model_id, config), "files": files})
         with Runtime(cache) as runtime:
             if plan.action != "reused":
                 _unregister(runtime, plan.stale)
@@ -100,19 +105,21 @@ def held_back(advice: Advice | None, precision: str, policy: str) -> Outcome | N
     return None
 
 
-def undeploy(model_id: str, cache: Path) -> str:
+def undeploy(model_id: str, cache: Path, folder: Path | None = None) -> str:
     """Take a model that Ingot deployed out of `cache`; says what was done. Others' models are left alone.
+
+    `folder`: where it is, if not where Ingot puts a model of that id.
 
     Raises `IngotError` if the place or the registration belongs to somebody else, or the index cannot be read.
     """
-    folder = caches.home_of(cache, model_id)
+    folder = folder or caches.home_of(cache, model_id)
     if not cache.is_dir():
         return "nothing there"
     present = folder.exists() or folder.is_symlink()
-    if present and caches.owner(folder) is None:
+    if present and marks.owner(folder) is None:
         raise IngotError(folder, "was not put there by Ingot", "Remove it by hand if it should go")
     ids = caches.stale_ids(caches.registrations(cache), folder, model_id)
-    if not ids and not (cache / caches.FOLDER).is_dir():
+    if not ids and not (cache / marks.FOLDER).is_dir():
         return "nothing there"
     with _writing(cache), _locked(cache):
         if present:
@@ -128,19 +135,23 @@ def undeploy(model_id: str, cache: Path) -> str:
 
 def sweep(cache: Path) -> None:
     """Remove what killed deployments left in Ingot's folder of the cache. The caller holds the lock."""
-    parent = cache / caches.FOLDER
+    parent = cache / marks.FOLDER
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         if folder.is_dir() and not folder.is_symlink() and caches.is_scratch(folder):
             _discard(folder)
 
 
-def _stage(package: Path, files: Files, model_id: str, folder: Path, reasons: list[str]) -> Path:
+def _mark(model_id: str, config: Path | None) -> dict[str, str]:
+    return {"id": model_id, **({"config": str(config)} if config else {})}
+
+
+def _stage(package: Path, files: Files, mark: dict[str, str], folder: Path, reasons: list[str]) -> Path:
     """Everything but the marker, under a hidden name; the manifest first, since it says whose the folder is."""
     stage = _beside(folder, "new")
     size = sum(int(file["size"]) for file in files.values())
     stage.mkdir(parents=True)
     try:
-        json_files.write(stage / MANIFEST, {"ingot": {"id": model_id}, "files": files})
+        json_files.write(stage / MANIFEST, {"ingot": mark, "files": files})
         free = shutil.disk_usage(stage).free
         if stage.stat().st_dev != package.stat().st_dev and free < size:
             raise OSError(errno.ENOSPC, f"{size} bytes needed, {free} free", str(folder))
@@ -216,8 +227,8 @@ def _unregister(runtime: Runtime, ids: tuple[str, ...]) -> None:
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
     """One deployment at a time in a cache; says so if it has to wait."""
-    (cache / caches.FOLDER).mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(cache / caches.FOLDER / ".lock")
+    (cache / marks.FOLDER).mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(cache / marks.FOLDER / ".lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

@@ -1,12 +1,17 @@
-"""What a `deploy.json` claims of the Foundry cache; seen, without opening the runtime, whether it still holds."""
+"""What `deploy.json` and `reconcile.json` claim of the Foundry cache; seen, without opening the runtime, whether it
+still holds.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
+from scripts.foundry import marks
 
 
 def files(result: Mapping[str, Any]) -> Sequence[str]:
@@ -23,12 +28,12 @@ def holds(result: Mapping[str, Any], digest: Callable[[str], str]) -> str | None
     if result.get("path") is None:
         return None
     folder, cache = Path(result["path"]), Path(result["cache"])
-    if caches.owner(folder) != result["id"]:
+    if marks.owner(folder) != result["id"]:
         return f"{folder} does not hold {result['id']}"
     if changed := caches.differences(folder, caches.manifest_of(folder), digest):
         return f"{folder}: {changed[0]}"
     registered = caches.registrations(cache).get(result["id"])
-    if registered is None or not caches.same(registered, folder):
+    if registered is None or not marks.same(registered, folder):
         return f"{result['id']} is not registered for {folder}"
     return None
 
@@ -41,5 +46,38 @@ def undeploy(build: Path) -> Callable[[Mapping[str, Any]], Sequence[str]]:
         if result.get("path") is None or not cache or not Path(cache).is_relative_to(build):
             return ()
         return ("scripts.foundry", "undeploy", "--model-id", result["id"], "--cache", cache)
+
+    return command
+
+
+def standing_files(result: Mapping[str, Any]) -> Sequence[str]:
+    """Of a reconcile.json: Ingot's folder in the cache, and each manifest in it."""
+    cache = Path(result["cache"])
+    places = [own.folder for own in marks.ours(cache)]
+    found = [cache / marks.FOLDER, *places, *(place / MANIFEST for place in places)]
+    return [str(path) for path in found if os.path.lexists(path)]
+
+
+def standing_holds(result: Mapping[str, Any], _: object) -> str | None:
+    """Of a reconcile.json: None, or which model of this configuration came or went since."""
+    config, own_cache = result["config"], result["own_cache"]
+    now = {own.id for own in marks.ours(Path(result["cache"])) if own.is_of(config, own_cache)}
+    for model_id in sorted(now ^ {one["id"] for one in result["stands"]}):
+        return f"{model_id} {'came into' if model_id in now else 'is no longer in'} the Foundry cache"
+    return None
+
+
+def standing_remarks(result: Mapping[str, Any]) -> Sequence[str]:
+    """Of a reconcile.json: what is in the cache although the build did not deploy it."""
+    return [str(reason) for reason in result["reasons"]]
+
+
+def undeploy_all(build: Path) -> Callable[[Mapping[str, Any]], Sequence[str]]:
+    """For `doit clean`: take all of this configuration out of the cache, if that is the build's own."""
+
+    def command(result: Mapping[str, Any]) -> Sequence[str]:
+        if not Path(result["cache"]).is_relative_to(build):
+            return ()
+        return ("scripts.foundry", "undeploy", "--cache", result["cache"], "--config", result["config"])
 
     return command

@@ -6,6 +6,8 @@ nearly right. So both are checked, in a fresh process, on the cache that users w
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 from scripts.cases import cases as asking
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
-from scripts.foundry import ending
+from scripts.foundry import ending, marks
 from scripts.results import base, measured
 from scripts.results.domain import Domain
 from scripts.results.foundry import Deploy, Verify
@@ -69,6 +71,9 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         runtime.unload(model_id)
         if model_id in runtime.loaded():
             raise IngotError(model_id, "stays in memory after it was unloaded", "Close what else uses it")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with contextlib.suppress(OSError):  # a cache that is read-only: verify.json tells it too
+        marks.note_verified(folder, label(), now)
     return Verify(
         verdict="passed",
         reasons=[],
@@ -82,6 +87,7 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         http=True,
         ended=end.ended,
         remarks=end.remarks,
+        at=now,
         seconds=round(time.perf_counter() - begin, 2),
         package=measured.digest(package),
         runtime=label(),

@@ -139,4 +139,6 @@ PROGRAM
 ```
 
 `FOLDER` is the absolute path of this folder. Command lines that scan
-their cache find it there by `inference_model.json`."""
+their cache find it there by `inference_model.json`. In the project that
+built it, `doit chat` talks to it, and `doit serve` puts it behind an
+OpenAI-compatible service."""

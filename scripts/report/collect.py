@@ -19,11 +19,12 @@ from scripts.common.model_files import files_in, is_weight_file
 from scripts.quality.gain import gained
 from scripts.quality.gates import Judged, because, worst
 from scripts.quality.recommend import recommend
+from scripts.report import standing
 from scripts.results import base, measured, remarks
 from scripts.results.base import Marker, Outcome
 from scripts.results.bench import Bench, BenchFull, Soak
 from scripts.results.domain import Domain, Unadapted
-from scripts.results.foundry import Deploy, Edges, Verify
+from scripts.results.foundry import Deploy, Edges, Reconciled, Verify
 from scripts.results.quality import Advice, Quality
 from scripts.results.remarks import Remark
 from scripts.results.report import VERSION, Base, Called, Deployed, Export, Model, Precision, Report, Step
@@ -56,11 +57,14 @@ def collect(
     reported = [
         _model(build, model["name"], model["precisions"], model.get("settings"), model.get("base")) for model in models
     ]
+    cache = _Place(build / "foundry").result("reconcile", Reconciled)
+    reported = [standing.beside(model, cache.stands) for model in reported] if cache else reported
     return Report(
         version=VERSION,
         models=reported,
         environment=_environment(reported, environment),
         called=_called(build, options),
+        cache=standing.cache_of(cache, reported) if cache else None,
     )
 
 

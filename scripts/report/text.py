@@ -12,7 +12,7 @@ from typing import Any
 from scripts.common import terminal
 from scripts.common.visible import lines_of
 from scripts.common.visible import markdown as escaped
-from scripts.report import commands
+from scripts.report import commands, standing
 from scripts.report.job import cases, fine_tuning
 from scripts.report.words import NONE, common_unit, figure, is_size, label, typical
 from scripts.results.metric import Metric
@@ -66,7 +66,12 @@ def rows(model: dict[str, Any]) -> list[tuple[str, ...]]:
         entries.insert(0, {"precision": "base", "domain": base, "verdict": NONE, "deployed": None})
     cells = [_column(section, metric, entries) for section, metric in columns()]
     return [
-        (entry["precision"], *(column[i] for column in cells), entry["verdict"], _deployed(entry["deployed"]))
+        (
+            entry["precision"],
+            *(column[i] for column in cells),
+            entry["verdict"],
+            _deployed(entry),
+        )
         for i, entry in enumerate(entries)
     ]
 
@@ -82,6 +87,8 @@ def markdown(report: dict[str, Any]) -> str:
             *(f"- {escaped(reason)}" for reason in model["reasons"]),
             "",
         ]
+    if told := standing.others(report):
+        parts += ["In the Foundry cache:", "", *(f"- {escaped(line)}" for line in told), ""]
     if told := changed(report["changes"]):
         parts += [escaped(told[0]), "", *(f"- {escaped(line)}" for line in told[1:]), ""]
     for model in report["models"]:
@@ -135,6 +142,8 @@ def text(report: dict[str, Any], width: int = 0) -> str:
         parts += [f"  {line}" for line in fitted([head(), *rows(model)], width and width - 2)]
         told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model), *failures(model)]
         parts += ["", *(f"  {line}" for line in (*told, *_few(remarks(model), MOST_REMARKS))), ""]
+    if told := standing.others(report):
+        parts += ["in the Foundry cache:", *(f"  {line}" for line in told), ""]
     if (told := changed(report["changes"])) and report["changes"]["entries"]:
         other = sum(entry["kind"] == KINDS[-1] for entry in report["changes"]["entries"])
         lines = [*told[1 : len(told) - other], *_few(told[len(told) - other :], MOST_CHANGES)]
@@ -163,6 +172,7 @@ def notes(model: dict[str, Any], called: dict[str, Any]) -> list[str]:
         if outcome and outcome["verdict"] != "passed":
             fresh = [reason for reason in outcome["reasons"] if reason not in row["reasons"]]
             found += [f"{name}: not deployed: {reason}" for reason in fresh]
+        found += [f"{name}: {line}" for line in standing.lines(row["stands"], called)]
         if note := outdated(model["name"], row, called):
             found.append(note)
     return list(dict.fromkeys(found))
@@ -252,8 +262,11 @@ def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _deployed(value: dict[str, Any] | None) -> str:
-    return NONE if value is None else value["id"] if value["verified"] else f"{value['id']} (not verified)"
+def _deployed(entry: dict[str, Any]) -> str:
+    value, stands = entry["deployed"], entry.get("stands")
+    if value is None:
+        return f"{stands[0]['id']} (of an earlier build)" if stands else NONE
+    return value["id"] if value["verified"] else f"{value['id']} (not verified)"
 
 
 def _line(cells: Any) -> str:

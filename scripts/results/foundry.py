@@ -1,4 +1,4 @@
-"""deploy.json, verify.json and edges.json: what is in the Foundry cache, and how it answers there."""
+"""deploy.json, reconcile.json, verify.json and edges.json: what is in the Foundry cache, and how it answers there."""
 
 from __future__ import annotations
 
@@ -25,8 +25,39 @@ class Deploy(Struct, kw_only=True, frozen=True):
     runtime: str = ""
 
 
+#: What is to become of a model that Ingot put into a cache: it is what the build deploys; it was refused or not judged
+#: this time, and stays; nothing asks for it any more.
+Standing = Literal["deployed", "kept", "orphan"]
+
+
+class Stands(Struct, kw_only=True, frozen=True):
+    """A model in a Foundry cache that this configuration put there; `told` is what a reader should know of it, empty
+    where it is what the build deploys.
+    """
+
+    id: str
+    folder: str
+    standing: Standing
+    told: str = ""
+    model: str | None = None
+    precision: str | None = None
+
+
+class Reconciled(Struct, kw_only=True, frozen=True):
+    """reconcile.json: all that this configuration has in the cache, and what was taken down."""
+
+    verdict: Verdict
+    reasons: list[str]
+    cache: str
+    config: str
+    own_cache: bool = True
+    stands: list[Stands] = []
+    removed: list[str] = []
+
+
 class Verify(Struct, kw_only=True, frozen=True):
-    """verify.json: `expected` is what the package answered before; `package` the digest of the files that answered.
+    """verify.json: `expected` is what the package answered before; `package` the digest of the files that answered;
+    `at` the time, ISO 8601.
 
     `ended`: whether an answer ended by itself; what is to be said of that is in `remarks`.
     """
@@ -43,6 +74,7 @@ class Verify(Struct, kw_only=True, frozen=True):
     http: bool = True
     ended: bool | None = None
     remarks: list[Remark] = []
+    at: str | None = None
     seconds: Positive | None = None
     package: str | None = None
     runtime: str = ""

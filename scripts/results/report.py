@@ -16,7 +16,7 @@ from scripts.results import base
 from scripts.results.base import Bytes, Outcome, Positive, Table, Verdict
 from scripts.results.bench import Bench, BenchFull, Context, Level, Soak
 from scripts.results.domain import Domain, Gain, Unadapted
-from scripts.results.foundry import Edges
+from scripts.results.foundry import Edges, Stands
 from scripts.results.metric import Column, Metric, metric, of, registry
 from scripts.results.quality import Quality
 from scripts.results.remarks import Remark
@@ -113,6 +113,7 @@ class Precision(Size, kw_only=True, frozen=True):
     soak: Soak | None
     edges: Edges | None
     stale: list[str] = []
+    stands: list[Stands] = []
 
 
 class Base(Struct, kw_only=True, frozen=True):
@@ -137,6 +138,16 @@ class Model(Struct, kw_only=True, frozen=True):
     settings: Table | None = None
 
 
+class Cache(Struct, kw_only=True, frozen=True):
+    """The Foundry cache: what this configuration has in it and no precision of the report stands for; what was taken
+    down, being refused or not asked for.
+    """
+
+    folder: str
+    others: list[Stands] = []
+    removed: list[str] = []
+
+
 class Called(Struct, kw_only=True, frozen=True):
     """How the build was called: the variables of `doit` as they were typed, and the build folder as typed and whole."""
 
@@ -153,6 +164,7 @@ class Report(Struct, kw_only=True, frozen=True):
     environment: Table
     changes: Changes | None = None
     called: Called = Called()
+    cache: Cache | None = None
 
 
 class Accepted(Struct, kw_only=True, frozen=True):

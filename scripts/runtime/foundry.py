@@ -61,10 +61,11 @@ class Runtime:
 
     `cache`: the model cache with its registrations; None: a private one, thrown away at the end.
     `work`: folder for logs and app data; None: a temporary one. The user's home is never written.
+    `port`: where `serve` listens; 0: wherever one is free.
     """
 
-    def __init__(self, cache: Path | None = None, work: Path | None = None) -> None:
-        self._cache, self._work = cache, work
+    def __init__(self, cache: Path | None = None, work: Path | None = None, port: int = 0) -> None:
+        self._cache, self._work, self._port = cache, work, port
         self._stack = ExitStack()
         self._chats: dict[str, Chat] = {}
         self._manager: Any = None
@@ -86,7 +87,9 @@ class Runtime:
                     model_cache_dir=str(self.cache),
                     logs_dir=str(work / "logs"),
                     log_level=sdk.LogLevel.ERROR,
-                    web=sdk.Configuration.WebService(urls="http://127.0.0.1:0"),  # no authentication: loopback
+                    web=sdk.Configuration.WebService(
+                        urls=f"http://127.0.0.1:{self._port}"
+                    ),  # no authentication: loopback
                     disable_nonessential_telemetry=True,
                 )
             )
@@ -167,19 +170,21 @@ class Runtime:
                     time.sleep(0.05)
 
     @contextmanager
-    def serve(self, model_id: str) -> Iterator[str]:
-        """Put the model behind the OpenAI-compatible HTTP service for the `with` block; yields its base_url.
+    def serve(self, *model_ids: str) -> Iterator[str]:
+        """Put models behind the OpenAI-compatible HTTP service for the `with` block; yields its base_url.
 
-        Use it as `OpenAI(base_url=url, api_key="none")` with `model=model_id`. Loopback, on a free port.
+        Use it as `OpenAI(base_url=url, api_key="none")` with `model=model_id`. On loopback alone. Nobody is answered
+        before all of them are loaded.
         """
         # Loaded here, not through the service: that takes an alias, and gives the newest of its versions.
-        self.load(model_id)
-        with faults(model_id):
+        for model_id in model_ids:
+            self.load(model_id)
+        with faults("the HTTP service"):
             self._manager.start_web_service()
         try:
             yield f"{self._manager.urls[0].rstrip('/')}/catalogs/local/v1"
         finally:
-            with faults(model_id):
+            with faults("the HTTP service"):
                 self._manager.stop_web_service()
 
     def _variant(self, model_id: str) -> Any:

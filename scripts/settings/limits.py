@@ -34,6 +34,7 @@ _MINUTES = {
     "soak": (240, 240),
     "recommend": (10, 0),
     "deploy": (30, 15),
+    "reconcile": (30, 0),
     "verify": (30, 30),
     "edges": (240, 120),
     "report": (60, 0),
@@ -75,6 +76,7 @@ class Limits(Limit, forbid_unknown_fields=True, frozen=True, rename={"lm_eval": 
     deploy: Limit = Limit()
     verify: Limit = Limit()
     edges: Limit = Limit()
+    reconcile: Limit = Limit()
     report: Limit = Limit()
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scripts.common import context as contexts
 from scripts.common.errors import IngotError
@@ -165,6 +166,20 @@ class Settings:
     limits: Limits
     #: What is wrong with recipes, whether a model names them or not.
     recipe_problems: tuple[IngotError, ...] = ()
+    #: What becomes of a deployed model that is refused now, or not asked for any more: "keep" or "remove".
+    on_refusal: str = "keep"
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What may be in the Foundry cache: model and precision by the name of the deployed model; and the models with
+        mistakes, of which that is not known.
+        """
+        names = {
+            variant.model_id.rpartition(":")[0]: [model.name, variant.precision]
+            for model in self.models
+            for variant in model.precisions
+        }
+        return {"names": names, "broken": [model.name for model in self.models if model.problems]}
 
     def limits_of(self, step: str, build: Path) -> Allowed:
         """How long a step (`export:triage`) may take, and how much memory it may use.

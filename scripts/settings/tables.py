@@ -135,6 +135,10 @@ class FoundryTable(Struct, forbid_unknown_fields=True, frozen=True):
         Annotated[str, Meta(pattern=f"^{model_id.NAME}{END}", title="an app's name")] | None,
         Meta(description="the cache of an app built on the SDK, ~/.<name>/cache/models"),
     ] = None
+    on_refusal: Annotated[
+        Literal["keep", "remove"],
+        Meta(description="what becomes of a deployed model that a gate refuses now, or that nothing asks for any more"),
+    ] = "keep"
 
 
 class Top(Struct, forbid_unknown_fields=True, frozen=True):

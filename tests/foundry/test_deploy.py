@@ -11,6 +11,7 @@ import pytest
 
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
+from scripts.foundry import marks
 from scripts.foundry.deploy import deploy, held_back, undeploy
 from scripts.results.base import Outcome
 from scripts.results.quality import Advice
@@ -183,7 +184,7 @@ def test_a_folder_that_is_no_package_is_not_deployed(onnx_folder: Path, cache: P
 def test_a_package_made_by_hand_is_deployed(package: Path, cache: Path, tmp_path: Path) -> None:
     bare = shutil.copytree(package, tmp_path / "bare", ignore=shutil.ignore_patterns("manifest.json"))
     folder = Path(str(deploy(bare, MODEL_ID, cache).path))
-    assert caches.owner(folder) == MODEL_ID
+    assert marks.owner(folder) == MODEL_ID
     assert deploy(package, MODEL_ID, cache).action == "reused"
 
 

@@ -37,11 +37,13 @@ def test_the_end_names_the_report_the_deployed_models_and_the_next_command(full:
     for row in report["models"][0]["precisions"]:
         if row["deployed"]:
             row["deployed"]["cache"] = f"{report['called']['folder']}/foundry/cache/models"
-    end = text.text(report).splitlines()[-4:]
+    end = text.text(report).splitlines()[-6:]
     assert end == [
         "Report:   out/report/index.html",
         "Deployed: triage-int8-generic-cpu:1 in out/foundry/cache/models",
-        "Use it:   out/triage/int8/package/README.md has the code",
+        "Use it:   doit 'config=my folder' build=out chat triage (talk to it)",
+        "          doit 'config=my folder' build=out serve triage (for any OpenAI client)",
+        "          out/triage/int8/package/README.md has the code",
         "Next:     doit 'config=my folder' build=out why (what would run again, and why)",
     ]
 

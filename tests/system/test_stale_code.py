@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MEASURED = {"bench", "bench-full", "soak"}
 #: Edited file → the kinds of step that it makes stale; of `quantize`, the precisions.
 EDITS = {
-    "common/moving.py": {"deploy"},
-    "common/links.py": {"package", "deploy", "bench-full"},
+    "common/moving.py": {"deploy", "reconcile"},
+    "common/links.py": {"package", "deploy", "reconcile", "bench-full"},
     "common/program.py": set(),
     "checkpoint/merge.py": {"checkpoint", "finetune"},
     "convert/builder_pass.py": {"export", "quantize m-flow"},
@@ -38,7 +38,7 @@ EDITS = {
     "bench/clients.py": {"bench-full"},
     "bench/soak.py": {"soak"},
     "foundry/verify.py": {"verify"},
-    "runtime/foundry.py": {*MEASURED, "domain", "deploy", "verify", "edges", "report"},
+    "runtime/foundry.py": {*MEASURED, "domain", "deploy", "reconcile", "verify", "edges", "report"},
     "edges/child.py": {"edges"},
     "report/page.css": {"report"},
     "engine/execute.py": set(),
@@ -49,7 +49,7 @@ VERSIONS = {
     "olive-ai": {"export", "quantize m-int4-best", "quantize m-int8", "quantize m-fp16", "quantize m-flow"},
     "peft": {"checkpoint", "finetune"},
     "openai": {"verify", "bench-full"},
-    "foundry-local-sdk": {*MEASURED, "domain", "deploy", "verify", "edges", "report"},
+    "foundry-local-sdk": {*MEASURED, "domain", "deploy", "reconcile", "verify", "edges", "report"},
     "vl-convert-python": {"report"},
     "typer": set(),
 }

@@ -1,0 +1,115 @@
+"""What stands in a Foundry cache against what should: the settings, the verdicts, and what a refusal means.
+
+A model is known by the manifest that Ingot left in its folder, which names the configuration that deployed it: models
+of other configurations, other builds and other people are never judged. One that a gate refuses now stays as the last
+good version of it; one that nothing asks for any more (dropped from models.toml, or kept out by `deploy`) is an orphan.
+Where settings are broken, or a step did not come so far, nothing is known, and what stands is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scripts.common.errors import IngotError
+from scripts.foundry import deploy, marks
+from scripts.foundry.marks import Own
+from scripts.results import base
+from scripts.results.base import Marker
+from scripts.results.foundry import Deploy, Reconciled, Standing, Stands
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a configuration asks for: the precisions of its models by the name of the deployed model; `broken` are the
+    models whose settings have mistakes, of which nothing is known.
+    """
+
+    config: Path
+    build: Path
+    names: Mapping[str, Sequence[str]]
+    broken: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, config: Path, build: Path, given: Any) -> Asked:
+        """From what `dodo.py` says. Raises `IngotError` on another form."""
+        if not isinstance(given, dict) or not isinstance(given.get("names"), dict):
+            raise IngotError("--asked", f"expected names and broken, found {given!r}", "See --help")
+        return cls(config.absolute(), build.absolute(), given["names"], given.get("broken") or ())
+
+
+def judge(cache: Path, asked: Asked) -> list[Stands]:
+    """What this configuration has in the cache, each with what is to become of it."""
+    own_cache = cache.is_relative_to(asked.build)
+    return [_judged(own, asked) for own in marks.ours(cache) if own.is_of(str(asked.config), own_cache)]
+
+
+def _judged(own: Own, asked: Asked) -> Stands:
+    known = {name.casefold(): of for name, of in asked.names.items()}
+    model, precision = known.get(own.name.casefold()) or (None, None)
+    found = Stands(id=own.id, folder=str(own.folder), standing="deployed", model=model, precision=precision)
+    if model is None or precision is None:
+        if any(own.name.casefold().startswith(f"{name.casefold()}-") for name in asked.broken):
+            return _as(found, "kept", "the settings of its model have a mistake")
+        return _as(found, "orphan", f"nothing in {asked.config / 'models.toml'} asks for it")
+    place = asked.build / model / precision
+    if stopped := base.find(place / ".ingot" / "deploy.failed.json", Marker):
+        return _as(found, "kept", f"{precision} was not judged this time: {'; '.join(stopped.reasons)}")
+    result = base.find(place / "deploy.json", Deploy)
+    if result is None:
+        return _as(found, "kept", f"{precision} was not judged yet")
+    if result.verdict == "passed":
+        return found
+    told = "; ".join(result.reasons)
+    if result.verdict == "refused":
+        return _as(found, "kept", f"{precision} is refused now: {told}")
+    return _as(found, "orphan", told)
+
+
+def _as(found: Stands, standing: Standing, why: str) -> Stands:
+    how = "of an earlier build stays in the cache and is served" if standing == "kept" else "is still served"
+    return msgspec.structs.replace(found, standing=standing, told=f"{found.id} {how}: {why}")
+
+
+def reconcile(cache: Path, asked: Asked, policy: str, remedy: str) -> Reconciled:
+    """List what stands; with the policy "remove", first take down what was refused and what nothing asks for.
+
+    `remedy` is the command that takes orphans down.
+
+    Raises `IngotError` where the cache can't be written.
+    """
+    removed = []
+    if policy == "remove":
+        for one in judge(cache, asked):
+            if one.standing == "orphan" or (one.standing == "kept" and _is_refused(one, asked)):
+                deploy.undeploy(one.id, cache, Path(one.folder))
+                print(f"reconcile: taken down: {one.told}", flush=True)
+                removed.append(one.id)
+    stands = judge(cache, asked)
+    told = [
+        f"{one.told}; {remedy} takes it down" if one.standing == "orphan" else one.told for one in stands if one.told
+    ]
+    return Reconciled(
+        verdict="warned" if told else "passed", reasons=told, cache=str(cache), config=str(asked.config),
+        own_cache=cache.is_relative_to(asked.build), stands=stands, removed=removed,
+    )  # fmt: skip
+
+
+def _is_refused(one: Stands, asked: Asked) -> bool:
+    place = asked.build / str(one.model) / str(one.precision)
+    if one.model is None or (place / ".ingot" / "deploy.failed.json").exists():
+        return False
+    result = base.find(place / "deploy.json", Deploy)
+    return result is not None and result.verdict == "refused"
+
+
+def take_down_orphans(cache: Path, asked: Asked) -> list[str]:
+    """Take down what nothing asks for; the ids."""
+    gone = [one for one in judge(cache, asked) if one.standing == "orphan"]
+    for one in gone:
+        deploy.undeploy(one.id, cache, Path(one.folder))
+    return [one.id for one in gone]

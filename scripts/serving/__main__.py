@@ -1,0 +1,103 @@
+"""`python -m scripts.serving chat | models | serve | undeploy`: what doit's commands of these names run."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from scripts.common import program
+from scripts.serving.place import Place, UnknownNameError
+
+app = program.program(__doc__)
+
+Deployed = Annotated[
+    Any,
+    typer.Option(parser=program.parse_json, metavar="JSON", help="{cache, config, build, asked, cases, options}"),
+]
+Names = Annotated[list[str] | None, typer.Argument(help="A model, MODEL-PRECISION, or an id.")]
+
+
+@app.command()
+def models(deployed: Deployed, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """List what stands in the cache."""
+    from scripts.serving import listing
+
+    place = Place.of(deployed)
+    found = listing.rows(place)
+    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else listing.as_text(place, found), flush=True)
+
+
+@app.command()
+def chat(
+    deployed: Deployed,
+    names: Names = None,
+    message: Annotated[str | None, typer.Option(help="Ask this, and print the answer alone.")] = None,
+    system: Annotated[str, typer.Option(help="How the model should behave.")] = "",
+    tokens: Annotated[int | None, typer.Option(help="Of an answer, at most.")] = None,
+    greedy: Annotated[bool, typer.Option(help="The most likely words.")] = False,
+) -> None:
+    """Talk to a deployed model."""
+    from scripts.serving import talk
+
+    place = Place.of(deployed)
+    if len(names or ()) > 1:
+        raise UnknownNameError("doit chat", f"names {len(names or ())} models", "Name one")
+    model = place.find(*(names or [""]))
+    at_terminal = message is None and sys.stdin.isatty()
+    text = "" if at_terminal else talk.question(message)
+    with talk.opened(model, place, system, tokens, greedy) as conversation:
+        if at_terminal:
+            talk.talk(conversation, model, place)
+        else:
+            talk.ask_once(conversation, text)
+
+
+@app.command()
+def serve(
+    deployed: Deployed,
+    names: Names = None,
+    port: Annotated[int, typer.Option(help="Where to listen; 0: wherever one is free.")] = 0,
+) -> None:
+    """Put deployed models behind the runtime's HTTP service, until Ctrl-C."""
+    from scripts.serving import service
+
+    place = Place.of(deployed)
+    models = {model.id: model for model in map(place.find, names or [""])}
+    service.serve(list(models.values()), place.cache, port)
+
+
+@app.command()
+def undeploy(
+    deployed: Deployed,
+    names: Names = None,
+    orphans: Annotated[bool, typer.Option(help="All that nothing in models.toml asks for.")] = False,
+) -> None:
+    """Take models that Ingot deployed out of the cache; others' are left alone."""
+    from scripts.serving import taking_down
+
+    taking_down.undeploy(Place.of(deployed), names or [], orphans)
+
+
+def main(run: Callable[..., object]) -> None:
+    """The program; a name that nothing has is a mistake on the command line, and exits 3."""
+
+    def checked(*args: Any, **options: Any) -> object:
+        try:
+            return run(*args, **options)
+        except UnknownNameError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(3)
+
+    for stream in (sys.stdout, sys.stderr):  # what a model says is Unicode, whatever the system's encoding is
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    program.main(checked)
+
+
+if __name__ == "__main__":
+    main(app)

@@ -1,0 +1,60 @@
+"""`doit models`: what stands in the Foundry cache, and who put it there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from scripts.common import genai_config
+from scripts.foundry import cache as caches
+from scripts.foundry import marks
+from scripts.serving.place import Model, Place
+
+_HEAD = ("model", "precision", "version", "size", "target", "verified", "put there by", "id")
+
+
+def rows(place: Place) -> list[dict[str, Any]]:
+    """A table for each registered model that is there; `by`: the configuration, or "others". Sizes in bytes."""
+    found = []
+    for one in place.listed():
+        mark = one.own.mark if one.own else None
+        verified = marks.verified(one.folder) if one.own else None
+        found.append({
+            "id": one.id, "name": one.name, "version": one.version, "model": one.model if mark else None,
+            "precision": one.precision if mark else None, "size_bytes": _size(one), "target": _target(one),
+            "verified_at": verified and verified.get("at"), "verified_by": verified and verified.get("by"),
+            "by": "others" if mark is None else str(mark.get("config") or "Ingot"), "folder": str(one.folder),
+        })  # fmt: skip
+    return sorted(found, key=lambda row: row["by"] == "others")  # within each by id, the newest version first
+
+
+def as_text(place: Place, found: Sequence[dict[str, Any]]) -> str:
+    """A table; others' models have no model or precision of ours."""
+    if not found:
+        return f"nothing is listed in {place.cache}"
+    ours = str(place.asked.config)
+    cells = [_HEAD]
+    for row in found:
+        verified = f"{row['verified_at']}, {row['verified_by']}" if row["verified_at"] else "-"
+        by = "this configuration" if row["by"] == ours else row["by"]
+        cells.append((
+            row["model"] or row["name"], row["precision"] or "-", str(row["version"]),
+            f"{row['size_bytes'] / 1e6:.1f} MB", row["target"], verified, by, row["id"],
+        ))  # fmt: skip
+    widths = [max(len(line[i]) for line in cells) for i in range(len(_HEAD))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], f"in {place.cache}"])
+
+
+def _size(one: Model) -> int:
+    return sum(path.stat().st_size for path in one.folder.rglob("*") if path.is_file())
+
+
+def _target(one: Model) -> str:
+    """The execution providers that the model's settings name; none means the CPU."""
+    try:
+        settings = json.loads((one.folder / caches.SETTINGS).read_text("utf-8"))
+        return ", ".join(genai_config.providers(settings)) or "cpu"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "unknown"

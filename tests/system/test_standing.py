@@ -1,0 +1,79 @@
+"""What is in the Foundry cache is what table, report, `check` and `why` say, through `doit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from scripts.foundry import cache as caches
+from tests.system.conftest import settings
+from tests.system.project import Project
+
+INT4, INT8 = "facts-int4-generic-cpu:1", "facts-int8-generic-cpu:1"
+REMOVE = '[foundry]\non_refusal = "remove"\n'
+
+
+def registered(project: Project) -> set[str]:
+    return set(caches.registrations(project.build / "foundry" / "cache" / "models"))
+
+
+def test_a_refused_precision_stays_and_is_told_everywhere_until_the_policy_removes_it(
+    built: Project, weights: Path
+) -> None:
+    settings(built, weights, gates={"int8": {"kl": 1e-12}}, precisions=["int8", "int4"])
+    ran = built.doit()
+    assert ran.code == 0, ran.out
+    said = f"{INT8} of an earlier build stays in the cache and is served: int8 is refused now"
+    for text in (ran.out, *(built.doit(command).out for command in ("check", "why"))):
+        assert said in text
+    report = (built.build / "report" / "index.html").read_text("utf-8")
+    assert said in report and said in (built.build / "report" / "report.md").read_text("utf-8")
+    assert registered(built) == {INT4, INT8}
+    assert built.doit("undeploy", "--orphans").out.strip() == "there are no orphans"
+    models = built.config / "models.toml"
+    models.write_text(REMOVE + models.read_text("utf-8"), encoding="utf-8")
+    ran = built.doit()
+    assert ran.code == 0, ran.out
+    assert f"{INT8} was taken down" in ran.out
+    assert registered(built) == {INT4}
+    assert said not in built.doit("check").out
+
+
+def test_a_dropped_precision_is_an_orphan_that_one_command_takes_down(built: Project, weights: Path) -> None:
+    settings(built, weights, precisions=["int4"])
+    ran = built.doit()
+    assert ran.code == 0, ran.out
+    assert f"{INT8} is still served: nothing in {built.config / 'models.toml'} asks for it" in ran.out
+    assert registered(built) == {INT4, INT8}
+    ran = built.doit("undeploy", "facts-int5")
+    assert (ran.code, registered(built)) == (3, {INT4, INT8})
+    assert "there is no such model" in ran.out and "Did you mean facts-int" in ran.out
+    ran = built.doit("undeploy", "--orphans")
+    assert (ran.code, ran.out.strip()) == (0, f"{INT8} taken down")
+    assert registered(built) == {INT4}
+    assert "reconcile" in built.doit("why").out.split("up to date")[0]
+
+
+def test_a_model_whose_settings_are_wrong_right_now_is_not_an_orphan(built: Project, weights: Path) -> None:
+    settings(built, weights, precisions=["int4", "nosuch"])
+    models = built.config / "models.toml"
+    models.write_text(REMOVE + models.read_text("utf-8"), encoding="utf-8")
+    assert built.doit().code == 1
+    assert built.doit("undeploy", "--orphans").code == 0
+    assert registered(built) == {INT4, INT8}
+
+
+def test_clean_leaves_no_orphan_in_the_builds_own_cache(project: Project, tiny_trained: Path) -> None:
+    project.facts()
+    project.model(name="facts", source={"path": tiny_trained}, precisions=["fp16"])
+    assert project.doit("reconcile").code == 0
+    assert registered(project) == {"facts-fp16-generic-cpu:1"}
+    project.model(name="facts", source={"path": tiny_trained}, precisions=["int8"])
+    ran = project.doit("reconcile")
+    assert ran.code == 0, ran.out
+    assert len(registered(project)) == 2
+    ran = project.doit("clean")
+    assert ran.code == 0, ran.out
+    assert registered(project) == set()
+    index = project.json("foundry/cache/models/foundry.local.modelinfo.json")
+    assert json.dumps(index["models"]) == "[]"
