@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checkpoint import contained
-from scripts.checkpoint.headers import Tensor, read_gguf
+from scripts.checkpoint.headers import BLOCKS, Tensor, read_gguf
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.packed import FLOAT_REMEDY
 from scripts.checkpoint.pieces import check_kind
@@ -212,6 +212,10 @@ def _check_gguf(path: Path) -> Checkpoint:
     if not file.metadata.get("tokenizer.ggml.tokens"):
         raise IngotError(path, "no tokenizer in the GGUF", "Convert the model again with its tokenizer")
     tensors = {_gguf_name(name, architecture): tensor for name, tensor in file.tensors.items()}
+    for name, tensor in tensors.items():
+        if int(tensor.dtype) not in BLOCKS:
+            found = f"{name} is of GGML's type {tensor.dtype}, which is not read"
+            raise IngotError(path, found, "Convert the model again, to one of the usual types (Q8_0, Q4_K_M, F16)")
     if embedding := tensors.get("model.embed_tokens.weight"):
         _check_widths(path, {"vocab_size": embedding.shape[0]}, tensors)
     tied = "lm_head.weight" not in tensors
