@@ -158,15 +158,16 @@ def _from_gguf(work: _Work, output: Path) -> None:
     from scripts.checkpoint import fitting, gguf_file
 
     checkpoint = work.checkpoint
-    print(f"checkpoint: reading {checkpoint.parameters / 1e6:.0f} million parameters in float32", flush=True)
     with gguf_file.parsed_once():
-        model, said = gguf_file.load_model(checkpoint)
-        context = getattr(model.config, "max_position_embeddings", None)
+        described, said = gguf_file.describe(checkpoint)
+        context = getattr(described.config, "max_position_embeddings", None)
         folder = work.scratch / "tokenizer"
         gguf_file.load_tokenizer(checkpoint.path, context).save_pretrained(folder)
-    fits = fitting.fit_all(work.adapters, model, checkpoint.path)
-    rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
-    spoken = _speech(work, folder, rows)
+        fits = fitting.fit_all(work.adapters, described, checkpoint.path)
+        rows = max((fit.rows for fit in fits if fit.rows), default=vocabulary.rows_of(checkpoint.tensors))
+        spoken = _speech(work, folder, rows)
+        print(f"checkpoint: reading {checkpoint.parameters / 1e6:.0f} million parameters in float32", flush=True)
+        model = gguf_file.load_model(checkpoint, described)
     work.remarks += [*said, *(remark for fit in fits for remark in fit.remarks), *spoken.remarks]
     spill = Spill(work.scratch / "weights")
     _merge(work, spill.take(model), fits, spill, output)

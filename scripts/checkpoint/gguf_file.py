@@ -27,20 +27,41 @@ _FLOAT = "Name the checkpoint that the GGUF was made of, as a folder"
 _UNDERSTOOD = {"type", "factor", "original_context_length", "finetuned"}
 
 
-def load_model(checkpoint: Checkpoint) -> tuple[Any, list[Remark]]:
-    """The model in float32, its weights de-quantised, and what there is to say about it."""
+def describe(checkpoint: Checkpoint) -> tuple[Any, list[Remark]]:
+    """The model on the `meta` device, where it has no numbers, and what there is to say about it.
+
+    Raises `IngotError` where the file does not make up the model of its metadata; only its header is read for that.
+    """
     be_quiet()
     import torch
 
     kind = find_class(checkpoint.path, checkpoint.architecture)
     path = checkpoint.path.resolve()
-    model = load(kind, path.parent, gguf_file=path.name, dtype=torch.float32)
+    try:
+        config = kind.config_class.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        with torch.device("meta"):
+            model = kind(config)
+    except Exception as error:  # noqa: BLE001 - whatever a class raises at numbers that it can't be built from
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise IngotError(checkpoint.path, f"transformers can't build a model from it ({reason})", _FLOAT) from None
+    model.tie_weights()
+    _refuse_leftovers(checkpoint, model)
+    return model, _scale_positions(checkpoint, model)
+
+
+def load_model(checkpoint: Checkpoint, described: Any) -> Any:
+    """The model in float32, its weights de-quantised; `described` has the config that it gets."""
+    import torch
+
+    path = checkpoint.path.resolve()
+    model = load(type(described), path.parent, gguf_file=path.name, dtype=torch.float32)
     forget_quantizer(model)
     _refuse_leftovers(checkpoint, model)
     for name, value in model.named_parameters():
         if not torch.isfinite(value).all():
             raise IngotError(checkpoint.path, f"{name} holds a number that is not finite (NaN or infinity)", _FLOAT)
-    return model, _scale_positions(checkpoint, model)
+    model.config.rope_parameters = described.config.rope_parameters
+    return model
 
 
 @contextmanager
