@@ -152,7 +152,7 @@ def _check_numbers(path: Path, config: dict[str, Any]) -> None:
         if type(rank) is not int or not 1 <= rank <= _MOST_RANK:
             raise IngotError(path, f"{key} is {_shown(rank)} where a rank from 1 to {_MOST_RANK} is due", _SAVED)
     for key, alpha in (("lora_alpha", config.get("lora_alpha", 8)), *(("alpha_pattern", a) for a in alphas.values())):
-        if type(alpha) not in (int, float) or not math.isfinite(alpha) or abs(alpha) > 1e9:
+        if type(alpha) not in (int, float) or not abs(alpha) <= 1e9:
             raise IngotError(path, f"{key} is {_shown(alpha)} where a finite number is due", _SAVED)
     for key in ("target_modules", "exclude_modules", "layers_pattern"):
         value = config.get(key)

@@ -37,7 +37,7 @@ def find_weights(folder: Path) -> Layout:
     if index.exists():
         names = _weight_map(index)
         shards = sorted(set(names.values()))
-        there = [shard for shard in shards if Path(shard).name == shard and (folder / shard).is_file()]
+        there = [shard for shard in shards if _is_there(folder, shard)]
         if there == shards:
             ignored = () if not single.exists() or SINGLE in shards else (_stray(single),)
             return _read(index, tuple(folder / shard for shard in shards), names, ignored)
@@ -75,6 +75,13 @@ def _read(
     if index and names and (lost := sorted(set(names) - set(tensors))):
         raise IngotError(index, f"names {len(lost)} tensors that no shard holds, {lost[0]} the first", _SAVE_AGAIN)
     return Layout(files, tensors, places, index, remarks)
+
+
+def _is_there(folder: Path, shard: str) -> bool:
+    try:
+        return Path(shard).name == shard and (folder / shard).is_file()
+    except (OSError, ValueError):  # a name that is too long, or none that a file can have
+        return False
 
 
 def _weight_map(index: Path) -> dict[str, str]:

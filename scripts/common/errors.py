@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from scripts.common.visible import line
+from scripts.common.visible import short
+
+#: Characters of each part: a path may be long, and so may a name that somebody made up.
+MOST = 1000
 
 
 class IngotError(Exception):
@@ -13,7 +16,7 @@ class IngotError(Exception):
     """
 
     def __init__(self, subject: object, found: str, remedy: str = "") -> None:
-        self.subject, self.found, self.remedy = line(str(subject)), line(found), line(remedy)
+        self.subject, self.found, self.remedy = short(str(subject), MOST), short(found, MOST), short(remedy, MOST)
         super().__init__(f"{self.subject}: {self.found}" + (f". {self.remedy}" if remedy else ""))
 
 

@@ -4,12 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.typed import parse
 
 NAME = "genai_config.json"
+_Number = Annotated[int, Meta(ge=0, le=1 << 40)]
+
+
+class _Session(Struct, frozen=True):
+    provider_options: list[dict[str, Any]] = []
+
+
+class _Decoder(Struct, frozen=True):
+    session_options: _Session = _Session()
+    num_key_value_heads: _Number = 0
+    head_size: _Number = 0
+    num_hidden_layers: _Number = 0
+
+
+class _Model(Struct, frozen=True):
+    decoder: _Decoder = _Decoder()
+    context_length: _Number = 0
+
+
+class _Settings(Struct):
+    """What is read of the settings here and elsewhere; there is more in them."""
+
+    model: _Model
+    search: dict[str, Any]
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -19,10 +46,11 @@ def read(folder: Path) -> dict[str, Any]:
         raise IngotError(path, "missing", "An ONNX Runtime GenAI folder has one: run the conversion again")
     try:
         config = json_files.read(path)
-    except ValueError as error:
-        raise IngotError(path, f"not JSON ({error.__cause__})", "Run the conversion again") from None
+    except json_files.NotJsonError as error:
+        raise IngotError(path, error.found, "Run the conversion again") from None
     if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("model", "search")):
         raise IngotError(path, "holds no tables `model` and `search`", "Run the conversion again")
+    parse(config, _Settings, file=path)
     return config
 
 

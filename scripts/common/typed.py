@@ -34,6 +34,8 @@ def parse(value: Any, kind: type[T], *, file: object = "", where: str = "") -> T
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         fault = next(_faults(value, kind, ()), Fault((), str(error), ""))
+    except UnicodeEncodeError:
+        fault = Fault((), "holds half of a character, a surrogate without its other", "Write whole characters")
     raise IngotError(place(file, where, *fault.path), fault.found, fault.remedy) from None
 
 
@@ -62,7 +64,10 @@ def suggest(word: str, allowed: Iterable[object]) -> str:
 
 def short(value: Any) -> str:
     """A value as a person wrote it, in at most 120 characters and without control characters."""
-    text = _SHORT.repr(value)
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        text = "a number of thousands of digits"
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 

@@ -35,6 +35,13 @@ def line(text: str) -> str:
     return text if text.isprintable() else visible(_ENDS.sub(" ", text))
 
 
+def short(text: str, most: int) -> str:
+    """One line of at most so many characters, the middle of a longer one left out."""
+    told = line(text)
+    half = most // 2
+    return told if len(told) <= most else f"{told[:half]} … {told[-half + 3 :]}"
+
+
 def markdown(text: str) -> str:
     """One line that stays text in Markdown, wherever it stands."""
     escaped = _MARKS.sub(r"\\\g<0>", " ".join(line(text).split()))

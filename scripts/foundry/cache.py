@@ -11,13 +11,17 @@ writes it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
 
 from scripts.common import json_files, manifest, process
 from scripts.common.errors import IngotError
@@ -124,6 +128,19 @@ def differences(folder: Path, files: Files, digest_of: Callable[[str], str] | No
 # --- the registrations
 
 
+class _Info(Struct):
+    id: str
+
+
+class _Registered(Struct):
+    model_info: _Info
+    model_path: Annotated[str, Meta(pattern=r"^[^\0]*$", max_length=1 << 15)]
+
+
+class _Index(Struct):
+    models: list[_Registered]
+
+
 def registrations(cache: Path) -> dict[str, Path]:
     """Registered ids and the folders that they point to; the folders need not exist any more.
 
@@ -131,11 +148,11 @@ def registrations(cache: Path) -> dict[str, Path]:
     """
     index = cache / INDEX
     try:
-        value = json_files.read(index)
-        return {str(m["model_info"]["id"]): Path(m["model_path"]) for m in value["models"]}
+        listed = msgspec.convert(json_files.read(index), _Index)
+        return {model.model_info.id: Path(model.model_path) for model in listed.models}
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise IngotError(
             index,
             f"Foundry Local's list of registered models cannot be read ({type(error).__name__}: {error})",
@@ -209,8 +226,9 @@ def is_ingots(path: Path, folder: Path, model_id: str) -> bool:
     """
     if same(path, folder):
         return True
-    if path.exists():
-        return owner(path) == model_id
+    with contextlib.suppress(OSError):  # a name that is too long
+        if path.exists():
+            return owner(path) == model_id
     return path.parts[-2:] == folder.parts[-2:]
 
 

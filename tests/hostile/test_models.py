@@ -283,10 +283,10 @@ def pair(key: str, kind: int, value: bytes) -> bytes:
 
 GGUFS = {
     "tensors": ({"tensors": 1 << 40, "size": 50 << 30}, "tensors"),
-    "pairs": ({"pairs": 1 << 40, "size": 50 << 30}, "metadata entries"),
+    "pairs": ({"pairs": 1 << 40, "size": 50 << 30}, "pairs of metadata"),
     "an array": ({"pairs": 1, "body": pair("a", 9, struct.pack("<IQ", 8, 1 << 40)), "size": 50 << 30}, "array"),
     "arrays in arrays": ({"pairs": 1, "body": pair("a", 9, struct.pack("<IQ", 9, 1))}, "arrays in arrays"),
-    "a text": ({"pairs": 1, "body": pair("a", 8, struct.pack("<Q", 1 << 33)), "size": 50 << 30}, "in one text"),
+    "a text": ({"pairs": 1, "body": pair("a", 8, struct.pack("<Q", 1 << 33)), "size": 50 << 30}, "bytes of header"),
     "alignment": ({"pairs": 1, "body": pair("general.alignment", 4, struct.pack("<I", 0))}, "alignment"),
     "dimensions": (
         {"tensors": 1, "body": struct.pack("<Q", 1) + b"a" + struct.pack("<I", 1 << 31), "size": 50 << 30}, "dimensions"
