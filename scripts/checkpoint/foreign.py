@@ -64,10 +64,15 @@ def forget(raw: dict[str, Any], config: Any, kind: type) -> list[str]:
 
 
 def _pop_share(rope: Any) -> bool:
-    """Take the share out of one rotary table, or out of that of each kind of layer."""
+    """Take the share out of one rotary table, or out of that of each kind of layer.
+
+    The class alone reads it of plain embeddings; of all other kinds, transformers' functions for them do.
+    """
     if not isinstance(rope, dict):
         return False
     inside = [_pop_share(table) for table in rope.values()]
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        return any(inside)
     return rope.pop(_SHARE, None) is not None or any(inside)
 
 

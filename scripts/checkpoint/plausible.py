@@ -39,6 +39,8 @@ def check_sizes(path: Path, config: dict[str, Any]) -> None:
     """Raise `IngotError` for a size in `config`, or in one of its parts, that no model can have."""
     for part in ("", *_PARTS):
         settings = config.get(part, {}) if part else config
+        if settings is None and part in ("vision_config", "audio_config"):
+            continue  # a multimodal class without that part: Gemma 4 without its audio tower
         if not isinstance(settings, dict):
             raise IngotError(path, f"{part} is {_shown(settings)} where an object is due", REMEDY)
         for key, most in _SIZES.items():

@@ -20,7 +20,7 @@ from typing import Any
 
 from scripts.common import json_files
 from scripts.convert import rotary
-from scripts.families.supported import RELATED
+from scripts.families.supported import GEMMA4, RELATED
 
 #: OlmoLayerNorm's own, in transformers' modeling_olmo.py: no config says it.
 _OLMO_EPSILON = 1e-5
@@ -40,6 +40,7 @@ class Bridge:
     fits: Callable[[Any], bool]
     prepare: Callable[[Any], None] = _nothing
     adjust: Callable[[Any], None] = _nothing
+    load: Callable[[Any, Any, str], Any] | None = None
     finish: Callable[[Path], None] = _nothing
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -68,6 +69,9 @@ def applied(builder: Any, prepared: dict[str, Any], folder: Path) -> Iterator[li
         if any(bridge is ROTARY for bridge in bridges):
             tables = partial(rotary.tables, truth)
             stack.enter_context(_replaced(builder.Model, "make_rotary_embedding_caches_from_scratch", tables))
+        for bridge in bridges:
+            if bridge.load:
+                stack.enter_context(_replaced(builder.Gemma4Model, "load_weights", bridge.load))
         yield [bridge.name for bridge in bridges]
     for bridge in bridges:
         bridge.finish(folder)
@@ -77,7 +81,7 @@ def applied(builder: Any, prepared: dict[str, Any], folder: Path) -> Iterator[li
 def _replaced(owner: type, name: str, new: Callable[..., Any]) -> Iterator[None]:
     """Have `new(original, self)` called as the method `name` of `owner`."""
     original = getattr(owner, name)
-    setattr(owner, name, lambda self: new(original, self))
+    setattr(owner, name, lambda self, *words: new(original, self, *words))
     try:
         yield
     finally:
@@ -90,6 +94,27 @@ def _window(config: Any) -> int:
     if getattr(text, "use_sliding_window", True) is False:
         return 0
     return int(getattr(text, "sliding_window", None) or 0)
+
+
+def _is_dense_gemma4(config: Any) -> bool:
+    return rotary.architecture(config) in GEMMA4
+
+
+def _name_each_kind(config: Any) -> None:
+    """Spell the sizes of both kinds of layer as the builder reads them, from where transformers 5 keeps them."""
+    text = config.get_text_config()
+    text.allow_global_per_layer_attribute_access = config.allow_global_per_layer_attribute_access = True
+    full = text.per_layer_config[list(text.layer_types).index("full_attention")]
+    text.global_head_dim, text.num_global_key_value_heads = full.head_dim, full.num_key_value_heads
+    config.architectures = ["Gemma4UnifiedForConditionalGeneration"]
+
+
+def _load_whole(original: Any, model: Any, path: str) -> Any:  # noqa: ARG001
+    import transformers
+
+    folder = model.model_name_or_path
+    named = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).architectures[0]
+    return getattr(transformers, named).from_pretrained(folder, local_files_only=True)
 
 
 def _window_everywhere(config: Any) -> None:
@@ -226,6 +251,15 @@ BRIDGES: tuple[Bridge, ...] = (
         "create_model knows it",
         fits=_is(*RELATED),
         prepare=_relative,
+    ),
+    Bridge(
+        "sizes of each kind of layer",
+        "Gemma 4 without experts and per-layer embeddings",
+        "gemma.py reads sizes that transformers 5 keeps in per_layer_config, and weights of one of the four classes",
+        "Gemma4Model reads per_layer_config, and loads the class that the config names",
+        fits=_is_dense_gemma4,
+        prepare=_name_each_kind,
+        load=_load_whole,
     ),
     Bridge(
         "layers without position",

@@ -42,6 +42,8 @@ def _is_nested(config: Any) -> bool:
 
 
 def wants_tables(config: Any) -> bool:
+    if "proportional" in kinds(config):
+        return False  # Gemma 4's own class makes both of its tables
     return _is_nested(config) or any(
         architecture(config) not in _EXACT.get(kind, ()) for kind in kinds(config) - {"default"}
     )

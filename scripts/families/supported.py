@@ -31,13 +31,16 @@ RELATED = {
     "Qwen3_5ForCausalLM": "Qwen3_5ForConditionalGeneration",
     "SeedOssForCausalLM": "LlamaForCausalLM",
 }
+#: Gemma 4 under its four names: the builder makes one of them, of which a bridge has it make the others.
+GEMMA4 = (
+    "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "Gemma4UnifiedForCausalLM",
+    "Gemma4UnifiedForConditionalGeneration",
+)  # fmt: skip
 _OWN_CODE = "its checkpoints are read by code of their own"
 #: Architectures that the builder names and that make no text model for a CPU here, and why.
 LEFT_OUT = {
     "ChatGLMForConditionalGeneration": _OWN_CODE,
     "ChatGLMModel": _OWN_CODE,
-    "Gemma4ForConditionalGeneration": "its experts need an activation that ONNX Runtime's CPU operator lacks",
-    "Gemma4UnifiedForConditionalGeneration": "the builder reads sizes that transformers 5 keeps for each layer",
     "InternLM2ForCausalLM": _OWN_CODE,
     "Lfm2AudioForConditionalGeneration": "it is not a text model",
     "Phi3SmallForCausalLM": _OWN_CODE,
@@ -48,7 +51,7 @@ LEFT_OUT = {
     "WhisperForConditionalGeneration": "it is not a text model",
 }
 #: The kinds of rotary embedding that transformers has tables for (`ROPE_INIT_FUNCTIONS`), and the plain one.
-_ROPE = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
+_ROPE = ("default", "linear", "dynamic", "yarn", "llama3", "longrope", "proportional")
 #: Activations that the builder has nodes for.
 _ACTIVATIONS = ("silu", "swish", "swiglu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu", "relu2")
 #: Layers that the builder writes, and those of families that have layers of their own. Whatever else `layer_types`
@@ -58,7 +61,12 @@ _LAYERS_OF = {"Lfm2": ("full_attention", "conv"), "Qwen3_5": ("full_attention", 
 #: What transformers reads and the builder leaves out: the beginning of the architecture's name, the key, and the value
 #: at which that makes no difference. Every other key that a supported class computes with was tried.
 LEFT_OUT_KEYS = (
-    ("Gemma", "use_bidirectional_attention", False),
+    ("Gemma2", "use_bidirectional_attention", False),
+    ("Gemma3", "use_bidirectional_attention", False),
+    ("Gemma4", "use_bidirectional_attention", "vision"),
+    ("Gemma4", "enable_moe_block", False),
+    ("Gemma4", "num_kv_shared_layers", 0),
+    ("Gemma4", "use_double_wide_mlp", False),
     ("Lfm2", "conv_bias", False),
     ("Lfm2Moe", "norm_topk_prob", True),
     ("Nemotron", "mlp_bias", False),
@@ -85,7 +93,8 @@ def builders_own() -> frozenset[str]:
 def builders() -> frozenset[str]:
     """Every architecture that the builder makes, bridged where need be."""
     own = builders_own()
-    return (own - set(LEFT_OUT)) | {name for name, relative in RELATED.items() if relative in own}
+    related = {name for name, relative in RELATED.items() if relative in own}
+    return (own - set(LEFT_OUT)) | related | (set(GEMMA4) if GEMMA4[-1] in own else set())
 
 
 def architectures() -> tuple[str, ...]:
@@ -166,9 +175,16 @@ def _builders_traits(name: str, config: Config) -> list[tuple[str, str]]:
             found.append((f"{key} = {value}, which the builder leaves out", _WITHOUT))
     if name.startswith("GraniteMoe") and config.get("num_local_experts"):
         found.append((f"num_local_experts = {config['num_local_experts']}, which the builder leaves out", _WITHOUT))
+    if name.startswith("Gemma4For") and (width := config.get("hidden_size_per_layer_input", 256)):
+        found.append((f"hidden_size_per_layer_input = {width}, which the builder leaves out", _WITHOUT))
+    kinds = {str(table.get("rope_type", "default")) for table in _tables(config)}
+    if name.startswith("Gemma4") != ("proportional" in kinds):
+        found.append((f"the rotary embedding {', '.join(sorted(kinds))}, which the builder has not here", _WITHOUT))
     tables = _tables(config)
-    if len(tables) > 1 and not name.startswith("Gemma3") and any(table != tables[0] for table in tables):
-        found.append(("a rotary embedding for each kind of layer, which the builder has for Gemma 3 alone", _WITHOUT))
+    if len(tables) > 1 and not name.startswith(("Gemma3", "Gemma4")) and any(table != tables[0] for table in tables):
+        found.append(
+            ("a rotary embedding for each kind of layer, which the builder has for Gemma 3 and 4 alone", _WITHOUT)
+        )
     return found + _activation(config, _ACTIVATIONS)
 
 

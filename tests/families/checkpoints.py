@@ -65,6 +65,20 @@ GEMMA3 = {
     "query_pre_attn_scalar": 32,
     "rope_parameters": GEMMA_ROPE,
 }
+GEMMA4 = {
+    "hidden_size": 320,
+    "sliding_window": WINDOW,
+    "layer_types": LAYERS,
+    "hidden_size_per_layer_input": 0,
+    "vocab_size_per_layer_input": tiny.VOCAB,
+    "global_head_dim": 64,
+    "num_global_key_value_heads": 2,
+    "attention_k_eq_v": True,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1000000.0},
+    },
+}
 EXPERTS = {"moe_intermediate_size": 128, "num_experts": 4, "num_experts_per_tok": 2}
 LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 #: GPT-NeoX rotates a quarter of a head's numbers, and the kernels take multiples of 16.
@@ -197,6 +211,26 @@ FAMILIES: dict[str, Family] = {
         GEMMA3,
         nested={"vision_config": VISION | {"image_size": 28, "patch_size": 14}},
         tied=True,
+    ),
+    "gemma 4, text": Family("Gemma4ForCausalLM", "gemma4_text", GEMMA4, tied=True),
+    "gemma 4": Family(
+        "Gemma4ForConditionalGeneration",
+        "gemma4",
+        GEMMA4,
+        nested={
+            "audio_config": None,
+            "vision_config": VISION | {"num_key_value_heads": 2, "head_dim": 32},
+        },
+        tied=True,
+    ),
+    "gemma 4, unified": Family("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", GEMMA4, nested={}, tied=True),
+    "gemma 4, unified text": Family("Gemma4UnifiedForCausalLM", "gemma4_unified_text", GEMMA4, tied=True),
+    "gemma 4, per-layer embeddings": Family(
+        "Gemma4ForCausalLM",
+        "gemma4_text",
+        GEMMA4 | {"hidden_size_per_layer_input": 32},
+        tied=True,
+        refused="hidden_size_per_layer_input",
     ),
     "gpt-oss": Family(
         "GptOssForCausalLM",
@@ -455,6 +489,9 @@ def sharpen(model: Any) -> None:
     # Gemma multiplies embeddings by the root of the hidden size: its layers must weigh as much, or nothing shows.
     louder = float(text.hidden_size) ** 0.5 * 0.35 if gemma else 1.0
     with torch.no_grad():
+        for name, scalar in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                scalar.fill_(0.7)
         for name, weight in model.named_parameters():
             if weight.ndim < 2:
                 if name.rsplit(".", 1)[-1] not in ("A_log", "dt_bias"):

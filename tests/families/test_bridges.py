@@ -21,6 +21,7 @@ FOR: dict[str, tuple[str, dict[str, Any]]] = {
     "window on every layer": ("phi3", {}),
     "whole cache": ("gemma 3", {}),
     "relative's name": ("ministral", {}),
+    "sizes of each kind of layer": ("gemma 4, text", {}),
     "layers without position": ("smollm3", {}),
     "no position at all": ("granite 4", {"position_embedding_type": "nope"}),
     "tokenizer's class": ("qwen3.5", {}),
