@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.truth import refuse_misfits
 from scripts.common import quiet
 
@@ -22,6 +23,36 @@ def load(kind: Any, folder: Path, **options: Any) -> Any:
     model, account = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
     refuse_misfits(folder, account)
     return model
+
+
+@contextmanager
+def none_rounded(folder: Path) -> Iterator[None]:
+    """Have transformers load meanwhile as float32 what `folder` stores otherwise than its config says.
+
+    Norms in float32 beside matrices in bfloat16 would be rounded to the config's one type, and so would a checkpoint in
+    float32 or float16 whose config says bfloat16.
+    """
+    import torch
+    from transformers import PreTrainedModel
+
+    types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    stored = {name: types.get(tensor.dtype) for name, tensor in find_weights(folder).tensors.items()}
+    original = PreTrainedModel._get_dtype_plan
+
+    def plan(self: Any, dtype: Any) -> dict[str, Any]:
+        others = {_tail(name) for name, kind in stored.items() if kind not in (None, dtype)}
+        return {**original(self, dtype), **dict.fromkeys(sorted(others), torch.float32)}
+
+    PreTrainedModel._get_dtype_plan = plan
+    try:
+        yield
+    finally:
+        PreTrainedModel._get_dtype_plan = original
+
+
+def _tail(name: str) -> str:
+    """What a tensor is called in whichever layer; widening more of that name than was asked for does no harm."""
+    return ".".join([part for part in name.split(".") if not part.isdecimal()][-2:])
 
 
 @contextmanager

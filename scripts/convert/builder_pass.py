@@ -20,7 +20,7 @@ from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
-from scripts.checkpoint.load import all_loads_checked
+from scripts.checkpoint.load import all_loads_checked, none_rounded
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.convert import bridges
@@ -84,7 +84,11 @@ def build(checkpoint: Path, folder: Path, precision: str, target: str, extra: di
     words = [f"{key}={_word(key, value)}" for key, value in sorted({**extra, "hf_token": False}.items())]
     with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
         prepared = builder.parse_extra_options(None, str(checkpoint), str(folder), precision, target, cache, words)
-        with all_loads_checked(), bridges.applied(builder, prepared, folder) as names:
+        with (
+            all_loads_checked(),
+            none_rounded(checkpoint),
+            bridges.applied(builder, prepared, folder) as names,
+        ):
             print(f"builder: bridges for {', '.join(names)}", flush=True)
             builder.create_model(None, str(checkpoint), str(folder), precision, target, cache, **prepared)
     del prepared

@@ -455,8 +455,19 @@ def sizes(family: Family) -> dict[str, Any]:
     }
 
 
-def make(name: str, folder: Path, **changes: Any) -> Path:
-    """Write the checkpoint of the family `name`; `changes` are for its config, or its text part's."""
+def make(
+    name: str,
+    folder: Path,
+    *,
+    tokenizer: Any = None,
+    dtype: str | None = None,
+    float_vectors: bool = False,
+    **changes: Any,
+) -> Path:
+    """Write the checkpoint of the family `name`; `changes` are for its config, or its text part's.
+
+    `float_vectors`: norms and biases stay float32 beside matrices of `dtype`.
+    """
     import torch
     import transformers
 
@@ -475,8 +486,10 @@ def make(name: str, folder: Path, **changes: Any) -> Path:
         torch.manual_seed(0)
         model = loader.from_config(config, dtype=torch.float32)
         sharpen(model)
-    model.to(getattr(torch, family.dtype))
-    tiny._save(model, tiny.make_tokenizer(), folder)
+    for parameter in (*model.parameters(), *model.buffers()):
+        if parameter.is_floating_point() and not (float_vectors and parameter.ndim < 2):
+            parameter.data = parameter.data.to(getattr(torch, dtype or family.dtype))
+    tiny._save(model, tokenizer or tiny.make_tokenizer(), folder)
     return folder
 
 

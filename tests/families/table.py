@@ -1,65 +1,113 @@
 """The table of families in the README, from a run of every one: `python -m tests.families.table FIGURES [README]`.
 
-FIGURES is a file of JSON lines, one a family. Families that it lacks are run and added to it, so that an interrupted
-run goes on; then the table is written between its marks in README.
+FIGURES is a file of JSON lines, one a family. Families that it lacks are run, on every core, and added to it as they
+end, so that an interrupted run goes on; then the table is written between its marks in README.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from tests.families import checkpoints, measure
+from tests.families import checkpoints, measure, variants
 
 BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
+PUBLISHED = "gpt-oss, as published"
+_HEADS = ("family", "class", "export", "int8", "int4", "answers", "and once more", "export", "int8", "answers")
+
+
+def names() -> list[str]:
+    """Every row of the table in order: the families, and gpt-oss in MXFP4 after gpt-oss."""
+    found = list(checkpoints.FAMILIES)
+    found.insert(found.index("gpt-oss") + 1, PUBLISHED)
+    return found
 
 
 def run(name: str) -> dict[str, Any]:
-    """The figures of one family, or the reason why it did not come through."""
+    """The figures of one family and of its variant, or the reason why it did not come through."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+    if name == PUBLISHED:
+        return {"name": name, **_figures(checkpoints.make_mxfp4, ("int8", "int4"))}
+    figures = _figures(lambda folder: checkpoints.make(name, folder), ("int8", "int4"))
+    variant = variants.of(name)
+    once_more = _figures(lambda folder: variants.make(name, folder, variant), ("int8",))
+    return {"name": name, **figures, "variant": {"how": str(variant), **once_more}}
+
+
+def _figures(make: Callable[[Path], Path], precisions: tuple[str, ...]) -> dict[str, Any]:
+    figures: dict[str, Any] = {"answers": False}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        result = measure.judged_export(name, folder)
-        figures: dict[str, Any] = {"name": name, "export": result.worst, "verdict": result.export.verdict}
         try:
-            measure.judged_precisions(folder, result)
+            result = measure.judged(make(folder / "checkpoint"), folder)
+            figures |= {"export": result.worst, "verdict": result.export.verdict}
+            measure.judged_precisions(folder, result, precisions)
+            figures |= result.kl
             measure.answered(folder, result)
             figures["answers"] = True
         except Exception as error:  # noqa: BLE001 - whatever stops it is what the table says
-            figures |= {"answers": False, "reason": " ".join(str(error).split())[-300:]}
-        return figures | result.kl
+            figures["reason"] = " ".join(str(error).split())[-300:]
+    return figures
 
 
 def render(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
-    lines = ["| family | class | export | int8 | int4 | answers |", "|---|---|---|---|---|---|"]
+    lines = [f"| {' | '.join(_HEADS)} |", "|---" * len(_HEADS) + "|"]
     by_name = {row["name"]: row for row in rows}
-    for name, family in checkpoints.FAMILIES.items():
+    for name in names():
+        family = checkpoints.FAMILIES["gpt-oss" if name == PUBLISHED else name]
         if family.refused:
-            lines.append(f"| {name} | {family.architecture} | refused: {family.refused} | | | |")
+            lines.append(f"| {name} | {family.architecture} | refused: {family.refused}{' |' * (len(_HEADS) - 2)}")
         elif row := by_name.get(name):
-            cells = [f"{row[key]:.0e}" if key in row else "" for key in ("export", "int8", "int4")]
-            answers = {True: "yes", False: "no", None: ""}[row.get("answers")]
-            lines.append(f"| {name} | {family.architecture} | {' | '.join(cells)} | {answers} |")
+            cells = [name, family.architecture, *_cells(row, ("export", "int8", "int4"))]
+            again = row.get("variant")
+            cells += [again["how"], *_cells(again, ("export", "int8"))] if again else [""] * 4
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
+    export = row.get("verdict") in ("passed", "warned")
+    figures = [f"{row[key]:.0e}" if key in row else "" for key in keys]
+    return [figures[0] if export else f"{figures[0]} refused".strip(), *figures[1:], "yes" if row["answers"] else "no"]
 
 
 def main(figures: Path, readme: Path | None) -> None:
     """Run what `figures` lacks, and put the table into `readme`."""
-    rows = [json.loads(line) for line in figures.read_text().splitlines()] if figures.exists() else []
-    for name, family in checkpoints.FAMILIES.items():
-        if not family.refused and name not in {row["name"] for row in rows}:
-            rows.append(run(name))
+    rows = [json.loads(line) for line in figures.read_text("utf-8").splitlines()] if figures.exists() else []
+    done = {row["name"] for row in rows}
+    wanted = [name for name in names() if name not in done]
+    wanted = [name for name in wanted if name == PUBLISHED or not checkpoints.FAMILIES[name].refused]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, initializer=_be_quiet) as pool:
+        for done_one in as_completed([pool.submit(run, name) for name in wanted]):
+            rows.append(done_one.result())
             with figures.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
+            print(f"{len(rows)}: {rows[-1]}", flush=True)
     if readme is None:
         print(render(rows))
         return
     text = readme.read_text(encoding="utf-8")
     start, stop = text.index(BEGIN) + len(BEGIN), text.index(END)
     readme.write_text(text[:start] + render(rows) + text[stop:], encoding="utf-8")
+
+
+def _be_quiet() -> None:
+    """What tools say of each family is not the table."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
 
 
 if __name__ == "__main__":
