@@ -77,4 +77,5 @@ def _pop_share(rope: Any) -> bool:
 
 
 def _fields(config: Any) -> set[str]:
-    return {field.name for field in dataclasses.fields(config)} | set(config.attribute_map)
+    aliases = config.attribute_map
+    return {field.name for field in dataclasses.fields(config)} | set(aliases) | set(aliases.values())

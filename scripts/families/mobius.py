@@ -57,6 +57,7 @@ ONLY: dict[str, dict[str, Any]] = {
     "GPTBigCodeForCausalLM": {"multi_query": True},
     "GPTNeoXForCausalLM": {"use_parallel_residual": True},
     "OPTForCausalLM": {"do_layer_norm_before": True},
+    "PhiForCausalLM": {"qk_layernorm": False},
     "Qwen2MoeForCausalLM": {"decoder_sparse_step": 1, "mlp_only_layers": []},
     "Qwen3MoeForCausalLM": {"decoder_sparse_step": 1, "mlp_only_layers": []},
 }
@@ -87,7 +88,7 @@ def architectures() -> frozenset[str]:
 
 def left_out(name: str, config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Key and value of what in this config mobius leaves out of the graph of the family `name`."""
-    only = {"clip_qkv": None, **ONLY.get(name, {})}
+    only = {"clip_qkv": None, "is_causal": True, **ONLY.get(name, {})}
     if config.get("word_embed_proj_dim"):
         only["word_embed_proj_dim"] = config.get("hidden_size")
     return [(key, config[key]) for key, made in only.items() if config.get(key) not in (made, None)]
