@@ -18,6 +18,7 @@ from scripts.checkpoint.load import be_quiet, forget_quantizer, load
 from scripts.checkpoint.truth import find_class
 from scripts.checkpoint.weights import Checkpoint
 from scripts.common.errors import IngotError
+from scripts.common.watch import computing
 from scripts.results.remarks import Remark
 
 FREQUENCIES = "rope_freqs.weight"
@@ -93,7 +94,8 @@ def load_tokenizer(path: Path, context: int | None) -> Any:
     from transformers import AutoTokenizer
 
     path = path.resolve()
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    with computing(path, "to make a tokenizer of it", seconds=60, memory=1 << 30, remedy=_FLOAT):
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     if context:
         tokenizer.model_max_length = context
     for key in ("is_local", "local_files_only", "name_or_path"):  # how it was loaded is not part of it

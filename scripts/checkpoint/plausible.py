@@ -7,10 +7,11 @@ against the tensors' names here, and widths are left to the class itself (see `t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint.headers import Tensor
 from scripts.common.errors import IngotError
 
 #: Sizes that must be whole and positive where they are given, and the largest that can be meant.
@@ -51,6 +52,47 @@ def check_sizes(path: Path, config: dict[str, Any]) -> None:
                     name = f"{part}.{key}" if part else key
                     found = f"{name} is {_shown(number)} where a whole number from {least} to {most} is due"
                     raise IngotError(path, found, REMEDY)
+
+
+#: Of a GGUF's metadata, after `ARCHITECTURE.`, what config.json calls so.
+_OF_GGUF = {
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "block_count": "num_hidden_layers",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.value_length": "head_dim",
+    "vocab_size": "vocab_size",
+    "context_length": "max_position_embeddings",
+    "rope.scaling.original_context_length": "max_position_embeddings",
+}
+
+
+def check_gguf(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise `IngotError` where a GGUF's metadata has a size that no model has, or that its tensors contradict.
+
+    `tensors` by their names in Hugging Face's form, as far as they have one.
+    """
+    remedy = "Fetch it again, or convert the model again"
+    kind = metadata.get("general.architecture")
+    for name, key in _OF_GGUF.items():
+        value = metadata.get(f"{kind}.{name}")
+        if value is not None and not (type(value) is int and 1 <= value <= _SIZES[key]):
+            found = f"{kind}.{name} is {_shown(value)} where a whole number from 1 to {_SIZES[key]} is due"
+            raise IngotError(path, found, remedy)
+    layers = metadata.get(f"{kind}.block_count")
+    there = {match[1] for tensor in tensors if (match := re.search(r"(?:blk|layers)\.(\d{1,9})\.", tensor))}
+    if layers is not None and layers != len(there):
+        raise IngotError(path, f"{kind}.block_count is {layers}, but its tensors are of {len(there)} layers", remedy)
+    embedding, tokens = tensors.get("model.embed_tokens.weight"), metadata.get("tokenizer.ggml.tokens")
+    if embedding is not None and len(embedding.shape) == 2:
+        rows, width = embedding.shape
+        said = metadata.get(f"{kind}.embedding_length", width)
+        if said != width:
+            raise IngotError(path, f"{kind}.embedding_length is {said}, but its embedding is {width} wide", remedy)
+        if isinstance(tokens, int) and tokens > rows:
+            raise IngotError(path, f"holds {tokens} tokens, but its embedding has {rows} rows", remedy)
 
 
 def check_layers(path: Path, config: dict[str, Any], names: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from scripts.checkpoint.headers import BLOCKS, Tensor, read_gguf
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.packed import FLOAT_REMEDY
 from scripts.checkpoint.pieces import check_kind
-from scripts.checkpoint.plausible import check_layers, check_sizes, text_settings
+from scripts.checkpoint.plausible import check_gguf, check_layers, check_sizes, text_settings
 from scripts.checkpoint.quantised import Quantised, find_packed
 from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
@@ -216,6 +216,7 @@ def _check_gguf(path: Path) -> Checkpoint:
         if int(tensor.dtype) not in BLOCKS:
             found = f"{name} is of GGML's type {tensor.dtype}, which is not read"
             raise IngotError(path, found, "Convert the model again, to one of the usual types (Q8_0, Q4_K_M, F16)")
+    check_gguf(path, file.metadata, tensors)
     if embedding := tensors.get("model.embed_tokens.weight"):
         _check_widths(path, {"vocab_size": embedding.shape[0]}, tensors)
     tied = "lm_head.weight" not in tensors

@@ -114,6 +114,8 @@ def computing(
     except RecursionError:
         raise IngotError(subject, f"is nested too deeply {what}", remedy) from None
     except BaseException as error:
+        if "bad_alloc" in str(error):  # what a C++ library says of it
+            raise _current.too_large() from None
         if type(error).__name__ != "PanicException":  # of pyo3, which is no `Exception`
             raise
         reason = " ".join(str(error).split())[:160]

@@ -12,38 +12,35 @@ from typing import Any
 import pytest
 
 from tests import tiny
+from tests.hostile import limited
 from tests.hostile.limited import Hostile, Stages
 
-#: True in Jinja, false in the Jinja of onnxruntime-genai 0.18: what follows is rendered by the runtime alone.
-RUNTIME_ALONE = "{% if 'x' in 'xyz' %}" + tiny.CHAT_TEMPLATE + "{% else %}HOSTILE{% endif %}"
 BACKTRACKS = "(((.+)+)+)+!{}"
 TWICE: dict[str, Any] = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}
 
 
-@pytest.fixture
-def checkpoint(tiny_trained: Path, tmp_path: Path) -> Path:
-    """The model that `onnx_folder` was made of, to be spoilt."""
-    return shutil.copytree(tiny_trained, tmp_path / "checkpoint")
-
-
 @pytest.mark.parametrize(
-    ("hostile", "said"),
+    ("template", "said"),
     [
-        ("{% for i in range(999999999) %}{% for j in range(999999999) %}{% endfor %}{% endfor %}", "to render"),
-        ("{% for i in range(99999999) %}" + "a" * 10_000 + "{% endfor %}", "to render"),
+        ("{% for i in range(999) %}" * 6 + "{% endfor %}" * 6, "s to render"),
+        (
+            "{% for i in range(999999999) %}{% for j in range(999999999) %}{% endfor %}{% endfor %}",
+            "of memory to render",
+        ),
+        ("{% for i in range(99999999) %}" + "a" * 10_000 + "{% endfor %}", "of memory to render"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "to render"),
+        ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", "chat template"),
     ],
-    ids=["loops", "memory", "macros"],
+    ids=["loops", "range", "memory", "macros", "parentheses"],
 )
-def test_what_only_the_runtime_renders(
-    stages: Stages, checkpoint: Path, onnx_folder: Path, hostile: str, said: str
-) -> None:
-    template = RUNTIME_ALONE.replace("HOSTILE", hostile)
-    (checkpoint / "chat_template.jinja").write_text(template, encoding="utf-8")
-    stages.refused(
-        "package", "build", "chat template", said, onnx=onnx_folder, checkpoint=checkpoint,
-        model_id="x-fp32-generic-cpu:1", precision="fp32", output=checkpoint.parent / "package",
-    )  # fmt: skip
+def test_what_the_runtime_renders(stages: Stages, tiny_llama: Path, tmp_path: Path, template: str, said: str) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "folder", ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model = {"type": "llama", "context_length": 4096, "vocab_size": tiny.VOCAB, "decoder": {}}
+    (folder / "genai_config.json").write_text(json.dumps({"model": model}), encoding="utf-8")
+    ended = stages.program("tests.hostile.rendering", str(folder))
+    assert ended.code == 1, ended
+    limited.said(ended, "error: ", "folder", said)
 
 
 def test_a_regular_expression_that_takes_for_ever(stages: Stages, package: Path, tmp_path: Path) -> None:
