@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 
 from scripts.common.machine import usable_memory
+from scripts.common.model_files import QUANTISED
 from scripts.common.typed import given
 
 _GIB = 1 << 30
@@ -109,6 +110,15 @@ def weights_size(path: Path) -> int | None:
         if path.is_file():
             return path.stat().st_size * _GGUF
         with os.scandir(path) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".safetensors")) or None
+            size = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".safetensors"))
+        return size * (_GGUF if _is_quantised(path) else 1) or None
     except OSError:
         return None
+
+
+def _is_quantised(folder: Path) -> bool:
+    """Whether a folder says that its weights are quantised; that they are is the checkpoint stage's to find out."""
+    if any((folder / name).is_file() for name in QUANTISED):
+        return True
+    config = folder / "config.json"
+    return config.is_file() and b'"quantization_config"' in config.read_bytes()[: 1 << 20]

@@ -102,7 +102,8 @@ def test_the_parts_of_a_weight_may_lie_in_several_shards(weights: Path, tmp_path
 def test_what_older_tools_say_beside_config_json_counts(weights: Path, tmp_path: Path) -> None:
     model = pack(weights, packers.gptq, {})
     assert "nothing says whether by GPTQ or AWQ" in refusal(tmp_path / "refused", weights)
-    (weights / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": 64, "desc_act": False}))
+    said = json.dumps({"bits": 4, "group_size": 64, "desc_act": False})
+    (weights / "quantize_config.json").write_text(said, encoding="utf-8-sig")
     assert same(make(tmp_path / "out", weights), model)
 
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from scripts.common.model_files import INDEX, files_in, is_tokenizer_file
 from tests import tiny
+from tests.checkpoint.test_fetched import make_snapshot
 from tests.field.inputs import WEIGHTS, Made, copy, edit, kl, make, refusal, sharp
 from tests.field.test_weights import truth
 
@@ -136,6 +137,12 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_it_is_not(weights: P
     (weights / "TERMS").write_text("free")
     (weights / "LICENSE").symlink_to("TERMS")
     assert make(tmp_path / "out", weights).folder.joinpath("LICENSE").read_text() == "free"
+
+
+def test_a_snapshot_in_the_hubs_cache_can_be_named_as_a_folder(llama: Path, tmp_path: Path) -> None:
+    snapshot = make_snapshot(tmp_path / "hub", llama)
+    assert (snapshot / WEIGHTS).is_symlink()
+    assert kl(truth(llama), make(tmp_path / "out", snapshot).model) == 0
 
 
 def test_a_folder_reached_by_a_link_is_not_a_link_out_of_it(weights: Path, tmp_path: Path) -> None:

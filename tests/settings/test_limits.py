@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.machine import usable_memory
-from scripts.settings.limits import Limits
+from scripts.settings.limits import Limits, weights_size
 from tests.settings.test_settings import MINIMAL, settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,3 +93,15 @@ def test_weights_that_were_fetched_are_measured_where_they_are(tmp_path: Path) -
     checkpoint.mkdir(parents=True)
     (checkpoint / "model.safetensors").write_bytes(bytes(1000))
     assert found.limits_of("export:m", tmp_path / "build").seconds < before
+
+
+def test_weights_that_are_quantised_count_as_the_floats_that_they_become(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(1000)
+    (tmp_path / "config.json").write_text("{}")
+    assert weights_size(tmp_path) == 1000
+    (tmp_path / "config.json").write_text('{"quantization_config": {"load_in_4bit": true}}')
+    assert weights_size(tmp_path) == 4000
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "quantize_config.json").write_text("{}")
+    assert weights_size(tmp_path) == 4000
