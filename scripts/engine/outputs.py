@@ -81,9 +81,8 @@ def remarks(step: Step) -> list[str]:
     if step.external_state is None:
         return []
     try:
-        with open(step.output, encoding="utf-8") as file:
-            return list(step.external_state.remarks(json.load(file)))
-    except (OSError, ValueError, KeyError, TypeError):
+        return list(step.external_state.remarks(json_files.read(step.output)))
+    except (OSError, ValueError, KeyError, TypeError, IngotError):
         return []
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import program
+from scripts.common import program, visible
 from scripts.common.errors import IngotError
 from scripts.init import beside, places, writing
 
@@ -37,7 +37,7 @@ def init(
     written = judging.describe(path, found, near, target.parent, name)
     for mark, lines in (("found", written.notes), ("unknown", written.unknown)):
         for line in lines:
-            print(f"{mark:<8} {_visible(line)}")
+            print(f"{mark:<8} {visible.line(line)}")
     if dry_run:
         print(f"\n{written.text}", end="")
         return
@@ -46,11 +46,6 @@ def init(
         file.write(written.text)
     print(f"wrote    {target}")
     print(f"next     doit config={writing.shell_word(str(target.parent))} doctor; then the same without doctor")
-
-
-def _visible(text: str) -> str:
-    """A line in which nothing is hidden: files and configs of strangers may hold what a terminal obeys."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _target(path: Path, config: Path | None) -> Path:

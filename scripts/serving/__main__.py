@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from scripts.common import program
+from scripts.common import json_files, program
 from scripts.serving.place import Place, UnknownNameError
 
 app = program.program(__doc__)
@@ -29,7 +28,7 @@ def models(deployed: Deployed, as_json: Annotated[bool, typer.Option("--json", h
 
     place = Place.of(deployed)
     found = listing.rows(place)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else listing.as_text(place, found), flush=True)
+    print(json_files.dumps(found) if as_json else listing.as_text(place, found), flush=True)
 
 
 @app.command()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from scripts.common import genai_config
+from scripts.common import genai_config, json_files
+from scripts.common.visible import line as one_line
 from scripts.foundry import cache as caches
 from scripts.foundry import marks
 from scripts.serving.place import Model, Place
@@ -34,7 +34,7 @@ def as_text(place: Place, found: Sequence[dict[str, Any]]) -> str:
     if not found:
         return f"nothing is listed in {place.cache}"
     ours = str(place.asked.config)
-    cells = [_HEAD]
+    cells: list[tuple[str, ...]] = [_HEAD]
     for row in found:
         verified = f"{row['verified_at']}, {row['verified_by']}" if row["verified_at"] else "-"
         by = "this configuration" if row["by"] == ours else row["by"]
@@ -42,6 +42,7 @@ def as_text(place: Place, found: Sequence[dict[str, Any]]) -> str:
             row["model"] or row["name"], row["precision"] or "-", str(row["version"]),
             f"{row['size_bytes'] / 1e6:.1f} MB", row["target"], verified, by, row["id"],
         ))  # fmt: skip
+    cells = [tuple(map(one_line, line)) for line in cells]
     widths = [max(len(line[i]) for line in cells) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], f"in {place.cache}"])
@@ -54,7 +55,7 @@ def _size(one: Model) -> int:
 def _target(one: Model) -> str:
     """The execution providers that the model's settings name; none means the CPU."""
     try:
-        settings = json.loads((one.folder / caches.SETTINGS).read_text("utf-8"))
+        settings = json_files.read(one.folder / caches.SETTINGS)
         return ", ".join(genai_config.providers(settings)) or "cpu"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "unknown"

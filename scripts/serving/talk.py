@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.visible import visible
 from scripts.foundry.cache import SETTINGS
 from scripts.runtime.foundry import Runtime
 from scripts.serving import saving
@@ -32,15 +32,13 @@ HELP = """/system TEXT        say how the model should behave, from the next ans
 /quit               end, as Ctrl-D does
 Ctrl-C stops an answer. A message that begins with / is typed with //."""
 COMMANDS = ("/system", "/reset", "/save", "/help", "/quit")
-#: What a terminal would obey instead of showing it.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @contextmanager
 def opened(model: Model, place: Place, system: str, limit: int | None, greedy: bool) -> Iterator[Conversation]:
     """A conversation with a model of the cache, loaded in the real runtime. Raises `IngotError`."""
     try:
-        context = int(json.loads((model.folder / SETTINGS).read_text("utf-8"))["model"]["context_length"])
+        context = int(json_files.read(model.folder / SETTINGS)["model"]["context_length"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IngotError(model.folder / SETTINGS, f"tells no context length ({error})", "Deploy it again") from None
     with Runtime(place.cache) as runtime:
@@ -154,5 +152,5 @@ def _save(conversation: Conversation, model: Model, place: Place, expected: str)
 
 
 def _write(stream: TextIO, text: str) -> None:
-    stream.write(_CONTROLS.sub("�", text) if stream.isatty() else text)
+    stream.write(visible(text) if stream.isatty() else text)
     stream.flush()

@@ -107,10 +107,10 @@ class Hostile(Project):
         """Write models.toml: the sound model, and these."""
         self.models(self.good, *rows, extra=extra)
 
-    def run(self, *words: str) -> Ended:
+    def run(self, *words: str, seconds: float = SECONDS) -> Ended:
         """Run doit under the limits, for its whole tree."""
         with contextlib.chdir(ROOT):
-            return run(self.command(*words), env=self.environment())
+            return run(self.command(*words), env=self.environment(), limits=process.Limits(seconds, MEMORY))
 
     def refused(self, *words: str, task: str = "checkpoint", code: int = 1) -> Ended:
         """doit ends with our own error in a line that says all of `words`; of the sound model nothing is lost."""
