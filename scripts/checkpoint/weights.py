@@ -202,6 +202,9 @@ def _check_widths(folder: Path, config: Mapping[str, Any], tensors: dict[str, Te
 def _check_gguf(path: Path) -> Checkpoint:
     file = read_gguf(path)
     contained.check(path.parent, is_legal_file)
+    if file.metadata.get("general.type", "model") != "model" or any(".lora_" in name for name in file.tensors):
+        found = f"{_shown(file.metadata.get('general.type', 'adapter'))} as GGUF, not a model"
+        raise IngotError(path, found, "Name the model's own file; an adapter is merged from the folder that peft wrote")
     kind = file.metadata.get("general.architecture")
     architecture = GGUF_ARCHITECTURES.get(str(kind))
     if architecture is None or file.metadata.get(f"{kind}.expert_count"):
@@ -233,6 +236,10 @@ def _gguf_name(name: str, architecture: str) -> str:
     if known is None:
         return name
     return f"model.layers.{layer}.{known}.{kind}" if layer else f"{known}.{kind}"
+
+
+def _shown(kind: object) -> str:
+    return f"an {kind}" if kind == "adapter" else f"a file of type {str(kind)[:40]!r}"
 
 
 def _supported(names: Iterable[str]) -> str:

@@ -97,6 +97,7 @@ LOADS: dict[str, tuple[str, ...]] = {
     "rich": ("rich",),
     "safetensors": ("safetensors",),
     "sentencepiece": ("sentencepiece",),
+    "tokenizers": ("tokenizers",),
     "tomli": (),
     "torch": ("torch",),
     "transformers": ("transformers", "jinja2", "markupsafe", "numpy", "regex", "safetensors", "sentencepiece",

@@ -105,3 +105,21 @@ def test_a_kind_that_nobody_knows_is_refused_by_its_number(llama: Path, tmp_path
     data[at] = 77
     path.write_bytes(data)
     assert "model.layers.0.mlp.up_proj.weight is of GGML's type 77" in refusal(tmp_path / "out", path)
+
+
+def test_a_ggufs_adapter_is_refused_as_what_it_is_wherever_it_is_named(llama: Path, tmp_path: Path) -> None:
+    """As llama.cpp's convert_lora_to_gguf writes it."""
+    import gguf as package
+
+    path = tmp_path / "adapter.gguf"
+    writer = package.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", np.ones((4, 256), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert "an adapter as GGUF, not a model" in refusal(tmp_path / "out", path)
+    assert "a GGUF file, not an adapter's folder" in refusal(tmp_path / "out", llama, path)
