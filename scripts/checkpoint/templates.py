@@ -162,6 +162,11 @@ def _parse(path: Path, value: Any) -> dict[str, str]:
     return found
 
 
+def check(path: Path) -> None:
+    """Raise `IngotError` for a file that is too large for a chat template, or is no text."""
+    _read(path)
+
+
 def _read(path: Path) -> str:
     if path.stat().st_size > _LARGEST:
         raise IngotError(path, f"a chat template of {path.stat().st_size} bytes", _SHORTER)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import tiny
+from tests.hostile import limited
 from tests.hostile.limited import Hostile, Stages
 
 #: Something that makes a folder hostile.
@@ -261,6 +262,21 @@ def test_an_adapter(stages: Stages, tiny_llama: Path, adapter: Path, kind: str) 
     assert not output.exists()
 
 
+def test_of_a_broken_adapter_or_template_nothing_more_is_read(
+    hostile: Hostile, tiny_llama: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """Fifty sparse gigabytes would be hashed first: for minutes."""
+    sparse("adapter_model.safetensors", 50 << 30)(adapter)
+    sparse("chat.jinja", 50 << 30)(tmp_path)
+    source = {"path": tiny_llama}
+    hostile.beside(
+        {"name": "bad", "source": source, "adapters": [{"path": adapter}]},
+        {"name": "worse", "source": source, "template": str(tmp_path / "chat.jinja")},
+    )
+    ended = hostile.refused("adapter_model.safetensors")
+    limited.said(ended, "chat.jinja", "a chat template of")
+
+
 @pytest.mark.parametrize("key", ["target_modules", "exclude_modules", "layers_pattern"])
 def test_a_strangers_regular_expression_is_not_searched_with(
     stages: Stages, tiny_llama: Path, adapter: Path, key: str
@@ -301,13 +317,28 @@ def test_a_gguf(stages: Stages, tmp_path: Path, kind: str) -> None:
     stages.refused("checkpoint", "build", "a.gguf", word, source=path, output=tmp_path / "made")
 
 
-@pytest.mark.parametrize("kind", ["layers", "deep config", "licence", "sparse tokenizer", "huge header", "a loop"])
-def test_a_broken_model_stops_itself_alone(hostile: Hostile, weights: Path, kind: str) -> None:
-    MODELS[kind][0](weights)
-    hostile.beside({"name": "bad", "source": {"path": weights}, "precisions": ["fp16"]})
-    if words := MODELS[kind][1]:
-        hostile.refused("checkpoint:bad", *words)
-    for command in (["list", "--all"], ["why"], ["check"]):
+#: Of each kind one: what the build tells by itself, and what a stage's child does.
+BESIDE = (
+    "layers", "width as text", "deep config", "sparse config", "architectures", "quantised, of another type",
+    "sparse licence", "sparse tokenizer", "deep index", "index of numbers", "huge header", "shards without end",
+    "licence", "named templates", "labels",
+)  # fmt: skip
+
+
+def test_broken_models_stop_themselves_alone(hostile: Hostile, tiny_llama: Path, tmp_path: Path) -> None:
+    names = {kind: f"bad-{number}" for number, kind in enumerate(BESIDE)}
+    rows = []
+    for kind, name in names.items():
+        weights = limited.copy(tiny_llama, tmp_path / name / "weights")
+        MODELS[kind][0](weights)
+        rows.append({"name": name, "source": {"path": weights}, "precisions": ["fp16"]})
+    hostile.beside(*rows)
+    built = hostile.refused(names["layers"], "num_hidden_layers is 1000000000")
+    for kind, name in names.items():
+        limited.said(built, f"checkpoint:{name}", *MODELS[kind][1])
+    for command, code in ((["list", "--all"], 0), (["why"], 0), (["doctor"], 1)):
         ended = hostile.run(*command)
-        assert "Traceback" not in ended.out, ended.out
-        assert "good" in ended.out or command == ["check"], ended.out
+        assert ended.code == code, ended.out
+        assert "Traceback" not in ended.out and "good" in ended.out, ended.out
+    assert "Traceback" not in hostile.run("check").out
+    assert "Traceback" not in hostile.run("info", f"checkpoint:{names['layers']}").out

@@ -85,3 +85,25 @@ def test_a_recipe_that_no_model_names_is_judged_and_stops_nothing(tmp_path: Path
     found = settings(tmp_path, MINIMAL, '[later]\npasses = [{ type = "Soon" }]\n')
     assert not found.models[0].problems
     assert "unknown pass 'Soon'" in str(found.recipe_problems[0])
+
+
+def test_the_code_of_a_trusted_workflow_is_found_beside_it(tmp_path: Path) -> None:
+    workflow = {"passes": {"b": BUILDER}, "data_configs": [{"name": "a", "user_script": "mine.py"}]}
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "w.json").write_text(json.dumps(workflow), encoding="utf-8")
+    recipe = '[w]\nolive = "flows/w.json"\n'
+    refused = one(tmp_path, MINIMAL + 'precisions = ["w"]\n', recipe)
+    assert "user_script: runs code that is not Olive's own, which is refused" in str(refused.problem)
+    missing = one(tmp_path, MINIMAL + 'precisions = ["w"]\n', recipe + "trust = true\n")
+    assert "names code that is not there" in str(missing.problem)
+    (tmp_path / "flows" / "mine.py").touch()
+    [found] = one(tmp_path, MINIMAL + 'precisions = ["w"]\n', recipe + "trust = true\n").recipes
+    assert found.scripts == (tmp_path / "flows" / "mine.py",)
+    assert (found.steps["trust"], found.steps["scripts"]) == (True, ["mine.py"])
+
+
+def test_passes_run_no_code_to_be_trusted(tmp_path: Path) -> None:
+    recipe = '[w]\npasses = [{ type = "StoreFloat16" }]\ntrust = true\n'
+    assert "w.trust: has no meaning beside passes" in str(
+        one(tmp_path, MINIMAL + 'precisions = ["w"]\n', recipe).problem
+    )
