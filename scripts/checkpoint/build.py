@@ -21,7 +21,7 @@ from scripts.checkpoint.spilled import Spill
 from scripts.checkpoint.weights import Checkpoint
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.common.model_files import files_in, is_companion, is_tokenizer_file
+from scripts.common.model_files import ADAPTER, files_in, is_companion, is_tokenizer_file
 from scripts.results import remarks
 from scripts.results.remarks import Remark
 
@@ -79,6 +79,7 @@ def build(
         need = preflight.estimate(work.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
         preflight.check_room(need, output.parent)
         _check_adapters(work)
+        work.remarks += _left_beside(work.checkpoint.path, adapters)
         made = Path(scratch) / "checkpoint"
         made.mkdir()
         (_from_gguf if work.checkpoint.path.is_file() else _from_folder)(work, made)
@@ -89,12 +90,20 @@ def build(
         made.rename(output)
 
 
+def _left_beside(source: Path, adapters: Sequence[Path]) -> list[Remark]:
+    """An adapter in the folder of a whole model, which nobody asked to be merged."""
+    if adapters or not (source / ADAPTER[0]).is_file():
+        return []
+    what = "an adapter lies beside the model, and is not merged: name this folder in `adapters` if it should be"
+    return [Remark(ADAPTER[0], what)]
+
+
 def _check_adapters(work: _Work) -> None:
     from scripts.checkpoint import tensors
 
     for adapter in work.adapters:
         work.remarks += adapter.remarks
-        tensors.refuse_infinite(dict.fromkeys(adapter.tensors, adapter.folder / WEIGHTS), adapter.tensors)
+        tensors.judge_numbers(dict.fromkeys(adapter.tensors, adapter.folder / WEIGHTS), adapter.tensors)
 
 
 def _from_folder(work: _Work, output: Path) -> None:
@@ -119,7 +128,7 @@ def _from_folder(work: _Work, output: Path) -> None:
         base, left, described = _described(normal)
         normal.untie_where_told_apart(base)
         fits = fitting.fit_all(work.adapters, base, checkpoint.path)
-    tensors.refuse_infinite(checkpoint.places, checkpoint.tensors)
+    work.remarks += tensors.judge_numbers(checkpoint.places, checkpoint.tensors)
     work.remarks += [*normal.remarks(left), *(remark for fit in fits for remark in fit.remarks), *spoken.remarks]
     if not work.adapters:
         copied = write_normal(normal, spoken, output, floats)
@@ -146,11 +155,12 @@ def _described(normal: Any) -> tuple[Any, list[str], Any]:
 
     checkpoint = normal.checkpoint
     normal.count_rows()
-    normal.notice_dynamic_positions()
+    normal.settle_config()
     described = truth.Described(checkpoint.path / "config.json", checkpoint.architecture, normal.config)
     spare = checkpoint.quantised.spare if checkpoint.quantised else ()
     base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors, spare)
     normal.forget_foreign_keys(base)
+    normal.notice_what_is_assumed(base)
     return base, left, described
 
 

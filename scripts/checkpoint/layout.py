@@ -43,6 +43,10 @@ def find_weights(folder: Path) -> Layout:
             return _read(index, tuple(folder / shard for shard in shards), names, ignored)
         if there or not single.exists():
             lost = next(shard for shard in shards if shard not in there)
+            if Path(lost).name != lost:
+                raise IngotError(
+                    index, f"names {lost}, which is not beside it", "Put the shards into the index's folder"
+                )
             raise IngotError(folder / lost, f"shard is missing that {index.name} names", "Fetch it, or save again")
         left = Remark(INDEX, f"ignored: none of the {len(shards)} files that it names is there; {SINGLE} is used")
         return _read(None, (single,), None, (left,))
@@ -68,8 +72,9 @@ def _read(
         if len(held) + len(tensors) > _MOST_TENSORS:
             raise IngotError(file, f"with those before it, more than {_MOST_TENSORS} tensors", _SAVE_AGAIN)
         if twice := sorted(set(held) & set(tensors)):
-            found = f"holds {twice[0]}, which {places[twice[0]].name} holds too"
-            raise IngotError(file, found, _SAVE_AGAIN)
+            name = twice[0]
+            found = f"holds {name}, which {places[name].name} holds too"
+            raise IngotError(file, found, f"Keep {name} in one of them: {_SAVE_AGAIN.lower()}")
         tensors |= held
         places |= dict.fromkeys(held, file)
     if index and names and (lost := sorted(set(names) - set(tensors))):

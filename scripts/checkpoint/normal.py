@@ -14,17 +14,18 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint import foreign, quantised, tensors, vocabulary
+from scripts.checkpoint import foreign, ids, positions, quantised, tensors, vocabulary
 from scripts.checkpoint.layout import SINGLE
 from scripts.checkpoint.plausible import text_settings
 from scripts.checkpoint.speech import Speech
-from scripts.checkpoint.user_json import has_bom
+from scripts.checkpoint.user_json import has_bom, json_object
 from scripts.checkpoint.weights import Checkpoint
 from scripts.common import json_files
 from scripts.common.model_files import INDEX, files_in, is_companion, is_tokenizer_file
 from scripts.results.remarks import Remark
 
-_CONFIG = "config.json"
+_CONFIG, _GENERATION = "config.json", "generation_config.json"
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 class Normal:
@@ -39,6 +40,7 @@ class Normal:
             self._say_dtype()
         self.renamed: dict[str, str] = {}
         self._said: list[Remark] = []
+        self.generation_config = self.generation()
 
     @property
     def changed(self) -> bool:
@@ -57,8 +59,9 @@ class Normal:
     def count_rows(self) -> None:
         """Take the number of tokens from the embedding: that is what there are weights for."""
         rows, settings = vocabulary.rows_of(self.checkpoint.tensors), text_settings(self.config)
-        if rows is not None and settings.get("vocab_size") not in (None, rows):
-            what = f"vocab_size is {rows}, the embedding's rows, in place of {settings['vocab_size']}"
+        if rows is not None and settings.get("vocab_size") != rows:
+            before = f"in place of {settings['vocab_size']}" if settings.get("vocab_size") else "as it says none"
+            what = f"vocab_size is {rows}, the embedding's rows, {before}"
             self._said.append(Remark(_CONFIG, what))
             settings["vocab_size"] = rows
 
@@ -85,16 +88,38 @@ class Normal:
         for key in foreign.forget(self.config, model.config, type(model)):
             self._said.append(Remark(_CONFIG, f"{key} left out: {type(model).__name__} does not read it"))
 
-    def notice_dynamic_positions(self) -> None:
-        """Say that a scaling which grows with the text has no effect in a package, which ends where it begins."""
-        settings = text_settings(self.config)
-        for key in ("rope_parameters", "rope_scaling"):
-            table = settings.get(key)
-            if isinstance(table, dict) and "dynamic" in (table.get("rope_type"), table.get("type")):
-                limit = settings.get("max_position_embeddings", "its")
-                what = f"positions are scaled (dynamic) beyond {limit} tokens alone, where a package ends"
+    def settle_config(self) -> None:
+        """Have the config say one thing of positions, and no ids without a row, types or tables that are none."""
+        self._said += positions.settle(self.checkpoint.path / _CONFIG, self.config)
+        if rows := vocabulary.rows_of(self.checkpoint.tensors):
+            self._said += ids.drop_beyond(_CONFIG, self.config, rows)
+        for key in ("dtype", "torch_dtype"):
+            if self.config.get(key) not in (None, *_FLOATS):
+                what = f"{key} {self.config.pop(key)!r} is left out: the files say what their tensors are"
                 self._said.append(Remark(_CONFIG, what))
-                return
+        for key in ("quantization_config", "auto_map"):
+            if key in self.config and not (self.config[key] and key == "quantization_config"):
+                self.config.pop(key)
+                if key == "auto_map":
+                    what = (
+                        f"auto_map left out: {self.checkpoint.architecture} is transformers' own, no other code is run"
+                    )
+                    self._said.append(Remark(_CONFIG, what))
+
+    def notice_what_is_assumed(self, model: Any) -> None:
+        """Say which of the class's own values stand for what the config leaves open."""
+        self._said += positions.assumed(self.checkpoint.path / _CONFIG, self.config, model)
+
+    def generation(self) -> dict[str, Any] | None:
+        """generation_config.json as it must read, where that is not as it stands."""
+        path = self.checkpoint.path / _GENERATION
+        if not path.is_file():
+            return None
+        value = json_object(path, "Remove it, or copy it from the base model")
+        rows = vocabulary.rows_of(self.checkpoint.tensors)
+        said = ids.drop_beyond(_GENERATION, value, rows) if rows else []
+        self._said += said
+        return value if said else None
 
     def remarks(self, left: Collection[str]) -> list[Remark]:
         """What there is to say; `left` are tensors that no model of this class has a use for."""
@@ -128,6 +153,9 @@ def write_normal(normal: Normal, spoken: Speech, output: Path, made: Path | None
     for path in files_in(checkpoint.path, is_companion):
         if not is_tokenizer_file(path.name) and path.name != _CONFIG:
             bring(path, path.name)
+    if normal.generation_config:
+        (output / _GENERATION).unlink(missing_ok=True)
+        json_files.write(output / _GENERATION, normal.generation_config)
     if normal.changed:
         json_files.write(output / _CONFIG, normal.config)
     else:

@@ -46,6 +46,7 @@ def choose(
         choice = templates.choose(base, adapters, template, files=folder, label=label)
     else:
         choice = templates.Choice("", kept=True)
+    templates.check_syntax(label, choice.text)
     files = {path.name: path for path in files_in(folder, is_tokenizer_file)}
     if not (folder / "tokenizer.json").is_file():
         alike = _convert(folder, scratch)

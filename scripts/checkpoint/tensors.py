@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from scripts.checkpoint.headers import Tensor
 from scripts.common.errors import IngotError
+from scripts.results.remarks import Remark
 
 _PIECE = 1 << 20  # bytes; fits a processor's cache, so that each is read from memory once
 #: By dtype, the unsigned integer of its width and the exponent's bits: all of them set is an infinity or a NaN.
@@ -26,15 +27,28 @@ _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
 }
 
 
-def refuse_infinite(places: Mapping[str, Path], tensors: Mapping[str, Tensor]) -> None:
-    """Raise `IngotError` that names the first tensor with a NaN or an infinity in it."""
+def judge_numbers(places: Mapping[str, Path], tensors: Mapping[str, Tensor]) -> list[Remark]:
+    """Look at every number. Raises `IngotError` that names the first tensor with a NaN or an infinity in it.
+
+    A matrix that is zero everywhere is a remark: a merge or a gathering of shards may have left it so.
+    """
+    zero = []
     for name, path in places.items():
         width, exponent = _EXPONENTS.get(tensors[name].dtype, (np.uint8, 0))
-        if exponent and any(
-            int((piece.view(width) & width(exponent)).max()) == exponent for piece in pieces(path, tensors[name])
-        ):
-            found = f"{name} holds a number that is not finite (NaN or infinity)"
-            raise IngotError(path, found, "Its training diverged or the file is damaged: take an earlier checkpoint")
+        if not exponent:
+            continue
+        greatest = 0  # exponent: none stands for zero, and for what is hardly more
+        for piece in pieces(path, tensors[name]):
+            greatest = max(greatest, int((piece.view(width) & width(exponent)).max()))
+            if greatest == exponent:
+                found = f"{name} holds a number that is not finite (NaN or infinity)"
+                raise IngotError(
+                    path, found, "Its training diverged or the file is damaged: take an earlier checkpoint"
+                )
+        if not greatest and len(tensors[name].shape) > 1:
+            zero.append(name)
+    more = f" and {len(zero) - 1} more matrices" if len(zero) > 1 else ""
+    return [Remark(zero[0], f"is zero everywhere{more}")] if zero else []
 
 
 def same(first: tuple[Path, Tensor], second: tuple[Path, Tensor]) -> bool:

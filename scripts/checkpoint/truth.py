@@ -27,11 +27,12 @@ from scripts.common.watch import computing
 _WRAPPERS = frozenset(
     {
         *("_orig_mod", "module", "base_model", "model", "base_layer", "language_model"),
-        *("_fsdp_wrapped_module", "_checkpoint_wrapped_module"),
+        *("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "transformer"),
     }
 )
-#: What older versions saved beside the weights and newer ones compute: no parameter, whatever the family.
-_COMPUTED = re.compile(r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.(masked_bias|attn\.bias)$")
+#: What older versions saved beside the weights and newer ones compute, and the value head of reinforcement learning: no
+#: parameter, whatever the family.
+_BESIDE = re.compile(r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.(masked_bias|attn\.bias)$|(^|\.)v_head\.")
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn"}
 
 
@@ -106,7 +107,7 @@ def place(
     `spare` are tensors that may be left out where the class has no place for them. Raises `IngotError` that names the
     first tensors which are missing, have no place or do not fit.
     """
-    kept = {name: tensor for name, tensor in tensors.items() if not _COMPUTED.search(name)}
+    kept = {name: tensor for name, tensor in tensors.items() if not _BESIDE.search(name)}
     model, account = described.load(kept)
     if useless := set(spare) & set(account["unexpected_keys"]):
         kept = {name: tensor for name, tensor in kept.items() if name not in useless}
@@ -128,6 +129,9 @@ def refuse_misfits(folder: Path, account: Mapping[str, Any]) -> None:
     if mismatched := sorted(account["mismatched_keys"], key=lambda entry: str(entry[0])):
         name, found, due = mismatched[0]
         rest = f" (and {len(mismatched) - 1} more)" if len(mismatched) > 1 else ""
+        if name == "lm_head.weight" and len(mismatched) == 1 and list(found)[1:] == list(due)[1:]:
+            what = f"{name} has {found[0]} rows, and the embedding {due[0]}"
+            raise IngotError(folder, what, "Give both as many: model.resize_token_embeddings(len(tokenizer))")
         raise IngotError(folder, f"{name} is {list(found)}, but its config asks for {list(due)}{rest}", REMEDY)
     if lora := [name for name in unexpected if ".lora_" in name]:
         remedy = "Save the merged model: model.merge_and_unload().save_pretrained(FOLDER)"
@@ -141,7 +145,7 @@ def refuse_misfits(folder: Path, account: Mapping[str, Any]) -> None:
         found = ", and ".join(parts)
         remedy = "Save the checkpoint again from the tool that made it, or rename the tensors as transformers has them"
         if not missing:
-            remedy = REMEDY
+            remedy = f"{REMEDY}. If it is that one, they are an addition, which no class of transformers computes"
         if missing == ["lm_head.weight"] and not unexpected:
             remedy = "If its head is its embedding, set tie_word_embeddings to true in config.json; else save it again"
         raise IngotError(folder, found, remedy)
@@ -150,10 +154,22 @@ def refuse_misfits(folder: Path, account: Mapping[str, Any]) -> None:
 
 
 def unwrap(strange: Collection[str], due: Collection[str]) -> dict[str, str]:
-    """Strange names to due ones, where without wrappers both read the same and no third one does."""
+    """Strange names to due ones, where without wrappers both read the same and no third one does.
+
+    Else where all that is due stands under one more prefix (`student.`, `llm.`), and under no other.
+    """
     cores, asked = {core(name): name for name in due}, Counter(map(core, due))
     met = Counter(map(core, strange))
-    return {name: cores[key] for name in strange if asked[key := core(name)] == met[key] == 1}
+    found = {name: cores[key] for name in strange if asked[key := core(name)] == met[key] == 1}
+    if found or not due:
+        return found
+    first = min(cores)
+    prefixes = {key.removesuffix(first) for key in met if key.endswith(f".{first}")}
+    whole = [prefix for prefix in prefixes if all(met[prefix + key] == 1 for key in cores)]
+    if len(whole) != 1 or max(asked.values()) > 1:
+        return {}
+    due_by_core = {whole[0] + key: name for key, name in cores.items()}
+    return {name: due_by_core[core(name)] for name in strange if core(name) in due_by_core}
 
 
 def core(name: str) -> str:

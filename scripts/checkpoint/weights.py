@@ -156,15 +156,29 @@ def trainer_checkpoints(path: Path, name: str) -> list[Path]:
 
 
 def _check_config(path: Path, config: dict[str, Any]) -> str:
-    if config.get("auto_map") or config.get("trust_remote_code"):
-        key = "auto_map" if config.get("auto_map") else "trust_remote_code"
-        remedy = "Ingot never runs code out of a checkpoint; use one whose architecture transformers itself knows"
-        raise IngotError(path, f"wants remote code ({key})", remedy)
+    _refuse_code(path, config)
     if config.get("transformers_weights"):
         found = f"names a weights file of its own ({config['transformers_weights']!r})"
         raise IngotError(path, found, "Call that file model.safetensors and remove the key transformers_weights")
     check_sizes(path, config)
     return supported.check(path, config)
+
+
+def _refuse_code(path: Path, config: dict[str, Any]) -> None:
+    """Code of a checkpoint's own is never run; one that was published with code for a class of transformers needs none.
+
+    Such is Phi-3's: its `auto_map` names the very class that `architectures` does.
+    """
+    mapped = config.get("auto_map")
+    pairs = mapped.items() if isinstance(mapped, dict) else [("Model", None)]
+    names = {str(name).rpartition(".")[2] for key, name in pairs if "Model" in key}
+    own = config.get("architectures")
+    if (mapped and not (isinstance(own, list) and names <= {str(name) for name in own})) or config.get(
+        "trust_remote_code"
+    ):
+        key = "auto_map" if mapped else "trust_remote_code"
+        remedy = "Ingot never runs code out of a checkpoint; use one whose architecture transformers itself knows"
+        raise IngotError(path, f"wants remote code ({key})", remedy)
 
 
 def _find_tokenizer(path: Path, folder: Path) -> Path:
@@ -193,8 +207,7 @@ def _check_widths(folder: Path, config: Mapping[str, Any], tensors: dict[str, Te
     """Builder 0.18 takes every linear layer with as many outputs as there are tokens for the output head."""
     vocabulary = config.get("vocab_size")
     for name, tensor in tensors.items():
-        head = "embed" in name or "lm_head" in name
-        if not head and len(tensor.shape) == 2 and tensor.shape[0] == vocabulary:
+        if re.search(r"\.\d+\.", name) and len(tensor.shape) == 2 and tensor.shape[0] == vocabulary:
             found = f"{name} has as many outputs as the vocabulary, {vocabulary}: the builder would mistake it"
             raise IngotError(folder, found, "Pad the vocabulary: model.resize_token_embeddings(…)")
 

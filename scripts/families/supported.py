@@ -77,6 +77,9 @@ LEFT_OUT_KEYS = (
 )
 
 
+_NONE = "none named"
+
+
 @cache
 def builders_own() -> frozenset[str]:
     """The architectures that the installed builder dispatches on, from its source: importing it takes seconds.
@@ -144,7 +147,7 @@ def exporter(path: Path, config: Config, asked: str | None = None) -> str:
 
 def _name(config: Config) -> str:
     names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else "none named"
+    return str(names[0]) if isinstance(names, list) and names else _NONE
 
 
 def _problem(exporter: str, name: str, config: Config) -> tuple[int, str, str] | None:
@@ -152,15 +155,24 @@ def _problem(exporter: str, name: str, config: Config) -> tuple[int, str, str] |
     if name not in (builders() if exporter == "builder" else mobius.architectures()):
         if exporter == "builder" and name in LEFT_OUT and name in builders_own():
             return 1, f"unsupported architecture {name}: {LEFT_OUT[name]}", _another(name)
-        return 0, f"unsupported architecture {name}", _another(name)
+        if name == _NONE:
+            found = _of_type(config) or "…ForCausalLM"
+            return 0, "names no class of model in architectures", f'Add "architectures": ["{found}"] to it'
+        return 0, f"unsupported architecture {name}", _another(name, _of_type(config))
     own = _builders_traits(name, config) if exporter == "builder" else _mobius_traits(name, config)
     for found, remedy in [*own, *_traits(config)]:
         return 2, f"unsupported {name}: {found}", remedy
     return None
 
 
-def _another(name: str) -> str:
-    near = difflib.get_close_matches(name, architectures(), n=1, cutoff=0.5)
+def _of_type(config: Config) -> str | None:
+    """The class that a config's `model_type` goes by, if it is one that can be converted."""
+    kind = str(config.get("model_type")).replace("_", "").lower()
+    return next((name for name in architectures() if name.lower() == f"{kind}forcausallm"), None)
+
+
+def _another(name: str, related: str | None = None) -> str:
+    near = [related] if related else difflib.get_close_matches(name, architectures(), n=1, cutoff=0.5)
     nearest = f"The nearest that can be converted is {near[0]}" if near else "Take a model of another family"
     return f"{nearest}; `doit families` lists all"
 

@@ -28,6 +28,10 @@ _EMOJI = f"🙂🚀 {_FAMILY} 👍🏽 🇩🇪 ❤️ ﷽ \u00e9 a\u200bb \U000
 _LONG = "".join(f"{n}. The quick brown fox, no. {n * 7919}, jumps over {n % 13} lazy dogs.\n" for n in range(1, 250))
 
 
+#: The conversation that every template must render, and words of it that a rendering holds.
+ASKED, HEARD = "one question", "capital of france"
+
+
 def _talk(*texts: str, system: str | None = None) -> Conversation:
     first: Conversation = [] if system is None else [{"role": "system", "content": system}]
     return first + [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
@@ -37,7 +41,7 @@ def conversations(markers: list[str]) -> dict[str, Conversation]:
     """Conversations by name. `markers`: the tokenizer's special tokens, to be met inside content as users type them."""
     inside = "text ".join(["What does ", *markers, "mean, and\nassistant\nwhy?"])
     return {
-        "one question": _talk("What is the capital of France?"),
+        ASKED: _talk("What is the capital of France?"),
         "three turns": _talk("Hi!", "Hello. How can I help?", "Sum 2 and 2.", "4", "And 3 and 3?"),
         "many turns": _talk(*(f"Line {n}, please." for n in range(21))),
         "several scripts": _talk(_SCRIPTS),

@@ -16,7 +16,7 @@ from typing import Any
 
 from scripts.checkpoint.tokenizer import REFUSALS
 from scripts.common.errors import IngotError
-from scripts.package.conversations import TOOLS, Conversation, conversations, rare, with_tools
+from scripts.package.conversations import ASKED, HEARD, TOOLS, Conversation, conversations, rare, with_tools
 from scripts.runtime import genai
 
 #: Conversations that both sides must have rendered for the comparison to mean anything.
@@ -60,6 +60,12 @@ def compare(package: Path, tokenizer: Any, *, label: Path | None = None) -> Agre
         except REFUSALS as error:
             skipped[name] = _line(str(error) or type(error).__name__)
             continue
+        if name == ASKED and HEARD not in sides[0].text.lower():
+            raise IngotError(
+                f"{label}: chat template",
+                "does not write what the user says: the model would never see a question",
+                'Give the one that it was trained with: template = "FILE.jinja" in models.toml',
+            )
         for side in sides:
             _same(name, side, runtime, tokenizer, label)
         compared += 1

@@ -84,8 +84,8 @@ def test_a_window_that_the_graph_lacks_is_refused_though_the_text_ends_before_it
         ({"architectures": ["Gemma4ForConditionalGeneration"], "enable_moe_block": True}, "enable_moe_block"),
         ({"architectures": ["Gemma4ForConditionalGeneration"]}, "hidden_size_per_layer_input = 256"),
         ({"architectures": ["Qwen9ForCausalLM"]}, "nearest that can be converted is Qwen"),
-        ({"architectures": []}, "none named"),
-        ({}, "none named"),
+        ({"architectures": []}, "names no class of model"),
+        ({"model_type": "llama"}, r'Add "architectures": \["LlamaForCausalLM"\]'),
     ],
 )
 def test_a_trait_that_cannot_be_is_named(config: dict[str, Any], word: str, tmp_path: Path) -> None:

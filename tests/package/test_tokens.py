@@ -88,6 +88,12 @@ def test_conversations_that_the_template_refuses_are_listed_not_judged(package: 
     assert all("system" in name for name in agreement.skipped)
 
 
+def test_a_template_that_leaves_out_what_the_user_says_is_refused(package: Any, checkpoint: Path) -> None:
+    deaf = PLAIN.replace("m['content']", "'…'")
+    with pytest.raises(IngotError, match="does not write what the user says"):
+        tokens.compare(package(deaf), tokenizer(checkpoint, deaf))
+
+
 def test_a_template_that_refuses_nearly_all_is_refused(package: Any, checkpoint: Path) -> None:
     choosy = (
         "{% if messages | length > 1 or not messages[0]['content'] %}{{ raise_exception('one only') }}{% endif %}"
