@@ -21,7 +21,7 @@ from scripts.package.build import build as package
 from scripts.package.card import PackageSpec
 from scripts.quality.logits import GenaiModel
 from tests import tiny
-from tests.families import checkpoints
+from tests.families import checkpoints, measure
 from tests.field.inputs import PLAIN, WEIGHTS, adapter, copy, edit, make, rename, rewrite, sharp
 from tests.field.test_weights import WRAPPERS, truth
 
@@ -42,6 +42,24 @@ def apart(model: Any, folder: Path, *, tokens: int = 160, vocab: int = tiny.VOCA
 def exported(folder: Path, target: Path) -> Path:
     export(folder, target)
     return target
+
+
+#: Names that transformers itself finds a place for, and every other reader must too.
+PREFIXES: dict[str, Callable[[str], str]] = {
+    "without the model's prefix": lambda name: name.removeprefix("model."),
+    "with it twice": lambda name: f"model.{name}",
+}
+
+
+@pytest.mark.parametrize("names", PREFIXES)
+def test_weights_under_names_that_transformers_understands_are_judged_and_exported_right(
+    llama: Path, weights: Path, tmp_path: Path, names: str
+) -> None:
+    rename(weights / WEIGHTS, PREFIXES[names])
+    made = make(tmp_path / "checkpoint", weights)
+    result = measure.judged(copy(made.folder, tmp_path / "copied"), tmp_path)
+    assert result.export.verdict == "passed", result.export.reasons
+    assert apart(truth(llama), tmp_path / "export") < EXACT
 
 
 @pytest.mark.parametrize("wrapper", ["torch.compile", "peft"])

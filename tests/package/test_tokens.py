@@ -75,7 +75,7 @@ def test_jinja_that_the_runtime_reads_otherwise_is_refused_with_the_first_differ
     package: Any, checkpoint: Path
 ) -> None:
     """The runtime finds no text in a text, and raises nothing."""
-    searching = PLAIN.replace("{{ m['content'] }}\n", "{{ 'found' if 'France' in m['content'] else m['content'] }}")
+    searching = PLAIN.replace("{{ m['content'] }}\n", "{{ 'found ' if 'France' in m['content'] }}{{ m['content'] }}")
     with pytest.raises(IngotError, match=r"unlike transformers: at character \d+ .* in place of '<user>found"):
         tokens.compare(package(searching), tokenizer(checkpoint, searching))
 
