@@ -15,7 +15,7 @@ from tests import tiny
 from tests.families import checkpoints, measure
 
 #: One for each kind of bridge; the others run in `make test-all`.
-SAMPLE = ("phi3", "qwen3, yarn", "gemma 3, nested", "smollm3", "qwen3.5", "mistral 3, ministral 3")
+SAMPLE = ("phi3", "qwen3, yarn", "gemma 3, nested", "smollm3", "qwen3.5", "mistral 3, ministral 3", "gemma 4", "olmo 3")
 CONVERTED = [name for name, family in checkpoints.FAMILIES.items() if not family.refused]
 REST = [name for name in CONVERTED if name not in SAMPLE]
 
