@@ -31,6 +31,7 @@ from scripts.engine.session import Session
 from scripts.engine.step import ExternalState, Step, leave_out
 from scripts.foundry import external_state as deployed
 from scripts.settings.asked import asked
+from scripts.settings.judges import CASES, judged_by
 from scripts.settings.models import Model, Variant
 from scripts.settings.reading import read
 
@@ -49,9 +50,6 @@ DEPLOYED = {"cache": CACHE, "config": str(CONFIG), "build": str(BUILD), "asked":
             "cases": {model.name: str(model.cases) for model in MODELS if model.cases},
             "options": typed("config", "build")}  # fmt: skip
 DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition", deployed=DEPLOYED)
-
-#: What a model is asked is judged before anything is built, and not when it is needed, hours later.
-CASES = {"cases": "scripts.cases.cases:load", "schema": "scripts.cases.cases:load_schema"}
 
 BASES = list(dict.fromkeys(model.base for model in MODELS if model.base))
 VARIANTS = [variant for model in MODELS for variant in model.variants]
@@ -74,7 +72,7 @@ def task_doctor() -> dict[str, Any]:
 @TASKS.each([*MODELS, *BASES])
 def checkpoint(model: Model) -> Step:
     """Merge weights and adapters into one checkpoint"""
-    source, is_base = model.source, model in BASES
+    source, of = model.source, [other for other in MODELS if other.base is model]  # those whose base it is, if any
     return INGOT.step(
         f"checkpoint:{model.name}", BUILD / model.place / "checkpoint", stage="checkpoint", verb="build",
         inputs={"source": source.path, "adapter": tuple(adapter.path for adapter in model.adapters),
@@ -82,13 +80,14 @@ def checkpoint(model: Model) -> Step:
         belongs={"source": is_model_file, "adapter": is_adapter_file},
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None,
                     "template-name": model.template if isinstance(model.template, str) else None,
-                    "template-optional": is_base or None},
-        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes)}, dispensable=is_base,
+                    "template-optional": True if of else None},
+        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes),
+                 "context": None if of else [model.context_length, model.sampling.get("max_length")]},
+        follows=map(checkpoint, of[:1] if len(of) == 1 else ()), dispensable=bool(of),
         preflight={"source": "scripts.checkpoint.weights:check_source",
                    "adapter": "scripts.checkpoint.adapters:check_adapter",
                    "template": "scripts.checkpoint.templates:check"}, problem=model.problem,
-        guards={CASES["cases"] if model.schema else f"{CASES['cases']}_without_schema": model.cases,
-                CASES["schema"]: model.schema},
+        guards=judged_by(model, SETTINGS.general_text),
         parts={"model": leave_out(*CARD, *CHAT_TEMPLATES, f"{TEMPLATES}/*"),
                "tokenizer": (*TOKENIZER, f"{TEMPLATES}/*", "config.json")},
     )  # fmt: skip
@@ -172,6 +171,8 @@ def package(variant: Variant) -> Step:
         f"package:{variant.name}", folder(variant) / "package", stage="package", verb="build",
         inputs={"onnx": onnx(variant), "checkpoint": checkpoint(base or model),
                 "template-of": checkpoint(model).part("tokenizer") if base else None},
+        verdicts={"tuned": domain(model.float), "untuned": baseline(model.baseline)}
+        if variant.recipe and model.baseline else {},
         parameters={"model-id": variant.model_id, "precision": variant.precision or "float",
                     "description": model.description, "version": model.version, "license": model.license,
                     "sampling": model.sampling, "context-length": model.context_length},

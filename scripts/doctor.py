@@ -168,7 +168,7 @@ def _models(config: Path) -> tuple[list[Line], int]:
     need = 0
     for model in settings.models:
         found, size = _weights(model)
-        texts = _texts(model)
+        texts = _texts(model, settings.general_text)
         mistakes = [*model.problems, *(item for item in (found, *texts) if isinstance(item, IngotError))]
         mistakes = [error for error in mistakes if error not in settings.recipe_problems]
         need += size
@@ -176,7 +176,23 @@ def _models(config: Path) -> tuple[list[Line], int]:
         lines += [_mistake(what, error) for error in mistakes]
         if not mistakes and not model.problems:
             lines.append(Line("ok", what, "; ".join(map(str, (found, *texts)))))
+        lines += _base(model)
     return lines, need
+
+
+def _base(model: Model) -> list[Line]:
+    """What is wrong with the model without its fine-tuning, which a build does without."""
+    from scripts.checkpoint.preflight import check_source
+
+    path = model.base.source.path if model.base else None
+    if path is None or path == model.source.path:
+        return []
+    try:
+        check_source(path)
+    except IngotError as error:
+        told = f"{error.subject}: {error.found}: what fine-tuning gained will not be told"
+        return [Line("warn", f"base of {model.name}", told, error.remedy)]
+    return []
 
 
 def _mistake(what: str, error: IngotError) -> Line:
@@ -185,7 +201,13 @@ def _mistake(what: str, error: IngotError) -> Line:
 
 def _weights(model: Model) -> tuple[str | IngotError, int]:
     """What is known of a model's weights and adapters, or what is wrong; and the bytes of disk that a build needs."""
-    from scripts.checkpoint.preflight import check_adapter, check_source, check_template, estimate
+    from scripts.checkpoint.preflight import (
+        check_adapter,
+        check_context,
+        check_source,
+        check_template,
+        estimate,
+    )
 
     path, alone = model.source.path, len(model.adapters) == 1
     if not model.source.kind:
@@ -195,6 +217,7 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         if path is None:
             return f"{model.source.kind} {model.source.where}, checked when it is fetched", DISK
         base = check_source(path)
+        check_context(base, model.context_length, model.sampling.get("max_length"))
         check_template(base, adapters, None if model.template is None else str(model.template))
     except IngotError as error:
         return error, 0
@@ -203,16 +226,17 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
     return f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters", need
 
 
-def _texts(model: Model) -> list[str | IngotError]:
+def _texts(model: Model, general: Path) -> list[str | IngotError]:
     """What is said of each file that a model is judged by or calibrated on: a few words, or what is wrong with it."""
     from scripts.cases import cases
-    from scripts.checkpoint.templates import check_file
+    from scripts.checkpoint.templates import check as check_file
     from scripts.common.user_files import check_text
 
     load = cases.load if model.schema else cases.load_without_schema
     checks: list[tuple[Path | None, Callable[[Path], str]]] = [
         (model.cases, lambda path: f"cases: {len(load(path))}"),
         (model.schema, _told("schema", cases.load_schema)),
+        (general, _told("", check_text)),
         (model.text, _told("text", check_text)),
         (model.template if isinstance(model.template, Path) else None, _told("template", check_file)),
         *((path, _calibration) for path in model.calibration),
@@ -239,20 +263,13 @@ def _told(word: str, check: Callable[[Path], object]) -> Callable[[Path], str]:
 
 def _calibration(path: Path) -> str:
     """Lines that calibration can't use are told; of the project's own text there is nothing to say."""
-    from scripts.common import json_values
-    from scripts.common.user_files import check_text
+    from scripts.convert import texts
     from scripts.settings.recipes import PROJECT_CONFIG
 
-    if path.suffix != ".jsonl":
-        check_text(path)
-        return "" if path.resolve().is_relative_to(PROJECT_CONFIG) else f"calibrated on {path.name}"
-    count = 0
-    for place, row in json_values.lines(path):
-        if not isinstance(row, dict) or not isinstance(row.get("text", row.get("messages")), str | list):
-            remedy = 'Give {"messages": [{"role", "content"}, …]} or {"text": "…"}'
-            raise IngotError(place, "is not a text to calibrate on", remedy)
-        count += 1
-    return f"texts to calibrate on: {count}"
+    count = texts.check(path)
+    if path.suffix == ".jsonl":
+        return f"texts to calibrate on: {count}"
+    return "" if path.resolve().is_relative_to(PROJECT_CONFIG) else f"calibrated on {path.name}"
 
 
 def _command() -> Line:

@@ -43,6 +43,9 @@ def build(
     template_optional: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help="true: a checkpoint without one will do.")
     ] = None,
+    context: Annotated[
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="Refuse unless [CONTEXT, MAX_LENGTH] fit it.")
+    ] = None,
     downloads: Downloads = None,
     precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
 ) -> None:
@@ -57,6 +60,7 @@ def build(
         weights=_numbers(weights),
         template=str(template) if template else template_name,
         needs_template=template_optional is not True,
+        context=context,
         downloads=downloads,
         precisions=precisions,
     )

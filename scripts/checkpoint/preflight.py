@@ -17,12 +17,14 @@ import psutil
 from scripts.checkpoint import templates
 from scripts.checkpoint.adapters import Adapter, check_adapter
 from scripts.checkpoint.weights import Checkpoint, check_source
+from scripts.common import context_limit
 from scripts.common.errors import IngotError
 
 __all__ = [
     "Checkpoint",
     "Estimate",
     "check_adapter",
+    "check_context",
     "check_room",
     "check_source",
     "check_template",
@@ -39,6 +41,14 @@ class Estimate:
 
     disk_bytes: int
     memory_bytes: int
+
+
+def check_context(checkpoint: Checkpoint, asked: int | None, max_length: float | None) -> None:
+    """Raise `IngotError` where the model was not made for so many tokens, as far as its config tells."""
+    kind = checkpoint.metadata.get("general.architecture")
+    most = context_limit.most(checkpoint.config) or checkpoint.metadata.get(f"{kind}.context_length")
+    if isinstance(most, int):
+        context_limit.choose(asked, {} if max_length is None else {"max_length": max_length}, most)
 
 
 def check_template(checkpoint: Checkpoint, adapters: Sequence[Adapter], wanted: str | None) -> None:

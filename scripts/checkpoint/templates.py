@@ -122,7 +122,7 @@ def check_syntax(subject: Path, text: str) -> None:
         raise IngotError(subject, "its chat template is nested too deeply", f"Give another: {TOML}") from None
 
 
-def check_file(path: Path) -> None:
+def check(path: Path) -> None:
     """Raise `IngotError` unless a file holds a chat template."""
     text = _read(path)
     if not text.strip():
@@ -160,11 +160,6 @@ def _parse(path: Path, value: Any) -> dict[str, str]:
     if not found or len(found) != len(pairs):
         raise IngotError(path, "chat_template is neither a text nor a list of names and templates", f"Give one: {TOML}")
     return found
-
-
-def check(path: Path) -> None:
-    """Raise `IngotError` for a file that is too large for a chat template, or is no text."""
-    _read(path)
 
 
 def _read(path: Path) -> str:

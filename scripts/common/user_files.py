@@ -42,7 +42,8 @@ def read_beginning(path: Path, most: int) -> tuple[str, bool]:
 
 def check_text(path: Path, *, most: int = MOST) -> None:
     """Raise `IngotError` unless `path` is a file that begins with text in UTF-8; its first `most` bytes are read."""
-    _decode(path, _head(path, most, "Put it there, or correct the path"), final=False)
+    if not _decode(path, _head(path, most, "Put it there, or correct the path"), final=False).strip():
+        raise IngotError(path, "holds no text", "Fill it, or leave the key out")
 
 
 def read_json(path: Path, *, most: int = MOST, missing: str = "Put it there, or correct the path") -> Any:

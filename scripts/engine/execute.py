@@ -194,7 +194,7 @@ def _store(session: Session, step: Step, folder: Path, key: str, work: Path) -> 
 def _blocked(session: Session, step: Step) -> list[str]:
     """Why there is nothing to work on: an input that failed, was skipped or refused, or is not there."""
     given = [item.step if isinstance(item, Part) else item for _, item in flat(step.inputs)]
-    needed = [item for item in given if isinstance(item, Step)]
+    needed = [*(item for item in given if isinstance(item, Step)), *step.follows]
     verdicts = [(item.name, session.status.verdict(item)) for item in needed]
     return [f"follows {name}: {verdict or 'not built'}" for name, verdict in verdicts if verdict in (*STOPPING, None)]
 

@@ -10,7 +10,7 @@ from scripts.common import tools
 from scripts.common.errors import IngotError, MissingInputError
 from scripts.common.hashes import digest_bytes
 from scripts.engine.sources import Closure, Sources
-from scripts.engine.step import Step
+from scripts.engine.step import Step, flat
 from scripts.engine.user_files import UserFiles
 
 
@@ -60,9 +60,8 @@ class Keys:
     def _inputs(self, step: Step) -> dict[str, str]:
         if step.problem:
             raise IngotError(step.problem.subject, step.problem.found, step.problem.remedy)
-        for function, path in step.guards.items():
-            if path is not None:
-                self._digest(step, "", path, function)
+        for function, path in flat(step.guards):
+            self._digest(step, "", path, function)
         outcome_of = self._outcome_of
         return {
             name: outcome_of(item, part) if isinstance(item, Step)

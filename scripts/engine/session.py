@@ -82,14 +82,15 @@ class Session:
         undo: Callable[[Mapping[str, Any]], Sequence[str]] | None = None, shows: str | None = None,
         reads: Iterable[Step] = (), stored: bool = True, optional: Iterable[Step] = (),
         preflight: Mapping[str, str] | None = None, belongs: Mapping[str, Belongs] | None = None,
-        guards: Mapping[str, Path | None] | None = None, problem: IngotError | None = None,
-        dispensable: bool = False, parts: Mapping[str, tuple[str, ...]] | None = None,
+        guards: Mapping[str, Any] | None = None, problem: IngotError | None = None,
+        follows: Iterable[Step] = (), dispensable: bool = False,
+        parts: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
             name, output, stage, verb, inputs, loads, tools, parameters or {}, verdicts or {}, observed or {},
             scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
-            preflight or {}, belongs or {}, guards or {}, problem, dispensable, parts or {},
+            preflight or {}, belongs or {}, guards or {}, problem, tuple(follows), dispensable, parts or {},
         )  # fmt: skip
         self.steps[name] = made
         return made

@@ -21,7 +21,7 @@ from scripts.engine.keys import Keys, input_names
 from scripts.engine.reasons import Reason, changes
 from scripts.engine.records import Records
 from scripts.engine.sources import Sources
-from scripts.engine.step import Step
+from scripts.engine.step import Step, flat
 from scripts.engine.store import Store
 from scripts.engine.user_files import UserFiles
 
@@ -82,7 +82,7 @@ class Status:
                 self.forget(item)
             else:
                 self.user_files.forget(str(item), step.belongs.get(flag))
-        for path in step.guards.values():
+        for _, path in flat(step.guards):
             self.user_files.forget(str(path))
 
     def invalidate(self, step: Step) -> None:

@@ -91,8 +91,10 @@ class Step:
     optional        like reads, but of steps that this one does not ask for: their outputs count where there are any
     preflight       flag → "module:function", called with each path of the user's of that flag before it is read for
                     the first time: raises `IngotError` in milliseconds where to read gigabytes would be in vain
-    guards          "module:function" → files of the user's that it judges in the same way, although this step does not
-                    read them: hours are not spent on the way to a mistake in what is read last
+    guards          "module:function" → a file of the user's, or several, that it judges in the same way, although this
+                    step does not read them: hours are not spent on the way to a mistake in what is read last
+    follows         steps that it does not read, and without which nobody needs its output: where one stopped, this
+                    one is skipped
     dispensable     where it breaks, it counts as skipped, with the reason: the build does without it, and ends well
     problem         a mistake in what declares this step: it can't be run, and fails with that
     parts           of an output that is a folder, what others may read alone: name → patterns (`fnmatch`) of the files'
@@ -120,14 +122,15 @@ class Step:
     optional: Sequence[Step] = ()
     preflight: Mapping[str, str] = field(default_factory=dict)
     belongs: Mapping[str, Belongs] = field(default_factory=dict)
-    guards: Mapping[str, Path | None] = field(default_factory=dict)
+    guards: Mapping[str, Any] = field(default_factory=dict)
     problem: IngotError | None = None
+    follows: Sequence[Step] = ()
     dispensable: bool = False
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     #: All that it reads, in the order of the command line.
     read: tuple[Read, ...] = field(init=False)
-    #: The steps whose outputs this one reads, each once; the optional ones need not be current, nor be there.
+    #: The steps that come before this one, each once; the optional ones need not be current, nor be there.
     upstream: tuple[Step, ...] = field(init=False)
     is_result: bool = field(init=False)
     #: The folder that the output is in, and its name there.
@@ -147,7 +150,7 @@ class Step:
             else Read(f"{flag}[{number}]", flag, item)
             for number, (flag, item) in enumerate(named)
         ]  # fmt: skip
-        upstream = tuple(dict.fromkeys(one.item for one in read if isinstance(one.item, Step)))
+        upstream = tuple(dict.fromkeys([*(one.item for one in read if isinstance(one.item, Step)), *self.follows]))
         read += [Read(f"optional[{step.name}]", "optional", step) for step in self.optional]
         text = str(self.output)
         is_result = text.endswith(".json")

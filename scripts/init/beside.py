@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cases import cases
-from scripts.common import json_values
 from scripts.common.errors import IngotError
 from scripts.common.user_files import check_text, read_text
+from scripts.convert import texts as calibration
 from scripts.init.places import DEPTH, subfolders
 
 #: Bytes: larger JSON lines are nobody's cases, and to read them takes long.
@@ -49,7 +49,7 @@ def look(folder: Path) -> Beside:
                 (cases.load if "schema" in found.files else cases.load_without_schema)(path)
                 asked.append(path)
             except IngotError as error:
-                if _is_training(path):
+                if _ok(calibration.check, path):
                     texts.append(path)
                 elif _CASES.fullmatch(path.name):
                     found.unknown.append(f"cases: {error}")
@@ -94,16 +94,3 @@ def _ok(check: Callable[[Path], object], path: Path) -> bool:
     except IngotError:
         return False
     return True
-
-
-def _is_training(path: Path) -> bool:
-    """Whether each line is a text, or a conversation that ends with an answer."""
-    count = 0
-    try:
-        for _, row in json_values.lines(path):
-            if not isinstance(row, dict) or not isinstance(row.get("text", row.get("messages")), str | list):
-                return False
-            count += 1
-    except IngotError:
-        return False
-    return count > 0

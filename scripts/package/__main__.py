@@ -24,6 +24,12 @@ def build(
     template_of: Annotated[
         Path | None, typer.Option(help="Hugging Face checkpoint whose chat template is used where that one has none")
     ] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(help="domain.json of the float export, for the card; may be missing")
+    ] = None,
+    untuned: Annotated[
+        Path | None, typer.Option(help="baseline.json of the model without its fine-tuning; may be missing")
+    ] = None,
     description: Annotated[str, typer.Option(help="One or two sentences for the model card")] = "",
     version: Annotated[str, typer.Option(help="Version to show, such as 1.0")] = "1",
     license: Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0")] = "",  # noqa: A002
@@ -47,9 +53,10 @@ def build(
     """Link the model, write settings, template, card and licence, and compare token ids with transformers."""
     from scripts.package.build import build as make
     from scripts.package.card import PackageSpec
+    from scripts.package.gained import told
 
     spec = PackageSpec(model_id, precision, description, version, license, sampling, context_length)
-    make(onnx, checkpoint, spec, output, template_of)
+    make(onnx, checkpoint, spec, output, template_of, told(tuned, untuned))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 from scripts.checkpoint import templates
 from scripts.checkpoint import tokenizer as tokenizers
-from scripts.common import genai_config, json_files, links, model_id
+from scripts.common import context_limit, genai_config, json_files, links, model_id
 from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
@@ -33,11 +33,12 @@ _LEFT_OUT = {
 
 
 def build(
-    onnx: Path, checkpoint: Path, spec: PackageSpec, output: Path, template_of: Path | None = None
+    onnx: Path, checkpoint: Path, spec: PackageSpec, output: Path, template_of: Path | None = None, gained: str = ""
 ) -> None:  # fmt: skip
     """Write the package of the GenAI folder `onnx`, whose tokenizer's truth is `checkpoint`'s, to `output`.
 
-    `template_of`: a checkpoint whose chat template is used where `checkpoint` has none.
+    `template_of`: a checkpoint whose chat template is used where `checkpoint` has none. `gained`: a paragraph of the
+    card, on what fine-tuning gained.
     Raises `IngotError` where an input is missing, a setting is out of range, Foundry would refuse the folder, or the
     runtime's token ids differ from those of transformers.
     """
@@ -76,6 +77,7 @@ def build(
         size=sum(path.stat().st_size for path in output.iterdir() if ".onnx" in path.name),
         template=prompt,
         agreement=agreement,
+        gained=gained,
     )
     (output / "README.md").write_text(card.render(facts), encoding="utf-8", newline="\n")
     json_files.write(output / "inference_model.json", _inference_model(spec, prompt.parts, genai["search"]))
@@ -98,7 +100,7 @@ def _settings(onnx: Path, checkpoint: Path, spec: PackageSpec) -> dict[str, Any]
             raise IngotError(checkpoint / name, "missing", "The checkpoint must hold a fast tokenizer")
     wanted = parse_sampling({} if spec.sampling is None else spec.sampling)
     limit = sampling.model_limit(checkpoint, exported)
-    context = sampling.choose_context(spec.context_length, wanted, limit, sampling.window(exported))
+    context = context_limit.choose(spec.context_length, wanted, limit, sampling.window(exported))
     return sampling.apply(exported, wanted, context)
 
 

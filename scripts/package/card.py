@@ -39,6 +39,7 @@ class Facts:
     size: int
     template: PromptTemplate
     agreement: Agreement
+    gained: str = ""
 
 
 def render(facts: Facts) -> str:
@@ -49,6 +50,7 @@ def render(facts: Facts) -> str:
         _description(facts.spec.description),
         _table(facts),
         *sampling.remarks(facts.genai),
+        *(["## What fine-tuning gained", facts.gained] if facts.gained else []),
         "## How to load it",
         _LOAD.replace("PROGRAM", usage.sdk(facts.spec.model_id, "FOLDER")),
         "## Prompt",

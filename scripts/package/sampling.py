@@ -14,54 +14,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.common import context as contexts
-from scripts.common import json_files
+from scripts.common import context_limit, json_files
 from scripts.common.errors import IngotError
 
 #: Output tokens that the runtime reserves for a request without `max_output_tokens`.
 RESERVED_OUTPUT = 2048
 
-_LIMIT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-
 
 def model_limit(checkpoint: Path, genai: Mapping[str, Any]) -> int:
     """Most tokens that the model was made for: the smaller of the checkpoint's positions and the export's context."""
-    config = json_files.read(checkpoint / "config.json")
-    tables = (config, config.get("text_config") or {})
-    limits = [table[key] for table in tables for key in _LIMIT_KEYS if isinstance(table.get(key), int)]
+    limit = context_limit.most(json_files.read(checkpoint / "config.json"))
     exported = genai["model"].get("context_length")
-    limits += [exported] if isinstance(exported, int) else []
+    limits = [value for value in (limit, exported) if isinstance(value, int)]
     if not limits:
         raise IngotError(checkpoint / "config.json", "names no max_position_embeddings", "Add it")
-    return int(min(limits))
+    return min(limits)
 
 
 def window(genai: Mapping[str, Any]) -> int:
     """Tokens of the sliding window that the graph was built with; 0 where it has none."""
     return int((genai["model"].get("decoder", {}).get("sliding_window") or {}).get("window_size") or 0)
-
-
-def choose_context(asked: int | None, sampling: Mapping[str, float], limit: int, window: int = 0) -> int:
-    """The context in tokens: `asked`, else 4096 or `sampling.max_length` if more, within the model's `limit`.
-
-    A sliding window must fit in: onnxruntime-genai refuses a cache of keys and values that is shorter.
-    """
-    max_length = int(sampling.get("max_length", 1))
-    if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int) or asked < 1):
-        raise IngotError("context_length", f"is {asked!r}", "It must be a whole number of tokens from 1")
-    for name, value in (("context_length", asked or 1), ("sampling.max_length", max_length)):
-        if value > limit:
-            raise IngotError(name, f"is {value}, but the model was made for {limit} tokens", f"Give at most {limit}")
-    if asked is not None and max_length > asked:
-        raise IngotError(
-            "sampling.max_length",
-            f"is {max_length}, more than context_length {asked}",
-            f"Lower it to {asked} or raise context_length",
-        )
-    if asked is not None and asked < window:
-        found = f"is {asked}, less than the model's sliding window of {window} tokens"
-        raise IngotError("context_length", found, f"Give at least {window}")
-    return min(limit, contexts.wanted(asked, max(max_length, window)))
 
 
 def apply(genai: dict[str, Any], sampling: Mapping[str, float], context: int) -> dict[str, Any]:

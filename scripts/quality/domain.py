@@ -197,7 +197,7 @@ def _by_floor(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, str]
     low, high = result.score_interval or (result.score, result.score)
     if floor is None or low >= floor - _ROUNDING:
         return None
-    told = f"domain score is {result.score:.4g} %, with an interval of 95 % from {low:.4g} to {high:.4g}"
+    told = f"domain score is {result.score:.4g} % (95 %: {low:.4g} to {high:.4g})"
     gate = f"the gate asks for {floor:g}"
     if result.score >= floor - _ROUNDING:
         return "warned", f"{_too_few(result)}: {told}; {gate}"
@@ -213,16 +213,12 @@ def _by_points(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, str
     if -low <= gate + _ROUNDING:
         return None
     pairs = f"{len(against.lost)} of {result.asked} cases asked lost, {len(against.won)} won"
-    told = (
-        f"domain score is {_beside(points)} the float export, with an interval of 95 % from {low:+.3g} to {high:+.3g}"
-    )
+    told = f"domain score is {_beside(points)} the float export's (95 %: {low:+.3g} to {high:+.3g}; {pairs})"
     allowed = f"the gate allows {gate:g}"
     if -points <= gate + _ROUNDING:
-        return "warned", f"{_too_few(result)}: {told} ({pairs}); {allowed}"
-    chance = f"{pairs}; by chance alone with p = {against.p_value:.2g}"
-    return "refused", f"{told}; {allowed} ({chance})" + (
-        f"; {_too_few(result, 'to tell for sure')}" if -high <= gate else ""
-    )
+        return "warned", f"{_too_few(result)}: {told}; {allowed}"
+    unsure = f"; {_too_few(result, 'to tell for sure')}" if -high <= gate else ""
+    return "refused", f"{told}; {allowed}; by chance alone with p = {against.p_value:.2g}{unsure}"
 
 
 def _too_few(result: Domain, what: str = "to tell") -> str:

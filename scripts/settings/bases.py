@@ -23,7 +23,7 @@ def base_of(model: Model, named: Source | None, subject: str) -> Model | None:
         return None
     return dataclasses.replace(
         model, name=f"{model.name}-{BASE}", place=f"{model.place}/{BASE}", source=source, adapters=(), recipes=(),
-        template=None, cases=None, schema=None,
+        template=None, text=None, cases=None, schema=None,
     )  # fmt: skip
 
 

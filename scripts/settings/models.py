@@ -97,6 +97,11 @@ class Model:
         """The float export and all precisions."""
         return (self.float, *self.precisions)
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether any of its precisions is calibrated."""
+        return any(recipe.calibrates for recipe in self.recipes)
+
     @functools.cached_property
     def baseline(self) -> Variant | None:
         """Its base's float export, packaged for the same context, as a variant."""

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from scripts.common import context_limit
 from scripts.common.errors import IngotError
 from scripts.common.genai_config import key_value_bytes
 from scripts.package import sampling
@@ -14,21 +15,21 @@ def genai(context: int = 8192) -> dict[str, Any]:
 
 
 def test_the_default_context_leaves_room_for_a_prompt_beside_the_reserved_answer() -> None:
-    assert sampling.choose_context(None, {}, 8192) == 4096
+    assert context_limit.choose(None, {}, 8192) == 4096
 
 
 def test_a_longer_max_length_widens_the_default_context() -> None:
-    assert sampling.choose_context(None, {"max_length": 6000}, 8192) == 6000
+    assert context_limit.choose(None, {"max_length": 6000}, 8192) == 6000
 
 
 def test_a_small_model_gets_its_own_limit() -> None:
-    assert sampling.choose_context(None, {}, 1024) == 1024
+    assert context_limit.choose(None, {}, 1024) == 1024
 
 
 def test_a_context_takes_the_sliding_window_in() -> None:
-    assert sampling.choose_context(None, {}, 32768, window=8192) == 8192
+    assert context_limit.choose(None, {}, 32768, window=8192) == 8192
     with pytest.raises(IngotError, match="sliding window of 8192 tokens"):
-        sampling.choose_context(2048, {}, 32768, window=8192)
+        context_limit.choose(2048, {}, 32768, window=8192)
 
 
 @pytest.mark.parametrize(
@@ -39,18 +40,18 @@ def test_more_tokens_than_the_model_was_made_for_are_refused(
     asked: int | None, wanted: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(IngotError, match=rf"{name}.*made for 8192 tokens.*at most 8192"):
-        sampling.choose_context(asked, wanted, 8192)
+        context_limit.choose(asked, wanted, 8192)
 
 
 def test_a_max_length_beyond_the_context_is_refused() -> None:
     with pytest.raises(IngotError, match="max_length: is 4096, more than context_length 3000"):
-        sampling.choose_context(3000, {"max_length": 4096}, 8192)
+        context_limit.choose(3000, {"max_length": 4096}, 8192)
 
 
 @pytest.mark.parametrize("asked", [0, -1, 1.5, True, "4096"])
 def test_a_context_that_is_no_number_of_tokens_is_refused(asked: object) -> None:
     with pytest.raises(IngotError, match="whole number"):
-        sampling.choose_context(asked, {}, 8192)  # type: ignore[arg-type]
+        context_limit.choose(asked, {}, 8192)  # type: ignore[arg-type]
 
 
 def test_settings_are_written_where_each_runtime_reads_them() -> None:

@@ -165,7 +165,7 @@ def test_too_few_cases_to_tell_are_a_warning_and_enough_of_them_none() -> None:
     assert verdict == "warned"
     assert reason == (
         "too few cases to tell (32 asked of 64; evaluation.limit asks more): domain score is as high as the float "
-        "export, with an interval of 95 % from -9.91 to +9.91 (0 of 32 cases asked lost, 0 won); the gate allows 5"
+        "export's (95 %: -9.91 to +9.91; 0 of 32 cases asked lost, 0 won); the gate allows 5"
     )
     assert _apart(90, 0, 0, 6, gate=5) == ("passed", [])
     assert _apart(296, 2, 2, 0, gate=5) == ("passed", [])
@@ -175,8 +175,8 @@ def test_a_refusal_says_whether_the_cases_are_enough_for_it() -> None:
     verdict, (reason,) = _apart(25, 3, 0, 4, gate=5)
     assert verdict == "refused"
     assert reason == (
-        "domain score is 9.375 points below the float export, with an interval of 95 % from -23.1 to +3.17; the gate "
-        "allows 5 (3 of 32 cases asked lost, 0 won; by chance alone with p = 0.25); "
+        "domain score is 9.375 points below the float export's (95 %: -23.1 to +3.17; 3 of 32 cases asked lost, 0 won)"
+        "; the gate allows 5; by chance alone with p = 0.25; "
         "too few cases to tell for sure (32 asked of 64; evaluation.limit asks more)"
     )
     verdict, (reason,) = _apart(10, 20, 0, 2, gate=5)
@@ -189,8 +189,7 @@ def test_a_floor_is_held_by_the_score_and_its_interval() -> None:
     verdict, (reason,) = domain.judge(_scored(95.0, asked=20), {"domain_floor": 90})
     assert (verdict, reason) == (
         "warned",
-        "too few cases to tell (20 asked): domain score is 95 %, with an interval of 95 % from 76.39 to 99.11; "
-        "the gate asks for 90",
+        "too few cases to tell (20 asked): domain score is 95 % (95 %: 76.39 to 99.11); the gate asks for 90",
     )
     assert domain.judge(_scored(50.0), {"domain_floor": 90})[0] == "refused"
 
