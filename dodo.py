@@ -297,8 +297,8 @@ def reconcile() -> Step:
     """Hold what is in the Foundry cache against what is asked for"""
     return INGOT.step(
         "reconcile", BUILD / "foundry" / "reconcile.json", stage="foundry", verb="reconcile", inputs={},
-        reads=map(deploy, PRECISIONS),
-        parameters={"asked": SETTINGS.asked, "policy": SETTINGS.on_refusal, "cache": CACHE},
+        reads=[kind(variant) for variant in PRECISIONS for kind in (deploy, verify)],
+        parameters={"asked": SETTINGS.asked, "policy": SETTINGS.on_refusal, "keep": SETTINGS.keep, "cache": CACHE},
         scratch={"config": CONFIG, "build": BUILD, "remedy": called("undeploy", "--orphans")},
         undo=deployed.undeploy_all(BUILD),
         external_state=ExternalState(deployed.standing_files, deployed.standing_holds, deployed.standing_remarks),

@@ -74,6 +74,22 @@ class Undeploy(_Program):
         return self.hand_over(pos_args, *(["--orphans"] if orphans else []))
 
 
+class Rollback(_Program):
+    """`doit rollback`."""
+
+    verb = "rollback"
+    doc_purpose = "go back to an earlier version of a deployed model"
+    doc_usage = "MODEL | MODEL-PRECISION [to=N]"
+    doc_description = (
+        "To the one before, or to version N; nothing is built. The newer ones stay in the cache, unlisted, and to=N "
+        "brings one back. `doit` deploys what was taken back again only when it was rebuilt."
+    )
+    variables = ("to",)
+
+    def _execute(self, pos_args: list[str]) -> int:
+        return self.hand_over(pos_args, *self.variable("to", 1, 10**9))
+
+
 class Models(_Program):
     """`doit models`."""
 

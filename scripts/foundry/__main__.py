@@ -78,6 +78,7 @@ def reconcile(
     build: Build,
     output: Output,
     policy: Annotated[str, typer.Option(help="keep, or remove what is refused and what nothing asks for.")] = "keep",
+    keep: Annotated[int, typer.Option(help="How many earlier versions stay.")] = 1,
     remedy: Annotated[str, typer.Option(help="The command that takes orphans down.")] = "doit undeploy --orphans",
 ) -> None:
     """List what this configuration has in a Foundry cache, against what it asks for."""
@@ -85,7 +86,7 @@ def reconcile(
     from scripts.foundry import standing
 
     assert config
-    result = standing.reconcile(caches.resolve(cache), standing.Asked.of(config, build, asked), policy, remedy)
+    result = standing.reconcile(caches.resolve(cache), standing.Asked.of(config, build, asked), policy, remedy, keep)
     print(f"reconcile: {len(result.stands)} in {result.cache}", *result.reasons, sep="\n", flush=True)
     base.write(output, result)
 

@@ -1,8 +1,9 @@
-"""What is in a Foundry model cache, who put it there, and what deploying a package there would have to do.
+"""What is in a Foundry model cache: where it is, what a folder of it holds, what is registered.
 
 Nothing here changes a cache or opens the runtime. A model that Ingot deployed is in `<cache>/ingot/<name>/`, `name`
-being its id without the version: a folder of its own below the cache root, which runtimes that scan the cache find and
-those that want a registration take as well. It carries Ingot's `manifest.json`; a folder without it is someone else's.
+being its id without the version, a later version in `<name>-<version>`: a folder of its own below the cache root, which
+runtimes that scan the cache find and those that want a registration take as well. It carries Ingot's `manifest.json`; a
+folder without it is someone else's.
 
 `foundry.local.modelinfo.json` in the cache root is the runtime's own index of registrations (SDK 2.2.1):
 {"catalog_name", "models": [{"model_info": {"id", …}, "model_path": absolute}], "version": 2}. Only the runtime
@@ -11,14 +12,11 @@ writes it.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -27,7 +25,7 @@ from scripts.common import json_files, manifest, process
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_file as digest
 from scripts.common.manifest import MANIFEST, NOT_CONTENT, Files
-from scripts.foundry.marks import FOLDER, VERIFIED, owner, same
+from scripts.foundry.marks import FOLDER, VERIFIED, owner
 
 INDEX = "foundry.local.modelinfo.json"
 MARKER = "inference_model.json"  # a runtime that scans lists a folder by this file: it is written last
@@ -161,86 +159,10 @@ def registrations(cache: Path) -> dict[str, Path]:
         ) from None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What deploying comes down to. `action` is "deployed", "reused", "registered again" or "replaced";
-    `stale` are the ids to unregister first.
-    """
-
-    action: Literal["deployed", "reused", "registered again", "replaced"]
-    folder: Path
-    stale: tuple[str, ...] = ()
-
-
 def home_of(cache: Path, model_id: str) -> Path:
-    """Where Ingot puts a model in a cache."""
-    return cache / FOLDER / model_id.rpartition(":")[0]
-
-
-def plan(cache: Path, model_id: str, files: Files) -> Plan:
-    """Compare a package with a cache. Changes nothing.
-
-    Raises `IngotError` if the model's place, name or id is taken by something that Ingot did not put there, or the
-    index cannot be read.
-    """
-    folder = home_of(cache, model_id)
-    present = folder.exists() or folder.is_symlink()
-    if present and owner(folder) is None:
-        raise IngotError(folder, "is in the way and was not put there by Ingot", "Move it, or name the model otherwise")
-    if rival := next(_rivals(cache, model_id, folder), None):
-        raise IngotError(
-            rival, f"holds another model called {model_id}", "Remove one of them, or name the model otherwise"
-        )
-    registered = registrations(cache)
-    for other, path in registered.items():
-        if other.casefold() == model_id.casefold() and not is_ingots(path, folder, model_id):
-            raise IngotError(
-                cache / INDEX,
-                f"{other} is registered for {path}, which Ingot did not put there",
-                "Unregister it, or name the model otherwise",
-            )
-    stale = tuple(
-        other for other, path in registered.items() if other.casefold() == model_id.casefold() or same(path, folder)
-    )
-    if not present:
-        return Plan("deployed", folder, stale)
-    if owner(folder) != model_id or differences(folder, files):
-        return Plan("replaced", folder, stale)
-    if stale == (model_id,) and same(registered[model_id], folder):
-        return Plan("reused", folder)
-    return Plan("registered again", folder, stale)
-
-
-def stale_ids(registered: dict[str, Path], folder: Path, model_id: str) -> tuple[str, ...]:
-    """Registrations that go when this model does: of its id, as far as they are Ingot's, and of its folder."""
-    return tuple(
-        other
-        for other, path in registered.items()
-        if same(path, folder) or (other.casefold() == model_id.casefold() and is_ingots(path, folder, model_id))
-    )
-
-
-def is_ingots(path: Path, folder: Path, model_id: str) -> bool:
-    """Whether a registration of this id is Ingot's: for this folder, for another copy of it, or for the place where
-    it was before the whole cache was moved.
-    """
-    if same(path, folder):
-        return True
-    with contextlib.suppress(OSError):  # a name that is too long
-        if path.exists():
-            return owner(path) == model_id
-    return path.parts[-2:] == folder.parts[-2:]
-
-
-def _rivals(cache: Path, model_id: str, folder: Path) -> Iterator[Path]:
-    """Folders of others that a scanning runtime would list under the same name: it would silently take either."""
-    for place, below, files in os.walk(cache):
-        here = Path(place)
-        if SETTINGS in files and MARKER in files:
-            below.clear()  # a scanner looks no deeper either
-            name = marked_name(here / MARKER)
-            if name and name.casefold() == model_id.casefold() and not same(here, folder) and not is_scratch(here):
-                yield here
+    """Where Ingot puts a model in a cache: the first version below its name, a later one with its number behind."""
+    name, _, version = model_id.rpartition(":")
+    return cache / FOLDER / (name if version == "1" else f"{name}-{version}")
 
 
 def marked_name(marker: Path) -> str | None:

@@ -16,6 +16,8 @@ from scripts.foundry import marks
 
 def files(result: Mapping[str, Any]) -> Sequence[str]:
     """The deployed files, their folder, and the runtime's index: while none of them moves, the claim holds."""
+    if held := result.get("taken_back"):
+        return [str(Path(held) / MANIFEST)]
     if result.get("path") is None:
         return ()
     folder = Path(result["path"])
@@ -25,11 +27,17 @@ def files(result: Mapping[str, Any]) -> Sequence[str]:
 
 def holds(result: Mapping[str, Any], digest: Callable[[str], str]) -> str | None:
     """None, or what is no longer so: a file that differs, a registration that is gone or points elsewhere."""
+    if held := result.get("taken_back"):
+        still = (marks.mark_of(Path(held)) or {}).get("taken_back") == marks.ROLLED_BACK
+        return None if still else f"{result['id']} is not taken back any more"
     if result.get("path") is None:
         return None
     folder, cache = Path(result["path"]), Path(result["cache"])
-    if marks.owner(folder) != result["id"]:
+    mark = marks.mark_of(folder) or {}
+    if mark.get("id") != result["id"]:
         return f"{folder} does not hold {result['id']}"
+    if why := mark.get("taken_back"):
+        return f"{result['id']} is not listed any more: {why}"
     if changed := caches.differences(folder, caches.manifest_of(folder), digest):
         return f"{folder}: {changed[0]}"
     registered = caches.registrations(cache).get(result["id"])

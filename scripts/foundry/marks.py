@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import json_files, manifest
+from scripts.common.model_id import is_id
 
 FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody else
+#: Why a version is not listed: the user took it back; it did not answer as it should.
+ROLLED_BACK, UNVERIFIED = "doit rollback", "it did not answer as it should"
 #: Beside a model that answered as it should: {"at": ISO 8601, "by": the runtime, "files": digest of its manifest}.
 VERIFIED = "verified.json"
 
 
 def mark_of(folder: Path) -> Mapping[str, Any] | None:
-    """What Ingot's manifest says of a folder that it deployed: `id`, and `config`, the configuration that asked for it
-    (not before there were any). None if the folder does not carry Ingot's manifest.
+    """What Ingot's manifest says of a folder that it deployed: `id`; `config`, the configuration that asked for it, and
+    `package`, the digest of the package's files (not before they were told); `taken_back`, why it is not listed.
+    None if the folder does not carry Ingot's manifest.
     """
     listed = manifest.load(str(folder))
     found = listed.get("ingot") if listed else None
-    return found if isinstance(found, dict) and isinstance(found.get("id"), str) else None
+    return found if isinstance(found, dict) and is_id(str(found.get("id"))) else None
 
 
 def owner(folder: Path) -> str | None:
@@ -43,6 +47,17 @@ class Own:
         """The id without its version."""
         return self.id.rpartition(":")[0]
 
+    @property
+    def version(self) -> int:
+        """The number after the colon."""
+        return int(self.id.rpartition(":")[2])
+
+    @property
+    def taken_back(self) -> str | None:
+        """Why no runtime is to list it; None where each is."""
+        why = self.mark.get("taken_back")
+        return None if why is None else str(why)
+
     def is_of(self, config: str, own_cache: bool) -> bool:
         """Whether this configuration deployed it; where no mark tells, whatever is in a build's own cache is its."""
         by = self.mark.get("config")
@@ -55,6 +70,18 @@ def ours(cache: Path) -> Iterator[Own]:
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         if not folder.name.startswith(".") and not folder.is_symlink() and (mark := mark_of(folder)):
             yield Own(str(mark["id"]), folder, mark)
+
+
+def versions(cache: Path, name: str) -> list[Own]:
+    """All that Ingot has of a name, the newest first."""
+    found = [own for own in ours(cache) if own.name.casefold() == name.casefold()]
+    return sorted(found, key=lambda own: -own.version)
+
+
+def content(own: Own) -> str:
+    """The digest of the files of the package that it was deployed from; before that was told, of its own files."""
+    listed = manifest.load(str(own.folder))
+    return str(own.mark.get("package") or manifest.files_digest(listed["files"] if listed else {}))
 
 
 def verified(folder: Path) -> Mapping[str, Any] | None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from scripts.common.errors import IngotError
-from scripts.foundry import deploy, marks
+from scripts.foundry import deploy, marks, versions
 from scripts.foundry.marks import Own
 from scripts.results import base
 from scripts.results.base import Marker
@@ -62,8 +62,10 @@ def _judged(own: Own, asked: Asked) -> Stands:
     result = base.find(place / "deploy.json", Deploy)
     if result is None:
         return _as(found, "kept", f"{precision} was not judged yet")
-    if result.verdict == "passed":
-        return found
+    if result.verdict == "passed" or result.action == "rolled back":
+        return (
+            found if own.id == result.id and not own.taken_back else msgspec.structs.replace(found, standing="version")
+        )
     told = "; ".join(result.reasons)
     if result.verdict == "refused":
         return _as(found, "kept", f"{precision} is refused now: {told}")
@@ -75,10 +77,10 @@ def _as(found: Stands, standing: Standing, why: str) -> Stands:
     return msgspec.structs.replace(found, standing=standing, told=f"{found.id} {how}: {why}")
 
 
-def reconcile(cache: Path, asked: Asked, policy: str, remedy: str) -> Reconciled:
+def reconcile(cache: Path, asked: Asked, policy: str, remedy: str, keep: int = 1) -> Reconciled:
     """List what stands; with the policy "remove", first take down what was refused and what nothing asks for.
 
-    `remedy` is the command that takes orphans down.
+    Of earlier versions of what is deployed and verified, `keep` stay. `remedy`: the command that takes orphans down.
 
     Raises `IngotError` where the cache can't be written.
     """
@@ -89,6 +91,16 @@ def reconcile(cache: Path, asked: Asked, policy: str, remedy: str) -> Reconciled
                 deploy.undeploy(one.id, cache, Path(one.folder))
                 print(f"reconcile: taken down: {one.told}", flush=True)
                 removed.append(one.id)
+    told = []
+    for name in sorted({one.id.rpartition(":")[0] for one in judge(cache, asked) if one.standing == "deployed"}):
+        try:
+            gone = versions.prune(cache, name, keep)
+            removed += gone
+            print(
+                *(f"reconcile: taken down: {model_id}, an earlier version" for model_id in gone), sep="\n", flush=True
+            )
+        except IngotError as error:  # it is in use: the next build tries again
+            told.append(str(error))
     stands = judge(cache, asked)
     told = [
         f"{one.told}; {remedy} takes it down" if one.standing == "orphan" else one.told for one in stands if one.told

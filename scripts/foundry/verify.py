@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.cases import cases as asking
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
-from scripts.foundry import ending, marks
+from scripts.foundry import ending, marks, placing, versions
 from scripts.results import base, measured
 from scripts.results.domain import Domain
 from scripts.results.foundry import Deploy, Verify
@@ -51,26 +51,19 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         )
     model_id, cache, folder = deployed.id, Path(deployed.cache), Path(deployed.path)
     expected = _recorded(domain, cases, schema) if domain and cases else None
-    manifest = caches.manifest_of(package)
+    listed = caches.manifest_of(package)
+    manifest = placing.files_of(package, listed, caches.marked_name(package / caches.MARKER) or model_id, model_id)
     print("verify: files", flush=True)
     if found := caches.differences(folder, manifest):
         raise IngotError(folder, f"is not what was deployed: {'; '.join(found)}", "Deploy it again: `doit deploy`")
     expected = expected or _greedy(package)
-    with Runtime(cache) as runtime:
-        if model_id not in runtime.cached():
-            raise IngotError(model_id, f"is not listed in {cache}", "Deploy it again: `doit deploy`")
-        print("verify: answer", flush=True)
-        chat = runtime.load(model_id)
-        answer = _ask(chat, folder, expected)
-        print("verify: end of an answer", flush=True)
-        end = ending.judge(chat, folder, expected.messages, answer)
-        print("verify: answer over HTTP", flush=True)
-        with runtime.serve(model_id) as url:
-            http = _ask_http(url, model_id, expected)
-        _expect(folder, "over HTTP", http, expected)
-        runtime.unload(model_id)
-        if model_id in runtime.loaded():
-            raise IngotError(model_id, "stays in memory after it was unloaded", "Close what else uses it")
+    try:
+        answer, end = _answered(deployed, expected)
+    except IngotError as error:
+        if before := versions.fall_back(cache, model_id):
+            remedy = f"{error.remedy}. {before}, the version before, is served" if error.remedy else ""
+            raise IngotError(error.subject, error.found, remedy) from None
+        raise
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):  # a cache that is read-only: verify.json tells it too
         marks.note_verified(folder, label(), now)
@@ -92,6 +85,27 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         package=measured.digest(package),
         runtime=label(),
     )
+
+
+def _answered(deployed: Deploy, expected: Expectation) -> tuple[Answer, ending.Ending]:
+    """The answer over every way to it, and how answers end. Raises `IngotError` for one that differs."""
+    model_id, cache, folder = deployed.id, Path(deployed.cache), Path(str(deployed.path))
+    with Runtime(cache) as runtime:
+        if model_id not in runtime.cached():
+            raise IngotError(model_id, f"is not listed in {cache}", "Deploy it again: `doit deploy`")
+        print("verify: answer", flush=True)
+        chat = runtime.load(model_id)
+        answer = _ask(chat, folder, expected)
+        print("verify: end of an answer", flush=True)
+        end = ending.judge(chat, folder, expected.messages, answer)
+        print("verify: answer over HTTP", flush=True)
+        with runtime.serve(model_id) as url:
+            http = _ask_http(url, model_id, expected)
+        _expect(folder, "over HTTP", http, expected)
+        runtime.unload(model_id)
+        if model_id in runtime.loaded():
+            raise IngotError(model_id, "stays in memory after it was unloaded", "Close what else uses it")
+    return answer, end
 
 
 def _ask(chat: Chat, folder: Path, expected: Expectation) -> Answer:

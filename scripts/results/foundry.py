@@ -14,20 +14,23 @@ Fault = Literal["passed", "ingot", "runtime"]
 
 
 class Deploy(Struct, kw_only=True, frozen=True):
-    """deploy.json. `path` and `action` are None where the model was held back."""
+    """deploy.json. `path` and `action` are None where the model was held back; where `doit rollback` took this content
+    back, `taken_back` is its folder.
+    """
 
     verdict: Verdict
     reasons: list[str]
     id: str
     cache: str
     path: str | None = None
-    action: Literal["deployed", "replaced", "registered again", "reused"] | None = None
+    action: Literal["deployed", "replaced", "registered again", "reused", "rolled back"] | None = None
+    taken_back: str | None = None
     runtime: str = ""
 
 
-#: What is to become of a model that Ingot put into a cache: it is what the build deploys; it was refused or not judged
-#: this time, and stays; nothing asks for it any more.
-Standing = Literal["deployed", "kept", "orphan"]
+#: What is to become of a model that Ingot put into a cache: it is what the build deploys; another version of that, for
+#: rolling back; it was refused or not judged this time, and stays; nothing asks for it any more.
+Standing = Literal["deployed", "version", "kept", "orphan"]
 
 
 class Stands(Struct, kw_only=True, frozen=True):

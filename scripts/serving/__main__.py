@@ -1,8 +1,9 @@
-"""`python -m scripts.serving chat | models | serve | undeploy`: what doit's commands of these names run."""
+"""`python -m scripts.serving chat | models | rollback | serve | undeploy`: what doit's commands of these names run."""
 
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -80,6 +81,21 @@ def undeploy(
     from scripts.serving import taking_down
 
     taking_down.undeploy(Place.of(deployed), names or [], orphans)
+
+
+@app.command()
+def rollback(
+    deployed: Deployed,
+    names: Names = None,
+    to: Annotated[int | None, typer.Option(help="The version; default: the one before.")] = None,
+) -> None:
+    """Have an earlier version listed, and none that is newer."""
+    from scripts.serving import taking_down
+
+    place = Place.of(deployed)
+    if len(names or ()) != 1:
+        raise UnknownNameError("doit rollback", f"names {len(names or ())} models", "Name one, or MODEL-PRECISION")
+    taking_down.rollback(place, (names or [""])[0], to, shlex.join(["doit", *place.options, "rollback"]))
 
 
 def main(run: Callable[..., object]) -> None:

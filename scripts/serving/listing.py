@@ -15,15 +15,25 @@ _HEAD = ("model", "precision", "version", "size", "target", "verified", "put the
 
 
 def rows(place: Place) -> list[dict[str, Any]]:
-    """A table for each registered model that is there; `by`: the configuration, or "others". Sizes in bytes."""
+    """A table for each model that is there, registered or taken back; `by`: the configuration, or "others". Sizes in
+    bytes.
+    """
     found = []
-    for one in place.listed():
+    listed = place.listed()
+    seen = {one.id for one in listed}
+    names = place.asked.names
+    back = []
+    for own in marks.ours(place.cache):
+        model, precision = names.get(own.name) or (None, None)
+        back += [Model(own.id, own.folder, model, precision, own)] if own.id not in seen else []
+    for one in sorted([*listed, *back], key=lambda one: (one.name, -one.version)):
         mark = one.own.mark if one.own else None
         verified = marks.verified(one.folder) if one.own else None
         found.append({
             "id": one.id, "name": one.name, "version": one.version, "model": one.model if mark else None,
             "precision": one.precision if mark else None, "size_bytes": _size(one), "target": _target(one),
             "verified_at": verified and verified.get("at"), "verified_by": verified and verified.get("by"),
+            "listed": one.id in seen,
             "by": "others" if mark is None else str(mark.get("config") or "Ingot"), "folder": str(one.folder),
         })  # fmt: skip
     return sorted(found, key=lambda row: row["by"] == "others")  # within each by id, the newest version first
@@ -38,8 +48,9 @@ def as_text(place: Place, found: Sequence[dict[str, Any]]) -> str:
     for row in found:
         verified = f"{row['verified_at']}, {row['verified_by']}" if row["verified_at"] else "-"
         by = "this configuration" if row["by"] == ours else row["by"]
+        version = f"{row['version']}" + ("" if row["listed"] else " (taken back)")
         cells.append((
-            row["model"] or row["name"], row["precision"] or "-", str(row["version"]),
+            row["model"] or row["name"], row["precision"] or "-", version,
             f"{row['size_bytes'] / 1e6:.1f} MB", row["target"], verified, by, row["id"],
         ))  # fmt: skip
     cells = [tuple(map(one_line, line)) for line in cells]

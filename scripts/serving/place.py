@@ -106,6 +106,31 @@ class Place:
                 return one
         raise UnknownNameError(word, self._why_not(word), self._remedy(word, listed))
 
+    def own(self, word: str) -> list[marks.Own]:
+        """What Ingot put there of a model, a precision, an alias or a name, listed or not; or the one of an id.
+
+        Raises `UnknownNameError` where there is none, `IngotError` where somebody else put it there.
+        """
+        folded, found = word.casefold(), list(marks.ours(self.cache))
+        names = {one.id: self._names_of(one) for one in found}
+        if meant := [one for one in found if folded in names[one.id]]:
+            return meant
+        if any(folded == one.id.casefold() for one in self.listed()):
+            raise IngotError(word, "was not put there by Ingot", "Take it down with whatever put it there")
+        import difflib
+
+        near = difflib.get_close_matches(
+            folded, list(dict.fromkeys(name for one in found for name in names[one.id])), n=1
+        )
+        there = ", ".join(one.id for one in found) or "none"
+        remedy = (f"Did you mean {near[0]}? " if near else "") + f"Deployed by Ingot: {there}"
+        raise UnknownNameError(word, f"there is no such model in {self.cache}", remedy)
+
+    def _names_of(self, own: marks.Own) -> list[str]:
+        model, precision = self.asked.names.get(own.name) or (None, None)
+        named = [model, f"{model}-{precision}"] if model else []
+        return [name.casefold() for name in (own.id, own.name, parse(own.id).alias, *named) if name]
+
     def _recommended(self, found: list[Model]) -> Model:
         model = str(found[0].model)
         advice = base.find(self.asked.build / model / "recommend.json", Advice)

@@ -1,12 +1,11 @@
-"""`doit undeploy`: out of the cache with what Ingot put there, by name, or all that nothing asks for."""
+"""`doit undeploy` and `doit rollback`: what Ingot put into the cache goes out of it, or back to an earlier version."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from scripts.common.errors import IngotError
-from scripts.common.model_id import parse
-from scripts.foundry import deploy, marks, standing
+from scripts.foundry import deploy, standing, versions
 from scripts.serving.place import Place, UnknownNameError
 
 
@@ -22,31 +21,30 @@ def undeploy(place: Place, names: Sequence[str], orphans: bool) -> None:
         gone = standing.take_down_orphans(place.cache, place.asked)
         print("\n".join(f"{model_id} taken down" for model_id in gone) or "there are no orphans", flush=True)
         return
-    for own in {own.folder: own for name in names for own in _meant(place, name)}.values():
+    for own in {own.folder: own for name in names for own in place.own(name)}.values():
         deploy.undeploy(own.id, place.cache, own.folder)
         again = " (doit deploys it again, unless models.toml says otherwise)" if own.name in place.asked.names else ""
         print(f"{own.id} taken down{again}", flush=True)
 
 
-def _meant(place: Place, word: str) -> list[marks.Own]:
-    """What Ingot put there of that name, listed or not."""
-    folded = word.casefold()
-    found = list(marks.ours(place.cache))
-    names = {one.id: _names(place, one) for one in found}
-    if meant := [one for one in found if folded in names[one.id]]:
-        return meant
-    if any(folded == one.id.casefold() for one in place.listed()):
-        raise IngotError(word, "was not put there by Ingot", "Take it down with whatever put it there")
-    import difflib
+def rollback(place: Place, word: str, to: int | None, command: str) -> None:
+    """List an earlier version, or version `to`, of what is named: of a model, of each precision that has one.
 
-    known = list(dict.fromkeys(name for one in found for name in names[one.id]))
-    near = difflib.get_close_matches(folded, known, n=1)
-    there = ", ".join(one.id for one in found) or "none"
-    remedy = (f"Did you mean {near[0]}? " if near else "") + f"Deployed by Ingot: {there}"
-    raise UnknownNameError(word, f"there is no such model in {place.cache}", remedy)
-
-
-def _names(place: Place, own: marks.Own) -> list[str]:
-    model, precision = place.asked.names.get(own.name) or (None, None)
-    named = [model, f"{model}-{precision}"] if model else []
-    return [name.casefold() for name in (own.id, own.name, parse(own.id).alias, *named) if name]
+    `command` is the beginning of the one that brings a version back. Raises `IngotError` where there is none.
+    """
+    names = list(dict.fromkeys(own.name for own in place.own(word)))
+    if to is not None and len(names) > 1:
+        raise UnknownNameError(f"to={to}", f"{word} has {len(names)} precisions", f"Name one: {', '.join(names)}")
+    done, errors = 0, list[IngotError]()
+    for name in names:
+        try:
+            before, now = versions.rollback(place.cache, name, to)
+        except IngotError as error:
+            errors.append(error)
+            continue
+        done += 1
+        gone = [one for one in before if int(one.rpartition(":")[2]) > int(now.rpartition(":")[2])]
+        told = [f"{one} taken back ({command} {name} to={one.rpartition(':')[2]} brings it back)" for one in gone]
+        print(f"{now} is served" + "".join(f"; {line}" for line in told), flush=True)
+    if not done:
+        raise errors[0]

@@ -173,6 +173,8 @@ class Settings:
     recipe_problems: tuple[IngotError, ...] = ()
     #: What becomes of a deployed model that is refused now, or not asked for any more: "keep" or "remove".
     on_refusal: str = "keep"
+    #: How many earlier versions of a deployed model stay.
+    keep: int = 1
 
     @property
     def asked(self) -> Mapping[str, Any]:

@@ -56,7 +56,7 @@ def read(config: Path) -> Settings:
     models = share_bases(_Reader(file, number, table, recipes).model() for number, table in enumerate(tables, 1))
     _refuse_clashes(file, models)
     return Settings(config, models, _cache(top, file), _find(config, "eval/general.txt"), top.limits,
-                    tuple(recipes.broken.values()), top.foundry.on_refusal)  # fmt: skip
+                    tuple(recipes.broken.values()), top.foundry.on_refusal, top.foundry.keep)  # fmt: skip
 
 
 def _find(config: Path, name: str) -> Path:

@@ -139,6 +139,10 @@ class FoundryTable(Struct, forbid_unknown_fields=True, frozen=True):
         Literal["keep", "remove"],
         Meta(description="what becomes of a deployed model that a gate refuses now, or that nothing asks for any more"),
     ] = "keep"
+    keep: Annotated[
+        Annotated[int, Meta(ge=0, le=1000, title="a whole number from 0")],
+        Meta(description="how many earlier versions of a model stay, for `doit rollback`, once the newest is verified"),
+    ] = 1
 
 
 class Top(Struct, forbid_unknown_fields=True, frozen=True):

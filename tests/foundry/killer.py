@@ -1,6 +1,9 @@
 """Run an action on a cache again and again, each time ending it one step later, and look at what is left.
 
-    python -m tests.foundry.killer kill|fail|moved  deploy|undeploy  CACHE OLD-PACKAGE NEW-PACKAGE [START]
+    python -m tests.foundry.killer kill|fail|moved deploy|undeploy|rollback CACHE OLD-PACKAGE NEW-PACKAGE START STRIDE
+
+START is what the cache holds before: "empty", "old" (version 1), "two" (both), "back" (both, the second taken back),
+"torn" (version 1, one file missing). STRIDE is 1 to end it before every step, more to leave steps out.
 
 In a process of its own, from which each attempt is forked: it has loaded the runtime's library and never opened it,
 so that the fork is safe, and an attempt starts at once. A step is whatever changes a file in the cache, as Python's
@@ -25,11 +28,14 @@ from scripts.common import folders, hashes, manifest
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry import deploy as stage
+from scripts.foundry import marks, versions
 from scripts.runtime.foundry import Runtime
 from tests.served import MODEL_ID
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
 OVER = 5  # exit status of an attempt that had fewer steps
+NAME = MODEL_ID.rpartition(":")[0]
+SECOND = f"{NAME}:2"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -90,19 +96,29 @@ def interrupted(action: Callable[[], object], at: int, cache: Path, how: str) ->
     return run
 
 
-def half(cache: Path, known: list[manifest.Files]) -> list[str]:
-    """What a runtime would list that is not whole: by registration, or by scanning."""
-    seen = [path for path in caches.registrations(cache).values() if path.is_dir()]
-    seen += [path.parent for path in cache.rglob(caches.MARKER) if (path.parent / caches.SETTINGS).is_file()]
+def half(cache: Path) -> list[str]:
+    """What a runtime would list that is not whole, or not what its id says: by registration, or by scanning."""
+    registered = {path: model_id for model_id, path in caches.registrations(cache).items() if path.is_dir()}
+    scanned = [path.parent for path in cache.rglob(caches.MARKER) if (path.parent / caches.SETTINGS).is_file()]
     wrong = []
-    for folder in seen:
-        without = [{name: file for name, file in files.items() if name != caches.MARKER} for files in known]
-        if all(caches.differences(folder, files) for files in [*known, *without]):
-            wrong.append(f"{folder.name} is listed and half")
+    for folder in {*registered, *scanned}:
+        files = caches.manifest_of(folder) if (folder / caches.MARKER).is_file() else listed(folder)
+        files = {name: file for name, file in files.items() if name != caches.MARKER}
+        found = [line for line in caches.differences(folder, files) if not line.startswith(caches.MARKER)]
+        name = caches.marked_name(folder / caches.MARKER)
+        if found or {name, registered.get(folder)} - {None, marks.owner(folder)}:
+            wrong.append(f"{folder.name} is listed and half: {found}, {name}, {registered.get(folder)}")
     return wrong
 
 
-def main(how: str, verb: str, cache: Path, old: Path, new: Path, start: str) -> dict[str, Any]:
+def listed(folder: Path) -> manifest.Files:
+    found = manifest.load(str(folder))
+    assert found
+    files: manifest.Files = found["files"]
+    return files
+
+
+def main(how: str, verb: str, cache: Path, old: Path, new: Path, start: str, stride: int) -> dict[str, Any]:
     """Every attempt, until one goes through."""
     import foundry_local_sdk  # noqa: F401 - loaded once, opened only in forks
 
@@ -111,47 +127,69 @@ def main(how: str, verb: str, cache: Path, old: Path, new: Path, start: str) -> 
 
     if how == "moved":
         folders.exchange = lambda *_: False
-    files = {"old": caches.manifest_of(old), "new": caches.manifest_of(new)}
     saved = cache.with_name("saved")
-    if start == "old":
-        assert forked(lambda: stage.deploy(old, MODEL_ID, cache)) == 0
-    else:
+    if start == "empty":
         cache.mkdir(parents=True)
+    else:
+        assert forked(lambda: stage.deploy(old, MODEL_ID, cache)) == 0
+    if start in ("two", "back"):
+        assert forked(lambda: stage.deploy(new, MODEL_ID, cache)) == 0
+    if start == "back":
+        assert forked(lambda: versions.rollback(cache, NAME, 1)) == 0
+    if start == "torn":
+        (caches.home_of(cache, MODEL_ID) / "tokenizer.json").unlink()
     shutil.copytree(cache, saved)
+    actions: dict[str, Callable[[], object]] = {
+        "deploy": lambda: stage.deploy(old if start == "torn" else new, MODEL_ID, cache),
+        "undeploy": lambda: stage.undeploy(SECOND if start == "two" else MODEL_ID, cache),
+        "rollback": lambda: versions.rollback(cache, NAME, 2 if start == "back" else 1),
+    }
+    action = actions[verb]
 
-    def action() -> object:
-        return stage.deploy(new, MODEL_ID, cache) if verb == "deploy" else stage.undeploy(MODEL_ID, cache)
-
-    wrong: list[str] = []
-    for attempt in range(1, 200):
+    def attempt(number: int) -> int:
         shutil.rmtree(cache)
         shutil.copytree(saved, cache)
-        status = forked(interrupted(action, attempt, cache, how))
+        return forked(interrupted(action, number, cache, how))
+
+    wrong: list[str] = []
+    kills = 0
+    for number in range(1, 400, stride):
+        status = attempt(number)
         if status == OVER:
             break
+        kills += 1
         # An error that stops nothing, such as a folder that cannot be made but is there, is well too.
         if status not in ((-signal.SIGKILL,) if how != "fail" else (0, 3)):
-            wrong.append(f"{attempt}: ended with {status}")
-        wrong += [f"{attempt}: {line}" for line in half(cache, list(files.values()))]
+            wrong.append(f"{number}: ended with {status}")
+        if start != "torn":
+            wrong += [f"{number}: {line}" for line in half(cache)]
+        if start in ("two", "back") and MODEL_ID not in caches.registrations(cache):
+            wrong.append(f"{number}: the version that was whole all the time is not listed")
         if (status := forked(action)) != 0:
-            wrong.append(f"{attempt}: the next one ended with {status}")
-        wrong += [f"{attempt}, then done: {line}" for line in unfinished(cache, verb, files["new"])]
-    return {"attempts": attempt - 1, "wrong": wrong}
+            wrong.append(f"{number}: the next one ended with {status}")
+        wrong += [f"{number}, then done: {line}" for line in unfinished(cache, verb, start)]
+    return {"attempts": kills, "wrong": wrong}
 
 
-def unfinished(cache: Path, verb: str, files: manifest.Files) -> list[str]:
+def unfinished(cache: Path, verb: str, start: str) -> list[str]:
     """How the cache differs from one in which nothing went wrong."""
-    folder = caches.home_of(cache, MODEL_ID)
-    expected = {".lock", folder.name} if verb == "deploy" else {".lock"}
-    found = [f"{name} should not be there" for name in {p.name for p in folder.parent.iterdir()} ^ expected]
-    if verb == "deploy":
-        found += caches.differences(folder, files)
-    if caches.registrations(cache) != ({MODEL_ID: folder} if verb == "deploy" else {}):
+    first, second = caches.home_of(cache, MODEL_ID), caches.home_of(cache, SECOND)
+    there = {
+        ("deploy", "empty"): [first], ("deploy", "old"): [first, second], ("deploy", "torn"): [first],
+        ("undeploy", "old"): [], ("undeploy", "two"): [first],
+        ("rollback", "two"): [first, second], ("rollback", "back"): [first, second],
+    }[verb, start]  # fmt: skip
+    served = [first] if (verb, start) == ("rollback", "two") else there
+    found = [f"{name} should not be there" for name in {p.name for p in first.parent.iterdir()}
+             ^ {".lock", *(folder.name for folder in there)}]  # fmt: skip
+    for folder in served:
+        found += caches.differences(folder, listed(folder))
+    if set(caches.registrations(cache).values()) != set(served):
         found.append(f"registered: {caches.registrations(cache)}")
-    return found
+    return [*found, *half(cache)]
 
 
 if __name__ == "__main__":
-    how, verb, cache, old, new, start = sys.argv[1:]
-    result = main(how, verb, Path(cache), Path(old), Path(new), start)
+    how, verb, cache, old, new, start, stride = sys.argv[1:]
+    result = main(how, verb, Path(cache), Path(old), Path(new), start, int(stride))
     print("\n" + json.dumps(result), flush=True)

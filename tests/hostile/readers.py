@@ -29,7 +29,7 @@ from scripts.engine.records import Records
 from scripts.engine.state import State
 from scripts.engine.store import Store
 from scripts.finetune.data import read_examples
-from scripts.foundry import cache, marks
+from scripts.foundry import cache, marks, planning
 from scripts.results import base, remarks, report
 from scripts.settings.reading import read as read_settings
 from tests.hostile import mutations
@@ -200,7 +200,8 @@ def _store(folder: Path) -> None:
 
 def _cache(folder: Path) -> None:
     cache.registrations(folder)
-    cache.plan(folder, "n-int4-generic-cpu:1", {"a": {"size": 1, "blake3": "0"}})
+    files = {"a": {"size": 1, "blake3": "0"}}
+    planning.plan(folder, "n-int4-generic-cpu:1", files, lambda _: files)
 
 
 def _cached(folder: Path) -> None:

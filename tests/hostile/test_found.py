@@ -17,7 +17,7 @@ from scripts.common.errors import IngotError
 from scripts.engine import publish
 from scripts.engine.digests import Digests
 from scripts.engine.state import State
-from scripts.foundry import cache
+from scripts.foundry import cache, planning
 from scripts.settings.reading import read
 from tests.hostile import readers
 
@@ -102,7 +102,7 @@ def test_a_registration_of_what_is_no_path(tmp_path: Path, path: Any) -> None:
     model = {"model_info": {"id": "m-int4-generic-cpu:1"}, "model_path": path}
     write(tmp_path / cache.INDEX, {"models": [model]})
     with pytest.raises(IngotError, match=cache.INDEX):
-        cache.plan(tmp_path, "m-int4-generic-cpu:1", {})
+        planning.plan(tmp_path, "m-int4-generic-cpu:1", {}, lambda _: {})
 
 
 @pytest.mark.parametrize("decoder", [7, {"session_options": 7}, {"session_options": {"provider_options": [-4]}},

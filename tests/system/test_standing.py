@@ -9,21 +9,31 @@ from scripts.foundry import cache as caches
 from tests.system.conftest import settings
 from tests.system.project import Project
 
-INT4, INT8 = "facts-int4-generic-cpu:1", "facts-int8-generic-cpu:1"
+INT4, INT8 = "facts-int4-generic-cpu", "facts-int8-generic-cpu"
 REMOVE = '[foundry]\non_refusal = "remove"\n'
 
 
-def registered(project: Project) -> set[str]:
+def ids(project: Project) -> set[str]:
     return set(caches.registrations(project.build / "foundry" / "cache" / "models"))
+
+
+def registered(project: Project) -> set[str]:
+    """Without the versions."""
+    return {model_id.rpartition(":")[0] for model_id in ids(project)}
+
+
+def id_of(project: Project, precision: str) -> str:
+    return str(project.json(f"facts/{precision}/deploy.json")["id"])
 
 
 def test_a_refused_precision_stays_and_is_told_everywhere_until_the_policy_removes_it(
     built: Project, weights: Path
 ) -> None:
+    int8 = id_of(built, "int8")
     settings(built, weights, gates={"int8": {"kl": 1e-12}}, precisions=["int8", "int4"])
     ran = built.doit()
     assert ran.code == 0, ran.out
-    said = f"{INT8} of an earlier build stays in the cache and is served: int8 is refused now"
+    said = f"{int8} of an earlier build stays in the cache and is served: int8 is refused now"
     for text in (ran.out, *(built.doit(command).out for command in ("check", "why"))):
         assert said in text
     report = (built.build / "report" / "index.html").read_text("utf-8")
@@ -34,22 +44,23 @@ def test_a_refused_precision_stays_and_is_told_everywhere_until_the_policy_remov
     models.write_text(REMOVE + models.read_text("utf-8"), encoding="utf-8")
     ran = built.doit()
     assert ran.code == 0, ran.out
-    assert f"{INT8} was taken down" in ran.out
+    assert f"{int8} was taken down" in ran.out
     assert registered(built) == {INT4}
     assert said not in built.doit("check").out
 
 
 def test_a_dropped_precision_is_an_orphan_that_one_command_takes_down(built: Project, weights: Path) -> None:
+    int8 = id_of(built, "int8")
     settings(built, weights, precisions=["int4"])
     ran = built.doit()
     assert ran.code == 0, ran.out
-    assert f"{INT8} is still served: nothing in {built.config / 'models.toml'} asks for it" in ran.out
+    assert f"{int8} is still served: nothing in {built.config / 'models.toml'} asks for it" in ran.out
     assert registered(built) == {INT4, INT8}
     ran = built.doit("undeploy", "facts-int5")
     assert (ran.code, registered(built)) == (3, {INT4, INT8})
     assert "there is no such model" in ran.out and "Did you mean facts-int" in ran.out
     ran = built.doit("undeploy", "--orphans")
-    assert (ran.code, ran.out.strip()) == (0, f"{INT8} taken down")
+    assert (ran.code, ran.out.strip()) == (0, f"{int8} taken down")
     assert registered(built) == {INT4}
     assert "reconcile" in built.doit("why").out.split("up to date")[0]
 
@@ -67,7 +78,7 @@ def test_clean_leaves_no_orphan_in_the_builds_own_cache(project: Project, tiny_t
     project.facts()
     project.model(name="facts", source={"path": tiny_trained}, precisions=["fp16"])
     assert project.doit("reconcile").code == 0
-    assert registered(project) == {"facts-fp16-generic-cpu:1"}
+    assert registered(project) == {"facts-fp16-generic-cpu"}
     project.model(name="facts", source={"path": tiny_trained}, precisions=["int8"])
     ran = project.doit("reconcile")
     assert ran.code == 0, ran.out
@@ -77,3 +88,32 @@ def test_clean_leaves_no_orphan_in_the_builds_own_cache(project: Project, tiny_t
     assert registered(project) == set()
     index = project.json("foundry/cache/models/foundry.local.modelinfo.json")
     assert json.dumps(index["models"]) == "[]"
+
+
+def test_a_rebuilt_model_is_the_next_version_until_it_is_rolled_back(project: Project, tiny_trained: Path) -> None:
+    def build(**changes: object) -> str:
+        evaluation = project.facts()
+        values = {"name": "facts", "source": {"path": tiny_trained}, "precisions": ["fp16"], "evaluation": evaluation}
+        project.model(**{**values, **changes})
+        ran = project.doit("report")
+        assert ran.code == 0, ran.out
+        return ran.out
+
+    def versions() -> set[int]:
+        return {int(model_id.rpartition(":")[2]) for model_id in ids(project)}
+
+    build()
+    assert versions() == {1}
+    for number in (2, 3):
+        assert f"facts-fp16-generic-cpu:{number}" in build(description=f"Take {number}.")
+    assert versions() == {2, 3}  # of those before it, one stays
+    assert project.doit("rollback", "facts").code == 0
+    assert versions() == {2}
+    assert "is not listed any more: doit rollback" in project.doit("why", "deploy").out
+    assert "fp16: not deployed: facts-fp16-generic-cpu:3, which is this build, was taken back" in build(
+        description="Take 3."
+    )
+    assert versions() == {2}
+    assert project.doit("check").code == 0
+    assert "facts-fp16-generic-cpu:4" in build(description="Take 4.")
+    assert 4 in versions() and 3 not in versions()
