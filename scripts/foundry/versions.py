@@ -44,6 +44,7 @@ def settle(runtime: Runtime, cache: Path, name: str, but: str = "") -> None:
     """Have marker and registration of each version of a name be as its manifest says; `but` is another's affair."""
     registered = runtime.registered()
     for own in marks.versions(cache, name):
+        placing.tidy(own.folder)
         if own.id == but:
             continue
         if own.taken_back and ((own.folder / MARKER).exists() or own.id in registered):

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MEASURED = {"bench", "bench-full", "soak"}
 #: Edited file → the kinds of step that it makes stale; of `quantize`, the precisions.
 EDITS = {
-    "common/moving.py": {"deploy", "reconcile"},
-    "common/links.py": {"package", "deploy", "reconcile", "bench-full"},
+    "common/moving.py": {"deploy", "reconcile", "verify"},
+    "common/links.py": {"package", "deploy", "reconcile", "verify", "bench-full"},
     "common/program.py": set(),
     "checkpoint/merge.py": {"checkpoint", "finetune"},
     "convert/builder_pass.py": {"export", "quantize m-flow"},
