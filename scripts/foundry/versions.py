@@ -116,7 +116,8 @@ def prune(cache: Path, name: str, keep: int) -> list[str]:
     newest = next((own for own in known if not own.taken_back), None)
     if newest is None or marks.verified(newest.folder) is None:
         return []
-    gone = [own for own in known if own.version < newest.version][keep:]
+    older = [own for own in known if own.version < newest.version]
+    gone = sorted(older, key=lambda own: own.taken_back is not None)[keep:]  # what was taken back goes first
     for own in gone:
         deploy.undeploy(own.id, cache, own.folder)
     return [own.id for own in gone]

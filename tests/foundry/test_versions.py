@@ -123,6 +123,24 @@ def test_only_a_verified_version_takes_the_place_of_those_before_it(two: Path, p
     assert (package / "model.onnx.data").is_file()
 
 
+def test_what_was_taken_back_is_removed_before_what_was_served(two: Path, onnx_folder: Path, tmp_path: Path) -> None:
+    versions.rollback(two, NAME)
+    deploy(write_package(onnx_folder, tmp_path / "third", note="third"), MODEL_ID, two)
+    marks.note_verified(caches.home_of(two, THIRD), "a runtime", "2026-01-01T00:00:00+00:00")
+    assert versions.prune(two, NAME, 1) == [SECOND]
+    assert listed(two) == [FIRST, THIRD]
+
+
+def test_a_version_that_does_not_answer_as_it_should_gives_way_to_the_one_before(two: Path, newer: Path) -> None:
+    assert versions.fall_back(two, SECOND) is None  # nobody knows whether the one before did
+    marks.note_verified(caches.home_of(two, FIRST), "a runtime", "2026-01-01T00:00:00+00:00")
+    assert versions.fall_back(two, SECOND) == FIRST
+    assert listed(two) == scanned(two) == [FIRST]
+    again = deploy(newer, MODEL_ID, two)  # it is tried again, as the same version
+    assert (again.id, again.action) == (SECOND, "registered again")
+    assert listed(two) == [FIRST, SECOND]
+
+
 def test_a_version_that_is_not_there_or_not_whole_is_told_and_nothing_changes(two: Path) -> None:
     with pytest.raises(IngotError, match=r"no such version any more\. There are: 2, 1"):
         versions.rollback(two, NAME, 7)
