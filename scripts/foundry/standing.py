@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from scripts.common.errors import IngotError
-from scripts.foundry import deploy, marks, versions
+from scripts.foundry import deploy, marks
 from scripts.foundry.marks import Own
 from scripts.results import base
 from scripts.results.base import Marker
@@ -94,7 +94,7 @@ def reconcile(cache: Path, asked: Asked, policy: str, remedy: str, keep: int = 1
     told = []
     for name in sorted({one.id.rpartition(":")[0] for one in judge(cache, asked) if one.standing == "deployed"}):
         try:
-            gone = versions.prune(cache, name, keep)
+            gone = prune(cache, name, keep)
             removed += gone
             print(
                 *(f"reconcile: taken down: {model_id}, an earlier version" for model_id in gone), sep="\n", flush=True
@@ -117,6 +117,22 @@ def _is_refused(one: Stands, asked: Asked) -> bool:
         return False
     result = base.find(place / "deploy.json", Deploy)
     return result is not None and result.verdict == "refused"
+
+
+def prune(cache: Path, name: str, keep: int) -> list[str]:
+    """Once the newest listed version is verified: remove all before it but the newest `keep`; their ids.
+
+    Raises `IngotError` where one can't be removed, being in use.
+    """
+    known = marks.versions(cache, name)
+    newest = next((own for own in known if not own.taken_back), None)
+    if newest is None or marks.verified(newest.folder) is None:
+        return []
+    older = [own for own in known if own.version < newest.version]
+    gone = sorted(older, key=lambda own: own.taken_back is not None)[keep:]  # what was taken back goes first
+    for own in gone:
+        deploy.undeploy(own.id, cache, own.folder)
+    return [own.id for own in gone]
 
 
 def take_down_orphans(cache: Path, asked: Asked) -> list[str]:

@@ -105,24 +105,6 @@ def _target(name: str, known: list[Own], listed: list[Own], to: int | None) -> O
     return found
 
 
-def prune(cache: Path, name: str, keep: int) -> list[str]:
-    """Once the newest listed version is verified: remove all before it but the newest `keep`; their ids.
-
-    Raises `IngotError` where one can't be removed, being in use.
-    """
-    from scripts.foundry import deploy
-
-    known = marks.versions(cache, name)
-    newest = next((own for own in known if not own.taken_back), None)
-    if newest is None or marks.verified(newest.folder) is None:
-        return []
-    older = [own for own in known if own.version < newest.version]
-    gone = sorted(older, key=lambda own: own.taken_back is not None)[keep:]  # what was taken back goes first
-    for own in gone:
-        deploy.undeploy(own.id, cache, own.folder)
-    return [own.id for own in gone]
-
-
 def _files(own: Own) -> manifest.Files:
     listed = manifest.load(str(own.folder))
     return listed["files"] if listed else {}

@@ -11,7 +11,7 @@ import pytest
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_file
 from scripts.foundry import cache as caches
-from scripts.foundry import external_state, marks, versions
+from scripts.foundry import external_state, marks, standing, versions
 from scripts.foundry.cache import MARKER
 from scripts.foundry.deploy import deploy, undeploy
 from scripts.results import base
@@ -114,12 +114,12 @@ def test_an_earlier_content_that_comes_back_is_the_next_version(two: Path, packa
 
 def test_only_a_verified_version_takes_the_place_of_those_before_it(two: Path, package: Path) -> None:
     deploy(package, MODEL_ID, two)
-    assert versions.prune(two, NAME, 1) == []
+    assert standing.prune(two, NAME, 1) == []
     assert listed(two) == [FIRST, SECOND, THIRD]
     marks.note_verified(caches.home_of(two, THIRD), "a runtime", "2026-01-01T00:00:00+00:00")
-    assert versions.prune(two, NAME, 1) == [FIRST]
+    assert standing.prune(two, NAME, 1) == [FIRST]
     assert listed(two) == [SECOND, THIRD]
-    assert versions.prune(two, NAME, 0) == [SECOND]
+    assert standing.prune(two, NAME, 0) == [SECOND]
     assert (package / "model.onnx.data").is_file()
 
 
@@ -127,7 +127,7 @@ def test_what_was_taken_back_is_removed_before_what_was_served(two: Path, onnx_f
     versions.rollback(two, NAME)
     deploy(write_package(onnx_folder, tmp_path / "third", note="third"), MODEL_ID, two)
     marks.note_verified(caches.home_of(two, THIRD), "a runtime", "2026-01-01T00:00:00+00:00")
-    assert versions.prune(two, NAME, 1) == [SECOND]
+    assert standing.prune(two, NAME, 1) == [SECOND]
     assert listed(two) == [FIRST, THIRD]
 
 
