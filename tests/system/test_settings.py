@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scripts.convert.graph import Graph
 from tests.system.project import Project
 
 
@@ -29,6 +30,14 @@ def test_a_limit_of_models_toml_ends_a_step_and_to_raise_it_is_enough(
     assert project.doit("checkpoint").steps == {"checkpoint:m"}
     project.model(name="m", source={"path": tiny_llama})
     assert project.doit("checkpoint").steps == frozenset()
+
+
+def test_a_longer_context_quantises_again_and_exports_nothing_again(project: Project, tiny_llama: Path) -> None:
+    for context, steps in ((2048, {"checkpoint:m", "export:m", "quantize:m-int8"}), (3000, {"quantize:m-int8"})):
+        project.model(name="m", source={"path": tiny_llama}, precisions=["int8"], context_length=context)
+        assert project.doit("quantize:m-int8").steps == steps
+        graph = Graph(project.build / "m" / "int8" / "onnx" / "model.onnx")
+        assert {graph.initializers[name].dims[0] for name in ("cos_cache", "sin_cache")} == {context}
 
 
 def test_a_chat_template_of_models_toml_is_the_one_that_is_used(project: Project, tiny_llama: Path) -> None:
