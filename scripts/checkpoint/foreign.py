@@ -14,12 +14,14 @@ import sys
 from typing import Any
 
 _SHARE = "partial_rotary_factor"
-#: What builder 0.18 (`builders/base.py`), transformers' cache (`cache_utils.py`) or Ingot ask for in any config.
+#: What builder 0.18 (`builders/base.py`), mobius (of GPT-2's heads), transformers' cache (`cache_utils.py`) or Ingot
+#: ask for in any config.
 ASKED = (
     "attention_chunk_size",
     "attn_logit_softcapping",
     "ffn_hidden_size",
     "final_logit_softcapping",
+    "head_dim",
     "hidden_activation",
     "layer_types",
     "linear_conv_kernel_dim",
@@ -31,6 +33,7 @@ ASKED = (
     "multi_query_group_num",
     "num_experts",
     "num_experts_per_tok",
+    "num_key_value_heads",
     "num_local_experts",
     _SHARE,
     "rms_norm_eps",

@@ -68,6 +68,8 @@ TRIED = _words(
     attention_bias attention_out_bias mlp_bias use_bias conv_L_cache block_auto_adjust_ff_dim
     block_ffn_dim_multiplier block_multiple_of shared_intermediate_size layers_block_type
     mamba_chunk_size mamba_conv_bias mamba_d_conv mamba_d_head mamba_d_state mamba_expand mamba_n_groups
+    audio_config audio_token_id hidden_size_per_layer_input kv_sharing_modes per_layer_config standardize
+    use_clipped_linears vocab_size_per_layer_input
     mamba_n_heads mamba_proj_bias time_step_limit swiglu_alpha layer_norm_eps position_embedding_type"""
 )
 
@@ -105,7 +107,9 @@ def test_every_key_that_a_supported_class_reads_was_tried() -> None:
     strange = {}
     for name in sorted(supported.builders()):
         for source in (models / kinds[name].removesuffix("_text")).glob("modeling_*.py"):
-            if found := read_by(source.read_text(encoding="utf-8")) - known:
+            parts = re.split(r"^class ", source.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            text = "".join(part for part in parts if not re.match(r"\w*(Audio|Vision)", part))
+            if found := read_by(text) - known:
                 strange[name] = found
     assert strange == {}
 
