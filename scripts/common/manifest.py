@@ -7,6 +7,7 @@ Both are inside the folder: they appear, and go, together with what they describ
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -25,8 +26,11 @@ NOT_CONTENT = frozenset({MANIFEST, PROVENANCE})
 Files = dict[str, dict[str, Any]]
 
 
-def walk(folder: str) -> list[tuple[str, os.stat_result]]:
-    """Every file below `folder`: relative path with forward slashes, and status, symlinks to files followed; sorted."""
+def walk(folder: str, *, follow: bool = True) -> list[tuple[str, os.stat_result]]:
+    """Every file below `folder`: relative path with forward slashes, and status, symlinks to files followed; sorted.
+
+    Unless `follow`, a symlink to a folder raises `OSError`: it could lead anywhere.
+    """
     found: list[tuple[str, os.stat_result]] = []
     pending = [""]
     while pending:
@@ -36,6 +40,8 @@ def walk(folder: str) -> list[tuple[str, os.stat_result]]:
                 name = f"{below}/{entry.name}" if below else entry.name
                 try:
                     if entry.is_dir():
+                        if not follow and entry.is_symlink():
+                            raise OSError(errno.EINVAL, "is a link to a folder", entry.path)
                         pending.append(name)
                     else:
                         found.append((name, entry.stat()))
@@ -44,14 +50,14 @@ def walk(folder: str) -> list[tuple[str, os.stat_result]]:
     return sorted(found)
 
 
-def scan(folder: str, digest: Callable[[str, os.stat_result], str]) -> Files:
+def scan(folder: str, digest: Callable[[str, os.stat_result], str], *, follow: bool = True) -> Files:
     """What is in an artifact, all but manifest and provenance; `digest` is given each file's path and status.
 
     Raises `OSError` (a dangling link, an unreadable file, a pipe).
     """
     return {
         name: {"size": status.st_size, "blake3": digest(f"{folder}/{name}", status)}
-        for name, status in walk(folder)
+        for name, status in walk(folder, follow=follow)
         if name not in NOT_CONTENT
     }
 

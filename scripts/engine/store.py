@@ -9,6 +9,7 @@ they point to is the user's own and never comes here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -56,11 +57,14 @@ class Store:
         if found is None:
             return None
         try:
-            whole = not manifest.differences(found[0], manifest.scan(stored, self._digests.of))
+            whole = not manifest.differences(found[0], manifest.scan(stored, self._digests.of, follow=False))
             if whole:
                 tree.clone(stored, str(folder), self._digests)
                 os.utime(stored)
-        except FileNotFoundError:  # `doit gc` at the same time, or a link to nothing
+        except OSError as error:
+            # `doit gc` at the same time, or a link to nothing; a link to a folder, or what is no file
+            if error.errno not in (errno.ENOENT, errno.EINVAL, errno.ELOOP):
+                raise
             whole = False
         if not whole:
             tree.remove(str(folder), self._digests)
@@ -84,7 +88,7 @@ class Store:
         found = []
         for entry in os.scandir(self.folder):
             with contextlib.suppress(OSError):
-                files = [status for _, status in manifest.walk(entry.path) if status.st_nlink == 1]
+                files = [status for _, status in manifest.walk(entry.path, follow=False) if status.st_nlink == 1]
                 found.append(Object(entry.name, entry.stat().st_mtime, sum(status.st_size for status in files)))
         return sorted(found, key=lambda item: item.used)
 

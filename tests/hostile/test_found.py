@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from scripts.common.errors import IngotError
 from scripts.engine import publish
 from scripts.engine.digests import Digests
 from scripts.engine.state import State
+from scripts.engine.store import Store
 from scripts.foundry import cache, planning
 from scripts.settings.reading import read
 from tests.hostile import readers
@@ -67,7 +70,7 @@ def test_a_rank_that_no_adapter_has(tmp_path: Path, rank: Any) -> None:
 @pytest.mark.parametrize("shard", ["a" * 5000, "a\0b", "../a.safetensors", "/etc/passwd", ".", "\ud800"])
 def test_a_shards_name_that_no_file_of_the_folder_has(tmp_path: Path, shard: str) -> None:
     write(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": shard}})
-    with pytest.raises(IngotError, match="shard is missing") as error:
+    with pytest.raises(IngotError, match=r"shard is missing|is not beside it") as error:
         find_weights(tmp_path)
     assert str(error.value).isprintable() and len(str(error.value)) < 2500
 
@@ -139,3 +142,26 @@ def test_a_note_of_a_dead_build_moves_nothing_out_of_the_build(tmp_path: Path, n
     assert not work.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["away", "build"]
     assert not list((tmp_path / "away").iterdir())
+
+
+def link_out(path: Path) -> None:
+    (path.parents[2] / "away").mkdir()
+    (path.parents[2] / "away" / "file").touch()
+    path.symlink_to(path.parents[2] / "away")
+
+
+@pytest.mark.parametrize(
+    "spoil", [link_out, os.mkfifo, lambda path: path.symlink_to("x")], ids=["link", "pipe", "loop"]
+)
+def test_an_object_of_the_store_with_what_no_output_holds(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    """It is taken for damaged and goes, and nothing that a link of it leads to is looked at or goes with it."""
+    stored = tmp_path / "store" / "key"
+    stored.mkdir(parents=True)
+    write(stored / "manifest.json", {"files": {}})
+    write(stored / "provenance.json", {})
+    spoil(stored / "x")
+    store = Store(tmp_path, Digests(State(Path(":memory:"))))
+    store.objects()
+    assert store.restore("key", tmp_path / "out") is None
+    assert not stored.exists()
+    assert (tmp_path / "away" / "file").exists() == (spoil is link_out)
