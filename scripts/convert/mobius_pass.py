@@ -70,11 +70,15 @@ def build(checkpoint: Path, folder: Path) -> None:
     fitting = bridges.for_config(config)
     print(f"mobius: bridges for {', '.join(bridge.name for bridge in fitting) or 'nothing'}", flush=True)
     settings = {key: value for bridge in fitting for key, value in bridge.settings.items()}
-    described = dataclasses.replace(_config_from_hf(config), dtype=DataType.FLOAT, **settings)
+    # Each class ties in its own way, some in none: they are given two tables, and tied for all alike in the end.
+    described = dataclasses.replace(
+        _config_from_hf(config), dtype=DataType.FLOAT, tie_word_embeddings=False, **settings
+    )
     module = registry.get(config.model_type)(described)
     package = build_from_module(module, described, execution_provider="cpu")
     graph = package["model"].graph
-    package.apply_weights(_weights(checkpoint, module, graph, fitting))
+    tied = getattr(transformers, config.architectures[0])._tied_weights_keys if config.tie_word_embeddings else {}
+    package.apply_weights(_weights(checkpoint, tied, module, graph, fitting))
     for bridge in fitting:
         bridge.adjust(graph, config)
     _tie(graph)
@@ -84,14 +88,17 @@ def build(checkpoint: Path, folder: Path) -> None:
     json_files.write(folder / "genai_config.json", _settings(checkpoint, folder, config, graph))
 
 
-def _weights(checkpoint: Path, module: Any, graph: Any, fitting: tuple[bridges.Bridge, ...]) -> dict[str, Any]:
-    """The checkpoint's tensors under the graph's names, mapped from their files."""
+def _weights(
+    checkpoint: Path, tied: dict[str, str], module: Any, graph: Any, fitting: tuple[bridges.Bridge, ...]
+) -> dict[str, Any]:
+    """The checkpoint's tensors under the graph's names, mapped from their files; `tied`: name → which one it is too."""
     from safetensors.torch import load_file
 
     weights: dict[str, Any] = {}
     for file in find_weights(checkpoint).files:
         weights |= load_file(file)
     weights = {name: value for name, value in weights.items() if not _BUFFERS.search(name)}
+    weights |= {name: weights[other] for name, other in tied.items() if name not in weights and other in weights}
     weights = module.preprocess_weights(weights)
     _settle_head(weights, graph)
     for bridge in fitting:

@@ -430,9 +430,17 @@ FAMILIES: dict[str, Family] = {
         refused="use_parallel_residual",
     ),
     "gpt-neox, few rotated": Family("GPTNeoXForCausalLM", "gpt_neox", refused="partial_rotary_factor = 0.25"),
-    "gpt-2": Family("GPT2LMHeadModel", "gpt2", {"n_inner": 384}, tied=True),
-    "gpt bigcode": Family("GPTBigCodeForCausalLM", "gpt_bigcode", {"n_inner": 384}, tied=True),
-    "opt": Family("OPTForCausalLM", "opt", {"ffn_dim": 384, "word_embed_proj_dim": 256}, tied=True),
+    "gpt-2": Family("GPT2LMHeadModel", "gpt2", {"n_inner": 384}, tied=True, sizes={"num_key_value_heads": 8}),
+    "gpt bigcode": Family(
+        "GPTBigCodeForCausalLM", "gpt_bigcode", {"n_inner": 384}, tied=True, sizes={"num_key_value_heads": 1}
+    ),
+    "opt": Family(
+        "OPTForCausalLM",
+        "opt",
+        {"ffn_dim": 384, "word_embed_proj_dim": 256},
+        tied=True,
+        sizes={"num_key_value_heads": 8},
+    ),
 }
 
 

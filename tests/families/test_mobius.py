@@ -77,6 +77,15 @@ def test_a_tied_embedding_is_one_table_and_matrices_are_named_for_their_weights(
     assert {"/model/layers/0/self_attn/v_proj/MatMul", "/lm_head/MatMul"} <= set(names)
 
 
+@pytest.mark.parametrize("family", ["exaone 4", "gpt-neox", "jetmoe", "gpt-2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_tied_or_not_the_head_finds_its_place(family: str, tied: bool, tmp_path: Path) -> None:
+    checkpoint = checkpoints.make(family, tmp_path / "checkpoint", tie_word_embeddings=tied)
+    mobius_pass.build(checkpoint, tmp_path / "built")
+    graph = Graph(tmp_path / "built" / "model.onnx")
+    assert sum(tiny.VOCAB in tensor.dims for tensor in graph.initializers.values()) == (1 if tied else 2)
+
+
 def test_a_tensor_that_finds_no_place_is_named(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
