@@ -5,12 +5,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from scripts.foundry import cache as caches
 from tests.system.conftest import settings
 from tests.system.project import Project
 
 INT4, INT8 = "facts-int4-generic-cpu", "facts-int8-generic-cpu"
 REMOVE = '[foundry]\non_refusal = "remove"\n'
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Project:
+    """A build of its own: what these tests leave is not what others expect of a first build."""
+    project = Project(tmp_path_factory.mktemp("standing") / "a project")
+    settings(project, weights)
+    return project
+
+
+@pytest.fixture
+def built(own: Project, weights: Path) -> Project:
+    settings(own, weights)
+    ran = own.doit()
+    assert ran.code == 0, ran.out
+    return own
 
 
 def ids(project: Project) -> set[str]:
