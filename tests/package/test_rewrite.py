@@ -146,7 +146,7 @@ LACKING = {
 def test_what_has_no_other_words_is_named_by_construct_and_line(spoken: Spoken, tmp_path: Path, body: str) -> None:
     head = "{% macro twice() %}{{ caller() }}{{ caller() }}{% endmacro %}\n\n"
     with pytest.raises(IngotError) as caught:
-        spoken.write(head + CONTENT.replace("BODY", body), tmp_path / "package")
+        spoken.write(head + CONTENT.replace("BODY", body + "{{ m.content }}"), tmp_path / "package")
     assert LACKING[body] in str(caught.value)
     assert 'template = "FILE.jinja"' in str(caught.value)
 
