@@ -137,20 +137,7 @@ def _zero_biases(weights: dict[str, Any], graph: Any) -> None:
             weights[name] = torch.zeros(list(value.shape))
 
 
-def _head_of_embedding(weights: dict[str, Any], graph: Any) -> None:  # noqa: ARG001
-    weights["embed_out.weight"] = weights["gpt_neox.embed_in.weight"]
-
-
 BRIDGES: tuple[Bridge, ...] = (
-    Bridge(
-        "tied head",
-        "GPT-NeoX whose head is its embedding",
-        "its class looks for the embedding under another family's name, and stops",
-        "mobius ties gpt_neox.embed_in",
-        fits=lambda config: _is("GPTNeoXForCausalLM")(config) and config.tie_word_embeddings,
-        settings={"tie_word_embeddings": False},
-        weights=_head_of_embedding,
-    ),
     Bridge(
         "interleaved rotary embedding",
         "Cohere, Cohere 2, Helium",

@@ -53,9 +53,6 @@ class MobiusBuilder(Pass):  # type: ignore[misc]
         return ONNXModelHandler(str(folder), onnx_file_name=GRAPH, model_attributes={"additional_files": extra})
 
 
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-
 def build(checkpoint: Path, folder: Path) -> None:
     """Run mobius: `checkpoint` → float32 ONNX GenAI files in `folder`.
 
@@ -100,7 +97,6 @@ def _weights(
     weights = {name: value for name, value in weights.items() if not _BUFFERS.search(name)}
     weights |= {name: weights[other] for name, other in tied.items() if name not in weights and other in weights}
     weights = module.preprocess_weights(weights)
-    _settle_head(weights, graph)
     for bridge in fitting:
         bridge.weights(weights, graph)
     homeless = sorted(name for name in weights if name not in graph.initializers)
@@ -112,17 +108,6 @@ def _weights(
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise IngotError(f"{checkpoint}: {names[0]}{more}", what, _REMEDY)
     return weights
-
-
-def _settle_head(weights: dict[str, Any], graph: Any) -> None:
-    """A head that is the embedding has a matrix of its own in the graph, or none, whatever the weights hold by then."""
-    placed = [value for name, value in weights.items() if name in graph.initializers and value.ndim == 2]
-    for name, twin in ((_EMBEDDING, _HEAD), (_HEAD, _EMBEDDING)):
-        mine = weights.get(name)
-        if mine is None and name in graph.initializers and twin in weights:
-            weights[name] = weights[twin]
-        elif mine is not None and name not in graph.initializers and any(map(mine.equal, placed)):
-            del weights[name]
 
 
 def _tie(graph: Any) -> None:

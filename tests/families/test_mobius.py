@@ -18,7 +18,6 @@ from tests.families import checkpoints, measure
 
 #: bridge → a family that it is for, and what else its config must say.
 FOR: dict[str, tuple[str, dict[str, Any]]] = {
-    "tied head": ("gpt-neox", {"tie_word_embeddings": True}),
     "interleaved rotary embedding": ("helium", {}),
     "biases that are not there": ("phi moe", {}),
     "window of each layer": ("mixtral", {}),
