@@ -120,7 +120,7 @@ def test_an_adapter_for_another_base_is_told_before_the_base_is_read(llama: Path
     adapter(tmp_path / "adapter", llama)
     weights = tmp_path / "adapter" / ADAPTER
     with pytest.MonkeyPatch.context() as patch:  # the adapter's own numbers may be looked at: they are few
-        patch.setattr("scripts.checkpoint.tensors.judge_numbers", lambda *_: None)
+        patch.setattr("scripts.checkpoint.tensors.judge_numbers", lambda *_: [])
         save_file(load_file(weights), weights, metadata={"format": "pt"})
         assert "adapter for another base" in refusal(tmp_path / "out", large, tmp_path / "adapter")
 
@@ -138,5 +138,5 @@ def test_what_a_gguf_lacks_is_told_before_its_numbers_are_unpacked(llama: Path, 
     adapter(tmp_path / "adapter", other, target_modules=["q_proj"], r=4)
     edit(tmp_path / "adapter" / "adapter_config.json", r=8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scripts.checkpoint.tensors.judge_numbers", lambda *_: None)
+        patch.setattr("scripts.checkpoint.tensors.judge_numbers", lambda *_: [])
         assert "adapter for another base" in refusal(tmp_path / "out", path, tmp_path / "adapter")
