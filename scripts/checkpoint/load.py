@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.truth import refuse_misfits
-from scripts.common import quiet
+from scripts.common import json_files, quiet
 
 
 def load(kind: Any, folder: Path, **options: Any) -> Any:
@@ -23,6 +23,17 @@ def load(kind: Any, folder: Path, **options: Any) -> Any:
     model, account = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
     refuse_misfits(folder, account)
     return model
+
+
+def stored_type(checkpoint: Path) -> Any:
+    """The one type that every weight of `checkpoint` is stored as; float32 where they differ, or are quantised."""
+    import torch
+
+    if "quantization_config" in json_files.read(checkpoint / "config.json"):
+        return torch.float32
+    found = {tensor.dtype for tensor in find_weights(checkpoint).tensors.values()}
+    known = {"BF16": torch.bfloat16, "F16": torch.float16}
+    return known.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
 
 
 @contextmanager

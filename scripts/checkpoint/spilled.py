@@ -10,9 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint.layout import find_weights
-from scripts.checkpoint.load import load
-from scripts.common import json_files
+from scripts.checkpoint.load import load, stored_type
 
 
 class Spill:
@@ -73,14 +71,3 @@ class Spill:
             mapped = torch.from_file(str(path), shared=True, size=value.numel(), dtype=torch.float32).view(value.shape)
             self._mapped[id(parameter)] = parameter, mapped
         return mapped if mapped.data_ptr() == value.data_ptr() else mapped.copy_(value)
-
-
-def stored_type(checkpoint: Path) -> Any:
-    """The one type that every weight of `checkpoint` is stored as; float32 where they differ, or are quantised."""
-    import torch
-
-    if "quantization_config" in json_files.read(checkpoint / "config.json"):
-        return torch.float32
-    found = {tensor.dtype for tensor in find_weights(checkpoint).tensors.values()}
-    known = {"BF16": torch.bfloat16, "F16": torch.float16}
-    return known.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32

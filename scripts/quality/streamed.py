@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint.load import load
-from scripts.checkpoint.spilled import stored_type
+from scripts.checkpoint.load import load, stored_type
 
 
 def load_streamed(kind: Any, checkpoint: Path) -> Any:

@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers
 
-from scripts.checkpoint.load import load
-from scripts.checkpoint.spilled import Spill, stored_type
+from scripts.checkpoint.load import load, stored_type
+from scripts.checkpoint.spilled import Spill
 from tests.families.checkpoints import make
 
 
