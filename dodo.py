@@ -42,7 +42,7 @@ INGOT = Session(
     BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"],
     limits=lambda step: Limits(*SETTINGS.limits_of(step, BUILD)),
 )  # fmt: skip
-TASKS = Tasks(INGOT)
+TASKS = Tasks(INGOT, [f"checkpoint:{model.name}" for model in SETTINGS.models if model.problem and not model.recipes])
 MODELS = SETTINGS.models
 ACCEPTED = BUILD / "accepted.json"  # what the next report is compared with: `doit accept`
 CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path, "app:NAME" or "auto"

@@ -19,10 +19,14 @@ S = TypeVar("S")
 
 
 class Tasks:
-    """How `dodo.py` hands the steps of a session to doit."""
+    """How `dodo.py` hands the steps of a session to doit.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    `broken` names the steps that fail by what is wrong with their model's settings. Who asks for a group of tasks gets
+    these as well, since nothing else is there of such a model.
+    """
+
+    def __init__(self, session: Session, broken: Iterable[str] = ()) -> None:
+        self._session, self._broken = session, list(broken)
 
     def config(self, **more: Any) -> dict[str, Any]:
         """The DOIT_CONFIG with which doit's commands, checker, backend and reporter all serve this session."""
@@ -40,7 +44,7 @@ class Tasks:
 
         `needs` says, where there may be no subject, what makes one: for whoever asks doit for the group all the same.
         """
-        return lambda function: StepsOf(self._session, function, subjects, needs)
+        return lambda function: StepsOf(self._session, function, subjects, needs, self._broken)
 
     def once(self, function: Callable[[], Step]) -> Callable[[], Step]:
         """Decorator: a function that makes one step becomes the task of its name."""
@@ -54,8 +58,10 @@ class Tasks:
 class StepsOf(Generic[S]):
     """A task group of doit: one function, called once for each subject."""
 
-    def __init__(self, session: Session, function: Callable[[S], Step], subjects: Iterable[S], needs: str = "") -> None:
-        self._session = session
+    def __init__(
+        self, session: Session, function: Callable[[S], Step], subjects: Iterable[S], needs: str, broken: list[str]
+    ) -> None:
+        self._session, self._broken = session, broken
         self._make: Callable[[S], Step] = functools.cache(function)
         self._subjects, self._needs = tuple(subjects), needs
         self._name, self._doc = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
@@ -71,7 +77,8 @@ class StepsOf(Generic[S]):
         return self._make(subject)
 
     def _tasks(self) -> Iterator[dict[str, Any]]:
-        yield {"basename": self._name, "name": None, "doc": self._doc, "meta": {"needs": self._needs}}
+        yield {"basename": self._name, "name": None, "doc": self._doc, "meta": {"needs": self._needs},
+               "task_dep": self._broken}  # fmt: skip
         for subject in self._subjects:
             yield task(self._session, self(subject), self._doc)
 

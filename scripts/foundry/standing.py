@@ -57,7 +57,7 @@ def _judged(own: Own, asked: Asked) -> Stands:
             return _as(found, "kept", "the settings of its model have a mistake")
         return _as(found, "orphan", f"nothing in {asked.config / 'models.toml'} asks for it")
     place = asked.build / model / precision
-    if stopped := base.find(place / ".ingot" / "deploy.failed.json", Marker):
+    if stopped := base.find(base.marker_of(place / "deploy.json"), Marker):
         return _as(found, "kept", f"{precision} was not judged this time: {'; '.join(stopped.reasons)}")
     result = base.find(place / "deploy.json", Deploy)
     if result is None:
@@ -113,7 +113,7 @@ def reconcile(cache: Path, asked: Asked, policy: str, remedy: str, keep: int = 1
 
 def _is_refused(one: Stands, asked: Asked) -> bool:
     place = asked.build / str(one.model) / str(one.precision)
-    if one.model is None or (place / ".ingot" / "deploy.failed.json").exists():
+    if one.model is None or base.marker_of(place / "deploy.json").exists():
         return False
     result = base.find(place / "deploy.json", Deploy)
     return result is not None and result.verdict == "refused"

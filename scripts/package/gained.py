@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from scripts.quality.gain import gained
-from scripts.quality.recommend import MARKERS
 from scripts.results import base
 from scripts.results.base import Interval
 from scripts.results.domain import Domain, Unadapted
@@ -31,7 +30,7 @@ def told(tuned: Path | None, untuned: Path | None) -> str:
 
 def _read(path: Path | None, kind: type[T]) -> T | None:
     """A result; None where there is none, or its step stopped and left a marker instead."""
-    if path is None or (path.parent / MARKERS / f"{path.stem}.failed.json").is_file():
+    if path is None or base.marker_of(path).is_file():
         return None
     return base.find(path, kind)
 

@@ -13,8 +13,6 @@ from scripts.results.base import Outcome
 from scripts.results.quality import Advice
 
 GOOD = ("passed", "warned")
-#: Folder beside a result for the notes of the build on it.
-MARKERS = ".ingot"
 
 
 def recommend(order: list[str], verdicts: Mapping[str, Sequence[Judged]], export: Judged) -> Advice:
@@ -51,7 +49,7 @@ def from_files(export_quality: Path, quality: list[str], domain: list[str], prec
         path = Path(rest) if mark and name in precisions else Path(value)
         if not (mark and name in precisions):
             # The marker of a step that stopped stands one folder deeper than its result.
-            name = (path.parent.parent if path.parent.name == MARKERS else path.parent).name
+            name = (path.parent.parent if path.parent.name == base.MARKERS else path.parent).name
         if name not in precisions:
             raise IngotError(path, f"does not belong to a precision of {precisions}", "Write PRECISION=FILE")
         verdicts.setdefault(name, []).append(read(path))
@@ -63,8 +61,7 @@ def read(path: Path) -> Outcome:
 
     Neither there: not measured. Raises `IngotError` on a file that is not a result.
     """
-    marker = path.parent / MARKERS / f"{path.stem}.failed.json"
-    for file in (marker, path):
+    for file in (base.marker_of(path), path):
         if file.is_file():
             return base.read(file, Outcome, "Make it again")
     return Outcome(verdict="skipped", reasons=[f"{path.stem} was not measured"])

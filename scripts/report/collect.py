@@ -98,7 +98,7 @@ class _Place:
 
     def marker(self, name: str) -> Step | None:
         """What a stopped step left in place of the output `name`."""
-        found = base.find(self.folder / ".ingot" / f"{name}.failed.json", Marker)
+        found = base.find(base.marker_of(self.folder / f"{name}.json"), Marker)
         return (
             Step(step=found.step or name, verdict=found.verdict, reasons=found.reasons, log=found.log)
             if found

@@ -27,6 +27,8 @@ Positive = Annotated[float, msgspec.Meta(ge=0)]
 Interval = Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)]
 #: Tables whose fields belong to somebody else: a tool's settings, the conditions of a measurement, raw samples.
 Table = dict[str, Any]
+#: Folder beside a result for the notes of the build on it.
+MARKERS = ".ingot"
 
 T = TypeVar("T")
 
@@ -53,6 +55,11 @@ class Percentiles(Struct, kw_only=True, frozen=True):
     p50: Positive | None
     p90: Positive | None
     p99: Positive | None
+
+
+def marker_of(result: Path) -> Path:
+    """Where the build notes, beside a result, that the step which makes it failed or was skipped."""
+    return result.parent / MARKERS / f"{result.stem}.failed.json"
 
 
 def write(path: Path, result: Struct) -> None:

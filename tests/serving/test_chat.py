@@ -73,6 +73,12 @@ def test_nothing_to_ask_is_told(served: Project, given: bytes, said: str) -> Non
     assert said in done.stderr
 
 
+def sit_at(terminal: int) -> None:
+    """Have Ctrl-C in `terminal` mean this process, as where a person sits; pytest may have been told to ignore it."""
+    os.login_tty(terminal)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Talk:
     """`doit chat` in a pseudo-terminal."""
 
@@ -84,7 +90,7 @@ class Talk:
         environment = {**project.environment(), "TERM": "dumb"}
         self.child = subprocess.Popen(
             project.command("chat", *words), cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its,
-            preexec_fn=lambda: os.login_tty(its),  # else Ctrl-C would be a character like any other
+            preexec_fn=lambda: sit_at(its),
         )  # fmt: skip
         os.close(its)
         self.seen = ""

@@ -284,6 +284,9 @@ def test_olive_ending_without_a_model(project: Project, tiny_llama: Path) -> Non
     workflow = {"passes": {"b": {"type": "ModelBuilder", "config": {"precision": "fp32", "extra_options": {
         "filename": "../out of place.onnx"}}}}}  # fmt: skip
     (project.config / "bad.json").write_text(json.dumps(workflow), encoding="utf-8")
-    (project.config / "recipes.toml").write_text('[mine]\nolive = "bad.json"\n', encoding="utf-8")
+    recipe = project.config / "recipes.toml"
+    recipe.write_text('[mine]\nolive = "bad.json"\n', encoding="utf-8")
     project.model(name="m", source={"path": tiny_llama}, precisions=["mine"])
+    refused(project, "checkpoint:m", "out of place.onnx", "trust = true", task="quantize")
+    recipe.write_text('[mine]\nolive = "bad.json"\ntrust = true\n', encoding="utf-8")
     refused(project, "quantize:m-mine", task="quantize")
