@@ -75,6 +75,9 @@ def fit(adapter: Adapter, base: Any, base_path: Path) -> Fit:
     if renamed := sorted(name for name, other in names.items() if name != other):
         what = f"{len(renamed)} tensors renamed as peft calls them, {renamed[0]} to {names[renamed[0]]} the first"
         remarks.append(Remark(f"adapter {adapter.folder.name}", what))
+    if held := sorted(name for name in found if ".base_layer." in name):
+        what = f"holds {len(held)} weights of its base, {held[0]} the first: as in peft, they take the base's place"
+        remarks.append(Remark(f"adapter {adapter.folder.name}", what))
     if rows:
         what = f"brings tokens of its own: the embedding gets {rows} rows"
         remarks.append(Remark(f"adapter {adapter.folder.name}", what))
@@ -98,7 +101,8 @@ def _refuse_overlaps(adapters: Sequence[Adapter], fits: Sequence[Fit]) -> None:
     for adapter, fit in zip(adapters, fits, strict=True):
         names = {_plain(fit.names.get(name, name)).removeprefix(PREFIX) for name in adapter.tensors}
         added = {_PART.sub("", name) for name in names if _PART.search(name)}
-        whole = {name.rpartition(".")[0].removesuffix(".token_adapter") for name in names if not _PART.search(name)}
+        modules = {name.rpartition(".")[0] for name in names if not _PART.search(name)}
+        whole = {name.removesuffix(".token_adapter").removesuffix(".base_layer") for name in modules}
         touched.append(added | whole)
         alone.append(added | whole if adapter.config.get("use_dora") else whole)
     for first, single in enumerate(alone):

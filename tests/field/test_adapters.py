@@ -281,6 +281,24 @@ def test_an_adapter_as_gguf_is_refused_as_what_it_is(llama: Path, tmp_path: Path
     assert "a GGUF file, not an adapter's folder" in refusal(tmp_path / "out", llama, tmp_path / "adapter.gguf")
 
 
+def test_weights_of_the_base_that_an_adapter_holds_are_taken_as_peft_does_and_told(llama: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    held = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight"
+    plain = adapter(tmp_path / "adapter", llama)
+    rewrite(
+        tmp_path / "adapter" / ADAPTER,
+        lambda t: {**t, held: torch.randn(256, 256, generator=torch.Generator().manual_seed(0)) * 0.1},
+    )
+    made = make(tmp_path / "out", llama, tmp_path / "adapter")
+    truth = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), tmp_path / "adapter").eval()
+    assert kl(truth, made.model) < SAME
+    assert kl(plain, made.model) > 1000 * SAME
+    assert f"holds 1 weights of its base, {held} the first" in made.remarks
+    adapter(tmp_path / "other", llama)
+    assert "holds it whole" in refusal(tmp_path / "refused", llama, tmp_path / "adapter", tmp_path / "other")
+
+
 def test_keys_of_a_newer_peft_do_not_hinder(llama: Path, tmp_path: Path) -> None:
     truth = adapter(tmp_path / "adapter", llama)
     edit(tmp_path / "adapter" / "adapter_config.json", some_later_option=None, another="off")
