@@ -76,22 +76,28 @@ def talk(conversation: Conversation, model: Model, place: Place) -> None:
     print(f"{model.id}, with room for {conversation.context} tokens. /help tells what there is, Ctrl-D ends.")
     while True:
         try:
-            line = input("> ").strip()
-        except EOFError:
-            print()
-            return
-        except KeyboardInterrupt:
-            print("\n(Ctrl-D ends)")
-            continue
-        try:
-            if line == "/quit":
+            if not _turn(conversation, model, place):
                 return
-            if line.startswith("/") and not line.startswith("//"):
-                print(_obey(line, conversation, model, place))
-            elif line:
-                _answer(conversation, line[1:] if line.startswith("//") else line)
+        except KeyboardInterrupt:  # of whoever waits for the prompt's answer; one to be stopped is `_answer`'s
+            print("\n(Ctrl-D ends)")
         except IngotError as error:
             print(f"error: {error}", file=sys.stderr)
+
+
+def _turn(conversation: Conversation, model: Model, place: Place) -> bool:
+    """Read a line and do what it asks; False where it ends the conversation."""
+    try:
+        line = input("> ").strip()
+    except EOFError:
+        print()
+        return False
+    if line == "/quit":
+        return False
+    if line.startswith("/") and not line.startswith("//"):
+        print(_obey(line, conversation, model, place))
+    elif line:
+        _answer(conversation, line[1:] if line.startswith("//") else line)
+    return True
 
 
 def _answer(conversation: Conversation, line: str) -> None:

@@ -113,6 +113,15 @@ class Talk:
     def press(self, key: bytes) -> None:
         os.write(self.ours, key)
 
+    def interrupt_the_prompt(self) -> None:
+        """Ctrl-C, again where none was seen: Python misses one that comes after a prompt is drawn and before it waits."""
+        for _ in range(12):
+            self.press(b"\x03")
+            if select.select([self.ours], [], [], 5)[0]:
+                break
+        self.until("(Ctrl-D ends)")
+        self.until("> ")
+
     def end(self) -> int:
         try:
             return self.child.wait(30)
@@ -151,8 +160,7 @@ def test_a_conversation_remembers_forgets_and_saves_a_case(tmp_path: Path, packa
 def test_ctrl_c_stops_an_answer_and_not_the_program(endless: Project) -> None:
     talk = Talk(endless, "tiny")
     talk.until("> ")
-    talk.press(b"\x03")
-    assert "(Ctrl-D ends)" in talk.until("> ")
+    talk.interrupt_the_prompt()
     talk.press(b"Say it all.\n")
     os.read(talk.ours, 1)
     talk.press(b"\x03")
