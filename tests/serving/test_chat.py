@@ -114,7 +114,7 @@ class Talk:
         os.write(self.ours, key)
 
     def interrupt_the_prompt(self) -> None:
-        """Ctrl-C, again where none was seen: Python misses one that comes after a prompt is drawn and before it waits."""
+        """Ctrl-C, again where none was seen: Python misses one between its drawing a prompt and its waiting."""
         for _ in range(12):
             self.press(b"\x03")
             if select.select([self.ours], [], [], 5)[0]:
