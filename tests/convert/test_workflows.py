@@ -182,3 +182,17 @@ def test_of_two_alternatives_one_is_made_where_the_recipe_trusts_the_workflow(
         quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
     quantize(llama_export, {**recipe, "trust": True}, tmp_path / "out", tiny_llama)
     assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("engine", [False, True])
+def test_packages_of_a_workflow_are_left_out_where_its_recipe_trusts_it(
+    llama_export: Path, tiny_llama: Path, tmp_path: Path, engine: bool
+) -> None:
+    recipe = classic()
+    packaging = {"packaging_config": [{"type": "Dockerfile", "name": "mine"}]}
+    recipe["olive"] |= {"engine": packaging} if engine else packaging
+    with pytest.raises(IngotError, match=r"packaging_config: writes packages of its own.* trust = true"):
+        quantize(llama_export, recipe, tmp_path / "out", tiny_llama)
+    quantize(llama_export, {**recipe, "trust": True}, tmp_path / "out", tiny_llama)
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "model.onnx" in made and not made & {"Dockerfile", "docker_content"}
