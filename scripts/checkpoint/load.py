@@ -6,8 +6,10 @@ that loads a model does it through here.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,15 +27,42 @@ def load(kind: Any, folder: Path, **options: Any) -> Any:
     return model
 
 
-def stored_type(checkpoint: Path) -> Any:
-    """The one type that every weight of `checkpoint` is stored as; float32 where they differ, or are quantised."""
+def load_as_stored(kind: Any, folder: Path, **options: Any) -> Any:
+    """`load`, with every weight mapped as the files hold it where transformers can, else as float32; none is rounded.
+
+    Most weights have one type: that is the model's, and what is stored otherwise becomes float32. Raises `IngotError`.
+    """
     import torch
 
-    if "quantization_config" in json_files.read(checkpoint / "config.json"):
+    common = _most_common_type(folder)
+    with none_rounded(folder):
+        model = load(kind, folder, dtype=common, **options)
+    exact = {_tail(name) for name, value in model.state_dict().items() if value.dtype == torch.float32}
+    if _stored_otherwise(folder, common) <= exact:
+        return model
+    return load(kind, folder, dtype=torch.float32, **options)  # one has another name in the model, and may be rounded
+
+
+def _most_common_type(folder: Path) -> Any:
+    """The type that most bytes of the weights in `folder` are of, of those that fit into a float32."""
+    import torch
+
+    if "quantization_config" in json_files.read(folder / "config.json"):
         return torch.float32
-    found = {tensor.dtype for tensor in find_weights(checkpoint).tensors.values()}
-    known = {"BF16": torch.bfloat16, "F16": torch.float16}
-    return known.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
+    sizes: Counter[str] = Counter()
+    for tensor in find_weights(folder).tensors.values():
+        sizes[tensor.dtype] += math.prod(tensor.shape)
+    [(most, _)] = sizes.most_common(1)
+    return {"BF16": torch.bfloat16, "F16": torch.float16}.get(most, torch.float32)
+
+
+def _stored_otherwise(folder: Path, kind: Any) -> set[str]:
+    """The tails of the weights in `folder` that are of another type than `kind`, and are numbers."""
+    import torch
+
+    types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    stored = ((name, types.get(tensor.dtype)) for name, tensor in find_weights(folder).tensors.items())
+    return {_tail(name) for name, found in stored if found not in (None, kind)}
 
 
 @contextmanager
@@ -46,13 +75,10 @@ def none_rounded(folder: Path) -> Iterator[None]:
     import torch
     from transformers import PreTrainedModel
 
-    types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    stored = {name: types.get(tensor.dtype) for name, tensor in find_weights(folder).tensors.items()}
     original = PreTrainedModel._get_dtype_plan
 
     def plan(self: Any, dtype: Any) -> dict[str, Any]:
-        others = {_tail(name) for name, kind in stored.items() if kind not in (None, dtype)}
-        return {**original(self, dtype), **dict.fromkeys(sorted(others), torch.float32)}
+        return {**original(self, dtype), **dict.fromkeys(sorted(_stored_otherwise(folder, dtype)), torch.float32)}
 
     PreTrainedModel._get_dtype_plan = plan
     try:

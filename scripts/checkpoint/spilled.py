@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint.load import load, stored_type
+from scripts.checkpoint.load import load_as_stored
 
 
 class Spill:
@@ -24,7 +24,7 @@ class Spill:
 
     def load(self, kind: Any, checkpoint: Path) -> Any:
         """The model in `checkpoint`, of transformers' class `kind`, in float32. Raises `IngotError` unless all fits."""
-        return self.take(load(kind, checkpoint, dtype=stored_type(checkpoint)))
+        return self.take(load_as_stored(kind, checkpoint))
 
     def take(self, model: Any) -> Any:
         """Move all weights of `model` into files, as float32, and return it."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint.load import load, stored_type
+from scripts.checkpoint.load import load_as_stored
 
 
 def load_streamed(kind: Any, checkpoint: Path) -> Any:
@@ -25,7 +25,7 @@ def load_streamed(kind: Any, checkpoint: Path) -> Any:
     from accelerate import init_empty_weights
     from transformers.initialization import no_init_weights
 
-    stored = load(kind, checkpoint, dtype=stored_type(checkpoint), attn_implementation="eager").eval()
+    stored = load_as_stored(kind, checkpoint, attn_implementation="eager").eval()
     config = stored.config
     with init_empty_weights(), no_init_weights():
         model = type(stored)._from_config(config, dtype=torch.float32, attn_implementation="eager").eval()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
-from scripts.checkpoint.load import load, stored_type
+from scripts.checkpoint.load import load, load_as_stored
 from scripts.checkpoint.spilled import Spill
 from tests.families.checkpoints import make
 
@@ -39,12 +40,30 @@ def test_what_a_module_is_given_anew_goes_to_the_same_file(tmp_path: Path) -> No
     assert torch.equal(found, torch.full((12,), 2.0))
 
 
-def test_the_type_that_weights_are_mapped_in(tmp_path: Path) -> None:
-    assert stored_type(make("llama", tmp_path / "bf16")) == torch.bfloat16
-    mixed = make("llama", tmp_path / "mixed")
-    from safetensors.torch import load_file, save_file
+def widened(folder: Path, *parts: str) -> Path:
+    """A checkpoint with the tensors that have one of `parts` in their names stored as float32, and no longer round."""
+    tensors = load_file(folder / "model.safetensors")
+    for name, value in tensors.items():
+        if any(part in name for part in parts):
+            tensors[name] = value.float() * (1 + 2.0**-12)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
-    tensors = load_file(mixed / "model.safetensors")
-    tensors["model.norm.weight"] = tensors["model.norm.weight"].float()
-    save_file(tensors, mixed / "model.safetensors", metadata={"format": "pt"})
-    assert stored_type(mixed) == torch.float32
+
+def test_weights_stay_in_the_type_that_most_are_stored_in_and_none_is_rounded(tmp_path: Path) -> None:
+    folder = widened(make("llama", tmp_path / "mixed"), "norm", "layers.1.mlp.up_proj")
+    mixed = load_as_stored(transformers.AutoModelForCausalLM, folder)
+    whole = load(transformers.AutoModelForCausalLM, folder, dtype=torch.float32)
+    for (name, value), expected in zip(mixed.named_parameters(), whole.parameters(), strict=True):
+        kind = torch.float32 if "norm" in name or "up_proj" in name else torch.bfloat16
+        assert value.dtype == kind, name
+        assert torch.equal(value.float(), expected), name
+
+
+def test_weights_that_the_model_has_by_another_name_are_not_rounded_either(tmp_path: Path) -> None:
+    """The experts of Mixtral's files are one matrix in transformers' class, which the files do not name."""
+    folder = widened(make("mixtral", tmp_path / "mixed"), "experts.1.w2")
+    mixed = load_as_stored(transformers.AutoModelForCausalLM, folder)
+    whole = load(transformers.AutoModelForCausalLM, folder, dtype=torch.float32)
+    for (name, value), expected in zip(mixed.named_parameters(), whole.parameters(), strict=True):
+        assert torch.equal(value.float(), expected), name
