@@ -21,12 +21,11 @@ from types import FrameType
 from typing import IO, BinaryIO
 
 from scripts.common.childenv import LIFELINE, LIFELINE_PIPE, PRIVATE
+from scripts.common.tree_memory import tree_memory
 
 _POLL, _FIRST_POLL = 0.2, 0.02  # seconds; a short step's memory is worth knowing too
 #: After this many signals the build ends at once, tidy or not.
 _IMPATIENT = 4
-#: psutil would look at every process of the machine, five times a second, while another one is being measured.
-_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 PIPE = subprocess.PIPE
 _living: set[Child] = set()
@@ -214,53 +213,6 @@ def end_all() -> None:
     _interrupted.set()
     for child in list(_living):
         kill_tree(child)
-
-
-def tree_memory(pid: int) -> tuple[int, int]:
-    """Bytes of a process and all below it: resident, and what of that it made itself; 0 where it has ended.
-
-    The rest are pages of files, such as weights that are mapped: the system takes those back where memory gets short,
-    so they can't exhaust it. Only Linux tells them apart cheaply; elsewhere both are the same.
-    """
-    if not _LISTS_CHILDREN:
-        return (_tree_rss_anywhere(pid),) * 2
-    found = [_memory_linux(process) for process in _tree_linux(pid)]
-    return sum(resident for resident, _ in found), sum(own for _, own in found)
-
-
-def _tree_linux(pid: int) -> list[int]:
-    found, pending = [pid], [pid]
-    while pending:
-        top = pending.pop()
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-            for thread in os.listdir(f"/proc/{top}/task"):
-                with open(f"/proc/{top}/task/{thread}/children", encoding="ascii") as file:
-                    below = [int(word) for word in file.read().split()]
-                found += below
-                pending += below
-    return found
-
-
-def _memory_linux(pid: int) -> tuple[int, int]:
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            resident, of_files = (int(word) * os.sysconf("SC_PAGE_SIZE") for word in file.read().split()[1:3])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0, 0
-    return resident, resident - of_files
-
-
-def _tree_rss_anywhere(pid: int) -> int:
-    import psutil
-
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        top = psutil.Process(pid)
-        total = top.memory_info().rss
-        for child in top.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                total += child.memory_info().rss
-    return total
 
 
 def end_tree(child: Child) -> None:

@@ -25,6 +25,7 @@ from typing import NoReturn
 from scripts.common import lifeline, process
 from scripts.common.childenv import LIFELINE, LIFELINE_PIPE, NOTES, REASON_FILE
 from scripts.common.errors import IngotError
+from scripts.common.tree_memory import tree_memory
 
 #: Seconds of the processor and bytes for one thing; in all, the same thing may take `_TIMES` as long.
 SECONDS, MEMORY = 10.0, 512 << 20
@@ -104,7 +105,7 @@ def computing(
     global _current
     key, before, began, used = (str(subject), what), _current, time.monotonic(), time.process_time()
     left = max(0.0, _TIMES * seconds - _spent.get(key, 0.0))
-    own = process.tree_memory(os.getpid())[1]
+    own = tree_memory(os.getpid())[1]
     _current = _Note(
         str(subject), what, began, used, seconds, min(seconds, left), memory, own + memory, remedy, left < seconds
     )
@@ -223,7 +224,7 @@ def _watched(board: _Board, pid: int, ended: Callable[[], int | None]) -> int:
             took = time.monotonic() - note.began if note else 0.0
             if note and took > note.left and (_used(pid) - note.used > note.left or took > _BUSY * note.left):
                 raise note.too_slow()
-            if note and process.tree_memory(pid)[1] > note.most:
+            if note and tree_memory(pid)[1] > note.most:
                 raise note.too_large()
     except KeyboardInterrupt:  # the child has it too, and tidies up
         _wait(ended, _GRACE)

@@ -24,7 +24,7 @@ from typing import Any
 import tomli
 
 from scripts.common.machine import fingerprint
-from scripts.common.process import tree_memory
+from scripts.common.tree_memory import tree_memory
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from typing import Any
 
 from scripts.common import json_child, lifeline
 from scripts.common.childenv import LIFELINE
-from scripts.common.process import tree_memory
+from scripts.common.tree_memory import tree_memory
 
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:
