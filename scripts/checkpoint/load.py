@@ -18,6 +18,7 @@ from typing import Any
 from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.truth import refuse_misfits
 from scripts.common import json_files, quiet
+from scripts.common.imports import uncollected
 
 
 def load(kind: Any, folder: Path, **options: Any) -> Any:
@@ -134,7 +135,9 @@ def be_quiet() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
-    from transformers.utils import logging
+    with uncollected():
+        import torch  # noqa: F401 - whoever wants it quiet needs it next
+        from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -21,6 +21,7 @@ from typing import Any
 from scripts.checkpoint.headers import Tensor
 from scripts.checkpoint.plausible import REMEDY
 from scripts.common.errors import IngotError
+from scripts.common.imports import uncollected
 from scripts.common.watch import computing
 
 #: Parts of a name that come from what was wrapped around a model, or that say only where in it the text model is.
@@ -83,9 +84,10 @@ def _decoded(value: Any) -> Any:
 
 def find_class(path: Path, architecture: str) -> Any:
     """The class of transformers by its name."""
-    import transformers
+    with uncollected():
+        import transformers
 
-    kind = getattr(transformers, architecture, None)
+        kind = getattr(transformers, architecture, None)
     if kind is None:
         found = f"transformers {transformers.__version__} does not know {architecture}"
         raise IngotError(path, found, "Use a checkpoint of a class that it knows")

@@ -23,8 +23,8 @@ from olive.passes.olive_pass import PassConfigParam
 from scripts.checkpoint.load import all_loads_checked, none_rounded
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.imports import uncollected
 from scripts.convert import bridges
-from scripts.convert.imports import uncollected
 from scripts.convert.options import TARGETS
 from scripts.convert.pass_options import parameters
 from scripts.definitions import builder as definition

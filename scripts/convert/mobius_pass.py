@@ -25,9 +25,9 @@ from olive.passes.olive_pass import PassConfigParam
 from scripts.checkpoint.layout import find_weights
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.imports import uncollected
 from scripts.common.model_files import GRAPH, GRAPH_DATA
 from scripts.convert import mobius_bridges as bridges
-from scripts.convert.imports import uncollected
 from scripts.convert.pass_options import parameters
 from scripts.definitions import passes as definitions
 

@@ -24,10 +24,10 @@ from typing import Any
 
 from scripts.common import quiet
 from scripts.common.errors import IngotError
+from scripts.common.imports import uncollected
 from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import GRAPH, GRAPH_DATA
 from scripts.convert import options
-from scripts.convert.imports import uncollected
 from scripts.definitions.builder import check_known
 from scripts.definitions.passes import PASSES
 from scripts.definitions.workflow import PASS_KEYS, options_of, steps

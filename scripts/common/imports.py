@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep the garbage collector out of the way while importing: a fifth of Olive's import time.
+    """Keep the garbage collector out of the way while importing: a fifth of the time that Olive or transformers takes.
 
     What was imported is then exempt from later collections too, which makes those cheaper.
     """
