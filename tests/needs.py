@@ -41,7 +41,6 @@ def missing(what: str) -> str | None:
         "browser": _no_browser,
         "namespaces": _no_namespaces,
         "bitsandbytes": functools.partial(_no_package, "bitsandbytes", "bitsandbytes==0.50.2"),
-        "compressed-tensors": functools.partial(_no_package, "compressed_tensors", "-e '.[quantised]'"),
     }
     return checks[what]()
 

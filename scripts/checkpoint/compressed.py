@@ -1,4 +1,4 @@
-"""Around compressed-tensors 0.20: its weights as floats, by its own library (`pip install -e '.[quantised]'`)."""
+"""Around compressed-tensors 0.20: its weights as floats, by its own library."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -153,7 +152,7 @@ def _grid(weight: tuple[int, ...], scale: tuple[int, ...], said: object) -> tupl
     return block if (-(-rows // block[0]), -(-columns // block[1])) == scale else None
 
 
-def compressed(file: Path, settings: Mapping[str, Any], layout: Layout) -> dict[str, Packed]:
+def compressed(settings: Mapping[str, Any], layout: Layout) -> dict[str, Packed]:
     """compressed-tensors: its library knows its formats; here only what belongs to one weight, and its shape."""
     found = {}
     for name, tensor in layout.tensors.items():
@@ -176,9 +175,6 @@ def compressed(file: Path, settings: Mapping[str, Any], layout: Layout) -> dict[
         found[f"{module}.weight"] = Packed(
             "compressed-tensors", parts, Tensor("F32", shape), {"called": f"compressed-tensors ({form})"}
         )
-    if found and importlib.util.find_spec("compressed_tensors") is None:
-        remedy = "Install what reads them: pip install -e '.[quantised]'"
-        raise IngotError(file, "weights are already quantised (compressed-tensors)", remedy)
     return found
 
 

@@ -77,7 +77,7 @@ def find_packed(config_path: Path, config: Mapping[str, Any], layout: Layout) ->
     if said and said not in _METHODS:
         raise IngotError(file, f"weights are already quantised ({said}), and {_READ}", FLOAT_REMEDY)
     if said == "compressed-tensors":
-        found = packed.compressed(file, settings, layout)
+        found = packed.compressed(settings, layout)
     else:
         found = {**_grouped(file, settings, said, layout), **packed.four_bits(layout), **packed.eight_bits(layout)}
         found |= packed.scaled(settings, layout)

@@ -53,7 +53,7 @@ TOOLS = (
     Tool("peft", "0.21.2", ("peft",), "the layout and the arithmetic of adapters"),
     Tool("gguf", "0.19.0", ("gguf",), "reading GGUF files"),
     Tool("doit", "0.37.0", ("doit",), "the methods that `scripts.doit_plugin` overrides"),
-    Tool("compressed-tensors", "0.20.0", ("compressed-tensors",), "reading what it compressed", optional=True),
+    Tool("compressed-tensors", "0.20.0", ("compressed-tensors",), "reading what it compressed"),
     Tool("llama-cpp-python", "0.3.36", ("llama-cpp-python",), "the peer of `doit bench-full`", optional=True),
 )  # fmt: skip
 
@@ -109,8 +109,8 @@ LOADS: dict[str, tuple[str, ...]] = {
 #: Distributions that a step's processes may load although its key does not name them, by the reason why that is right.
 PLUMBING: dict[str, tuple[str, ...]] = {
     "the command line, its help and progress bars": (
-        "annotated-doc", "click", "colorlog", "markdown-it-py", "mdurl", "pygments", "rich", "shellingham", "tqdm",
-        "typer",
+        "annotated-doc", "click", "colorlog", "loguru", "markdown-it-py", "mdurl", "pygments", "rich", "shellingham",
+        "tqdm", "typer",
     ),
     "checks that values have their types": (
         "annotated-types", "attrs", "pydantic", "pydantic-core", "typing-extensions", "typing-inspection",

@@ -279,7 +279,6 @@ def compressed(folder: Path, llama: Path, form: str, weights: dict[str, Any], ac
     return folder
 
 
-@pytest.mark.needs("compressed-tensors")
 @pytest.mark.parametrize(
     ("form", "weights", "acts", "most"),
     [
@@ -304,13 +303,3 @@ def test_compressed_tensors_are_read_as_transformers_reads_them(
     assert same(made, theirs)
     assert 0 < kl(truth(llama), made.model) < most  # what compressing costs, and no more
     assert f"4 weights de-quantised from compressed-tensors ({form})" in made.remarks
-
-
-def test_who_lacks_the_library_of_a_format_is_told_how_to_install_it(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pack(weights, functools.partial(packers.fp8, block=None, scale="weight_scale"), {
-        "quant_method": "compressed-tensors", "format": "float-quantized",
-    })  # fmt: skip
-    monkeypatch.setattr("scripts.checkpoint.packed.importlib.util.find_spec", lambda _: None)
-    assert "pip install -e '.[quantised]'" in refusal(tmp_path / "out", weights)
