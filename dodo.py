@@ -81,7 +81,7 @@ def checkpoint(model: Model) -> Step:
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None,
                     "template-name": model.template if isinstance(model.template, str) else None,
                     "template-optional": True if of else None},
-        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes),
+        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes), "exporter": model.exporter,
                  "context": None if of else [model.context_length, model.sampling.get("max_length")]},
         follows=map(checkpoint, of[:1] if len(of) == 1 else ()), dispensable=bool(of),
         preflight={"source": "scripts.checkpoint.weights:check_source",

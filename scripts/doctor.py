@@ -204,6 +204,7 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
     from scripts.checkpoint.preflight import (
         check_adapter,
         check_context,
+        check_exporter,
         check_source,
         check_template,
         estimate,
@@ -217,6 +218,7 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         if path is None:
             return f"{model.source.kind} {model.source.where}, checked when it is fetched", DISK
         base = check_source(path)
+        check_exporter(base, model.exporter)
         check_context(base, model.context_length, model.sampling.get("max_length"))
         check_template(base, adapters, None if model.template is None else str(model.template))
     except IngotError as error:

@@ -46,6 +46,7 @@ def build(
     context: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help="Refuse unless [CONTEXT, MAX_LENGTH] fit it.")
     ] = None,
+    exporter: Annotated[str | None, typer.Option(help="Refuse unless this one can export it.")] = None,
     downloads: Downloads = None,
     precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
 ) -> None:
@@ -61,6 +62,7 @@ def build(
         template=str(template) if template else template_name,
         needs_template=template_optional is not True,
         context=context,
+        exporter=exporter,
         downloads=downloads,
         precisions=precisions,
     )

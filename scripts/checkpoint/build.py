@@ -51,6 +51,7 @@ def build(
     template: str | None = None,
     needs_template: bool = True,
     context: tuple[int | None, int | None] | None = None,
+    exporter: str | None = None,
     downloads: Path | None = None,
     precisions: int = 0,
 ) -> None:
@@ -59,9 +60,9 @@ def build(
     A folder without adapters becomes symlinks to its files. With adapters, or out of GGUF, the weights are float32.
     `weights`: a factor for each adapter, 1.0 where not given. `template`: a file with the chat template, or the name of
     one that is there; without `needs_template` there may be none, or none by default. `precisions`: how many will be
-    made of it, and `context`: the tokens that its packages are asked to have and to write, so that what does not fit
-    machine or model is told now and not half an hour later. Raises `IngotError` for what the user can correct, before
-    any weight is loaded.
+    made of it, `context`: the tokens that its packages are asked to have and to write, and `exporter`: who is asked to
+    export it, so that what does not fit machine or model is told now and not half an hour later. Raises `IngotError`
+    for what the user can correct, before any weight is loaded.
     """
     factors = [1.0] * len(adapters) if weights is None else list(weights)
     if len(factors) != len(adapters):
@@ -80,6 +81,7 @@ def build(
         rewritten = bool(adapters) or work.checkpoint.is_packed
         need = preflight.estimate(work.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
         preflight.check_room(need, output.parent)
+        preflight.check_exporter(work.checkpoint, exporter)
         if context:
             preflight.check_context(work.checkpoint, *context)
         if needs_template:

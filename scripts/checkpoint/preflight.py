@@ -19,12 +19,14 @@ from scripts.checkpoint.adapters import Adapter, check_adapter
 from scripts.checkpoint.weights import Checkpoint, check_source
 from scripts.common import context_limit
 from scripts.common.errors import IngotError
+from scripts.families import supported
 
 __all__ = [
     "Checkpoint",
     "Estimate",
     "check_adapter",
     "check_context",
+    "check_exporter",
     "check_room",
     "check_source",
     "check_template",
@@ -49,6 +51,13 @@ def check_context(checkpoint: Checkpoint, asked: int | None, max_length: float |
     most = context_limit.most(checkpoint.config) or checkpoint.metadata.get(f"{kind}.context_length")
     if isinstance(most, int):
         context_limit.choose(asked, {} if max_length is None else {"max_length": max_length}, most)
+
+
+def check_exporter(checkpoint: Checkpoint, asked: str | None) -> None:
+    """Raise `IngotError` where the exporter that is `asked` for cannot make the model, as far as its config tells."""
+    if asked:
+        config = checkpoint.config or {"architectures": [checkpoint.architecture]}  # a GGUF has none
+        supported.exporter(checkpoint.path, config, asked)
 
 
 def check_template(checkpoint: Checkpoint, adapters: Sequence[Adapter], wanted: str | None) -> None:

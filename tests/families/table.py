@@ -1,7 +1,8 @@
 """The table of families in the README, from a run of every one: `python -m tests.families.table FIGURES [README]`.
 
-FIGURES is a file of JSON lines, one a family. Families that it lacks are run, on every core, and added to it as they
-end, so that an interrupted run goes on; then the table is written between its marks in README.
+FIGURES is a file of JSON lines, one a family: what `FAMILY_FIGURES=FIGURES make test-all` measured. Families that it
+lacks are run, on every core, and added to it as they end, so that an interrupted run goes on; then the table is written
+between its marks in README. A checkpoint that would hide a fault (`sharpness`) is not run.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from tests.families import checkpoints, measure, variants
+from tests.families import checkpoints, measure, sharpness, variants
 
 BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
 PUBLISHED = "gpt-oss, as published"
-_HEADS = ("family", "class", "export", "int8", "int4", "answers", "and once more", "export", "int8", "answers")
+_HEADS = ("family", "class", "a fault", "export", "int8", "int4", "answers",
+          "and once more", "a fault", "export", "int8", "answers")  # fmt: skip
 
 
 def names() -> list[str]:
@@ -28,6 +30,17 @@ def names() -> list[str]:
     found = list(checkpoints.FAMILIES)
     found.insert(found.index("gpt-oss") + 1, PUBLISHED)
     return found
+
+
+def converted() -> list[str]:
+    """The rows that are run: all but what is refused."""
+    return [name for name in names() if name == PUBLISHED or not checkpoints.FAMILIES[name].refused]
+
+
+def record(row: dict[str, Any], figures: Path) -> None:
+    """Add what `run` returned to a file of figures."""
+    with figures.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def run(name: str) -> dict[str, Any]:
@@ -49,7 +62,12 @@ def _figures(make: Callable[[Path], Path], precisions: tuple[str, ...]) -> dict[
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         try:
-            result = measure.judged(make(folder / "checkpoint"), folder)
+            checkpoint = make(folder / "checkpoint")
+            sharp = sharpness.of(checkpoint)
+            figures |= {"entropy": sharp.entropy, "fault": sharp.least}
+            if reason := sharpness.refused(sharp, measure.GATE):
+                raise ValueError(reason)
+            result = measure.judged(checkpoint, folder)
             figures |= {"export": result.worst, "verdict": result.export.verdict}
             measure.judged_precisions(folder, result, precisions)
             figures |= result.kl
@@ -69,9 +87,9 @@ def render(rows: list[dict[str, Any]]) -> str:
         if family.refused:
             lines.append(f"| {name} | {family.architecture} | refused: {family.refused}{' |' * (len(_HEADS) - 2)}")
         elif row := by_name.get(name):
-            cells = [name, family.architecture, *_cells(row, ("export", "int8", "int4"))]
+            cells = [name, family.architecture, *_cells(row, ("fault", "export", "int8", "int4"))]
             again = row.get("variant")
-            cells += [again["how"], *_cells(again, ("export", "int8"))] if again else [""] * 4
+            cells += [again["how"], *_cells(again, ("fault", "export", "int8"))] if again else [""] * 5
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -79,21 +97,20 @@ def render(rows: list[dict[str, Any]]) -> str:
 def _cells(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
     export = row.get("verdict") in ("passed", "warned")
     figures = [f"{row[key]:.0e}" if key in row else "" for key in keys]
-    return [figures[0] if export else f"{figures[0]} refused".strip(), *figures[1:], "yes" if row["answers"] else "no"]
+    figures[1] = figures[1] if export else f"{figures[1]} refused".strip()
+    return [*figures, "yes" if row["answers"] else "no"]
 
 
 def main(figures: Path, readme: Path | None) -> None:
     """Run what `figures` lacks, and put the table into `readme`."""
     rows = [json.loads(line) for line in figures.read_text("utf-8").splitlines()] if figures.exists() else []
     done = {row["name"] for row in rows}
-    wanted = [name for name in names() if name not in done]
-    wanted = [name for name in wanted if name == PUBLISHED or not checkpoints.FAMILIES[name].refused]
+    wanted = [name for name in converted() if name not in done]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), context, initializer=_be_quiet) as pool:
         for done_one in as_completed([pool.submit(run, name) for name in wanted]):
             rows.append(done_one.result())
-            with figures.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+            record(rows[-1], figures)
             print(f"{len(rows)}: {rows[-1]}", flush=True)
     if readme is None:
         print(render(rows))

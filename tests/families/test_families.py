@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,16 @@ from scripts.common.errors import IngotError
 from scripts.families import mobius, supported
 from scripts.quality import changes
 from tests import tiny
-from tests.families import checkpoints, measure
+from tests.families import checkpoints, measure, sharpness, table
 
 #: One for each kind of bridge; the others run in `make test-all`.
 SAMPLE = ("phi3", "qwen3, yarn", "gemma 3, nested", "smollm3", "qwen3.5", "mistral 3, ministral 3", "gemma 4", "olmo 3")
-CONVERTED = [name for name, family in checkpoints.FAMILIES.items() if not family.refused]
-REST = [name for name in CONVERTED if name not in SAMPLE]
 
 
 def is_exact(name: str, folder: Path) -> measure.Result:
-    result = measure.judged_export(name, folder)
+    checkpoint = checkpoints.make(name, folder / "checkpoint")
+    assert not sharpness.refused(sharpness.of(checkpoint), measure.GATE)
+    result = measure.judged(checkpoint, folder)
     assert result.export.verdict == "passed", result.export.reasons
     assert result.worst <= measure.GATE
     return result
@@ -33,22 +35,23 @@ def test_an_export_is_what_transformers_computes(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", CONVERTED)
-def test_a_family_comes_through_to_an_answer(name: str, tmp_path: Path) -> None:
-    result = is_exact(name, tmp_path)
-    measure.judged_precisions(tmp_path, result)
-    assert result.kl["int8"] < result.kl["int4"]
-    measure.answered(tmp_path, result)
-    assert result.answer is not None
+@pytest.mark.parametrize("name", table.converted())
+def test_a_family_comes_through_to_an_answer_however_it_is_stored(name: str) -> None:
+    row = table.run(name)
+    if file := os.environ.get("FAMILY_FIGURES"):
+        table.record(row, Path(file))
+    for figures in filter(None, (row, row.get("variant"))):
+        assert figures.get("verdict") == "passed", figures
+        assert figures["export"] <= measure.GATE < figures["fault"]
+        assert figures["int8"] < figures.get("int4", math.inf)
+        assert figures["answers"], figures
 
 
-@pytest.mark.long
-def test_gpt_oss_as_it_is_published_comes_through_to_an_answer(tmp_path: Path) -> None:
-    result = measure.judged(checkpoints.make_mxfp4(tmp_path / "checkpoint"), tmp_path)
-    assert result.export["verdict"] == "passed", result.export["reasons"]
-    measure.judged_precisions(tmp_path, result)
-    measure.answered(tmp_path, result)
-    assert result.answer is not None
+def test_the_readme_has_a_row_for_each_family() -> None:
+    text = (measure.ROOT / "README.md").read_text(encoding="utf-8")
+    rows = text.partition(table.BEGIN)[2].partition(table.END)[0].splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == table.names()
+    assert not [row for row in rows if "| no |" in row]
 
 
 @pytest.mark.parametrize("name", [name for name, family in checkpoints.FAMILIES.items() if family.refused])

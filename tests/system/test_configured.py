@@ -12,6 +12,7 @@ import pytest
 
 from scripts.doctor import diagnose
 from tests import tiny
+from tests.families import checkpoints
 from tests.system.project import Project
 
 CASE = {"id": "a", "prompt": "b", "expect": {"exact": "c"}}
@@ -123,6 +124,25 @@ def test_a_fault_is_told_by_the_doctor_and_by_the_first_doit(
     assert ran.code == 1
     assert said in ran.out, ran.out
     assert "Traceback" not in ran.out
+    assert not (project.build / "m" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("exporter", "family", "said"),
+    [
+        ("mobius", "gemma", "unsupported architecture GemmaForCausalLM (exporter mobius). Leave `exporter` out"),
+        ("builder", "olmo 2", "unsupported architecture Olmo2ForCausalLM (exporter builder). Leave `exporter` out"),
+    ],
+)
+def test_an_exporter_that_lacks_the_family_is_told_before_the_weights_are_read(
+    project: Project, exporter: str, family: str, said: str
+) -> None:
+    weights = checkpoints.make(family, project.home / "weights")
+    configure(project, weights, say(exporter=exporter))
+    assert any(said in line for line in mistakes(project))
+    ran = project.doit("checkpoint")
+    assert ran.code == 1
+    assert said.partition(". ")[0] in ran.out, ran.out
     assert not (project.build / "m" / "checkpoint").exists()
 
 
