@@ -1,4 +1,4 @@
-"""Does an answer end by itself, and where its turn does? Seen in what the deployed model says.
+"""Do answers end by themselves, and where their turns do? Seen in what the deployed model says.
 
 The package's end-of-sequence tokens come of the chat template; whether the weights were trained to give one is another
 matter. The runtime leaves special tokens out of a text, so a model that goes on past its turn shows the words between
@@ -7,6 +7,7 @@ them: a line `assistant`, or `### Instruction:`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from scripts.common import json_files
 from scripts.results.remarks import Remark
-from scripts.runtime.foundry import Answer, Chat, Message
+from scripts.runtime.foundry import Answer, Chat, Message, RuntimeFault
 
 #: An answer that is not over after so many tokens is said to run on.
 MOST = 256
@@ -23,32 +24,51 @@ _PLACEHOLDER = "{Content}"
 
 @dataclass(frozen=True)
 class Ending:
-    """`ended`: by a token that ends a generation, and not at a limit."""
+    """`ended`: every answer, by a token that ends a generation, and not at a limit."""
 
     ended: bool
     remarks: list[Remark]
 
 
-def judge(chat: Chat, folder: Path, messages: Sequence[Message], answer: Answer) -> Ending:
-    """Judge an answer of the model in `folder`; one that its own limit cut off is asked for again, with more room."""
-    if answer.finish == "length":
-        room = _context(folder) - answer.prompt_tokens - 1
-        answer = chat.complete(messages, max_tokens=max(1, min(MOST, room)))
-    ended = answer.finish != "length"
+def judge(
+    chat: Chat, folder: Path, messages: Sequence[Message], answer: Answer, others: Sequence[Sequence[Message]] = ()
+) -> Ending:
+    """Judge an answer of the model in `folder`, and what it answers to `others`, conversations not asked yet.
+
+    An answer that its own limit cut off is asked for again, with more room.
+    """
+    answers = [(messages, answer if answer.finish != "length" else _ask(chat, folder, messages))]
+    for other in others:
+        with contextlib.suppress(RuntimeFault):  # a case that is too long, say: `domain` tells it
+            answers.append((other, _ask(chat, folder, other)))
+    cut = [answer for _, answer in answers if answer.finish == "length"]
     remarks = []
-    if not ended:
+    if cut:
+        which = "an answer" if len(answers) == 1 else f"{len(cut)} of {len(answers)} answers"
+        themselves = "itself" if len(answers) == 1 else "themselves"
         what = (
-            f"an answer did not end by itself within {answer.completion_tokens} tokens: the model was not trained to "
-            "end its turns, or needs more; requests should set max_output_tokens"
+            f"{which} did not end by {themselves} within {max(answer.completion_tokens for answer in cut)} tokens: the "
+            "model was not trained to end its turns, or needs more; requests should set max_output_tokens"
         )
         remarks.append(Remark("end of a turn", what))
-    asked = "\n".join(message["content"] for message in messages)
-    if leaked := [mark for mark in _marks(folder) if mark.search(answer.text) and not mark.search(asked)]:
-        found = leaked[0].search(answer.text)
-        shown = found[0].strip() if found else ""
-        what = f"an answer holds {shown!r}, with which the chat template begins a turn: it goes on past its own"
+    marks = list(_marks(folder))
+    if leaked := [found for asked, answer in answers if (found := _leaked(marks, asked, answer.text))]:
+        what = f"an answer holds {leaked[0]!r}, with which the chat template begins a turn: it goes on past its own"
         remarks.append(Remark("end of a turn", what))
-    return Ending(ended, remarks)
+    return Ending(not cut, remarks)
+
+
+def _ask(chat: Chat, folder: Path, messages: Sequence[Message]) -> Answer:
+    """An answer with as much room as it may need, if the context has that."""
+    room = _context(folder) - chat.prompt_tokens(messages) - 1
+    return chat.complete(messages, temperature=0, max_tokens=max(1, min(MOST, room)))
+
+
+def _leaked(marks: Sequence[re.Pattern[str]], messages: Sequence[Message], text: str) -> str:
+    """What begins a turn and stands in an answer, though not in what was asked; "" where nothing does."""
+    asked = "\n".join(message["content"] for message in messages)
+    found = [match for mark in marks if (match := mark.search(text)) and not mark.search(asked)]
+    return found[0][0].strip() if found else ""
 
 
 def _marks(folder: Path) -> Iterator[re.Pattern[str]]:

@@ -25,16 +25,22 @@ from scripts.runtime.foundry import Answer, Chat, Message, Runtime, conversation
 #: Asked of a model that has no cases of its own.
 QUESTION = "Name three things that a baker needs in the morning."
 QUESTION_TOKENS = 24
+#: Of the model's cases, so many more are asked to see how answers end.
+OTHERS = 2
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One question and the text that answers it; `case` is its id, None for the built-in question."""
+    """One question and the text that answers it; `case` is its id, None for the built-in question.
+
+    `others` are more that the model is meant to answer; only how those answers end is looked at.
+    """
 
     messages: list[Message]
     max_tokens: int
     text: str
     case: str | None = None
+    others: tuple[list[Message], ...] = ()
 
 
 def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | None, schema: Path | None) -> Verify:
@@ -96,8 +102,8 @@ def _answered(deployed: Deploy, expected: Expectation) -> tuple[Answer, ending.E
         print("verify: answer", flush=True)
         chat = runtime.load(model_id)
         answer = _ask(chat, folder, expected)
-        print("verify: end of an answer", flush=True)
-        end = ending.judge(chat, folder, expected.messages, answer)
+        print("verify: how answers end", flush=True)
+        end = ending.judge(chat, folder, expected.messages, answer, expected.others)
         print("verify: answer over HTTP", flush=True)
         with runtime.serve(model_id) as url:
             http = _ask_http(url, model_id, expected)
@@ -155,14 +161,17 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
     chosen = next((row for row in passed if row.id not in won), next(iter(passed or result.cases), None))
     if chosen is None:
         return None
-    case = next((case for case in asking.load(cases) if case.id == chosen.id), None)
+    every = asking.load(cases)
+    case = next((case for case in every if case.id == chosen.id), None)
     if case is None:
         raise IngotError(cases, f"has no case {chosen.id!r}, whose answer was recorded", "Run `doit domain` again")
     failures = asking.judge(case, chosen.text, asking.load_schema(schema) if schema else None)
     if chosen.passed and failures:
         found = f"case {case.id!r} passed, but {'; '.join(failures)}"
         raise IngotError(domain, found, "Run `doit domain` again")
-    return Expectation(list(case.messages), case.max_tokens, chosen.text, case.id)
+    rest = [list(other.messages) for other in every if other is not case]
+    others = tuple(rest[len(rest) * number // OTHERS] for number in range(min(OTHERS, len(rest))))
+    return Expectation(list(case.messages), case.max_tokens, chosen.text, case.id, others)
 
 
 def _greedy(package: Path) -> Expectation:

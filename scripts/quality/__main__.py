@@ -14,7 +14,7 @@ from scripts.results import base
 app = program.program(__doc__)
 
 Gates = Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help='gates, such as {"kl": 0.25}')]
-Limit = Annotated[int | None, typer.Option(help="ask at most so many cases, spread over the file; default 32")]
+Limit = Annotated[int | None, typer.Option(help="ask at most so many cases, spread over the file; default 100")]
 Output = Annotated[Path, typer.Option(help="JSON file to write")]
 
 

@@ -28,8 +28,8 @@ from scripts.runtime import foundry as foundry
 #: Per cent of the cases. A float model that passes fewer cannot measure its precisions.
 HALF = 50.0
 _ROUNDING = 1e-9  # points
-#: So many cases are asked where nobody says how many.
-ASKED = 32
+#: At most so many cases are asked where nobody says how many.
+ASKED = 100
 #: What the package is called in the private catalog: any name will do, and its own tells of no more than the card does.
 _ID = "judged-generic-cpu:1"
 

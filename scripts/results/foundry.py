@@ -62,7 +62,7 @@ class Verify(Struct, kw_only=True, frozen=True):
     """verify.json: `expected` is what the package answered before; `package` the digest of the files that answered;
     `at` the time, ISO 8601.
 
-    `ended`: whether an answer ended by itself; what is to be said of that is in `remarks`.
+    `ended`: whether the answers ended by themselves; what is to be said of that is in `remarks`.
     """
 
     verdict: Verdict

@@ -25,17 +25,26 @@ def place(package: Path, tmp_path: Path) -> Path:
     """A folder with deploy.json of a model deployed beside it, two cases, and their recorded answers."""
     result = deploy(package, MODEL_ID, tmp_path / "a cache")
     base.write(tmp_path / "deploy.json", result)
+    rows = write_cases(tmp_path, 2, lambda _: 40)
+    rows[0] |= {"passed": False, "text": "?"}
+    write_answers(tmp_path, rows)
+    return tmp_path
+
+
+def write_cases(folder: Path, count: int, most: Callable[[str], int]) -> list[dict[str, Any]]:
+    """Cases, and the rows of domain.json with their right answers; `most` tokens each."""
     rows: list[dict[str, Any]] = []
-    with (tmp_path / "cases.jsonl").open("w") as file:
-        for number, (question, answer) in enumerate(tiny.FACTS[:2]):
-            case = {"id": f"c{number}", "prompt": question, "max_tokens": 40, "expect": {"exact": answer}}
+    with (folder / "cases.jsonl").open("w") as file:
+        for number, (question, answer) in enumerate(tiny.FACTS[:count]):
+            case = {"id": f"c{number}", "prompt": question, "max_tokens": most(answer), "expect": {"exact": answer}}
             file.write(json.dumps(case) + "\n")
             rows.append({"id": f"c{number}", "text": answer, "passed": True, "failures": []})
-    rows[0] |= {"passed": False, "text": "?"}
-    (tmp_path / "domain.json").write_text(
-        json.dumps({"verdict": "passed", "reasons": [], "score": 50.0, "cases": rows})
-    )
-    return tmp_path
+    return rows
+
+
+def write_answers(folder: Path, rows: list[dict[str, Any]]) -> None:
+    result = {"verdict": "passed", "reasons": [], "score": 50.0, "cases": rows}
+    (folder / "domain.json").write_text(json.dumps(result))
 
 
 def verify(package: Path, place: Path, recorded: bool = True) -> tuple[int, str, dict[str, Any]]:
@@ -55,6 +64,7 @@ def test_a_deployed_model_gives_the_recorded_answer(package: Path, place: Path) 
     assert result["case"] == "c1"  # the first that passed
     assert result["answer"] == result["expected"] == tiny.FACTS[1][1]
     assert result["listed"] and result["streamed"] and result["http"]
+    assert result["ended"] and not result["remarks"]
 
 
 def write_eos(onnx: Path, target: Path, eos: int) -> Path:
@@ -82,6 +92,18 @@ def test_an_answer_that_runs_on_past_its_turn_is_a_remark(onnx_folder: Path, tmp
     said = " ".join(remark["text"] for remark in result["remarks"])
     assert ("did not end by itself within 256 tokens" in said) == (eos == 0)
     assert ("an answer holds 'assistant', with which the chat template begins a turn" in said) == (eos == 0)
+
+
+def test_how_answers_end_is_judged_by_several_cases(onnx_folder: Path, tmp_path: Path) -> None:
+    package = write_eos(onnx_folder, tmp_path / "package", 0)
+    base.write(tmp_path / "deploy.json", deploy(package, MODEL_ID, tmp_path / "a cache"))
+    tokenizer = tiny.make_tokenizer()
+    write_answers(tmp_path, write_cases(tmp_path, 4, lambda answer: len(tokenizer.encode(answer))))
+    code, error, result = verify(package, tmp_path)
+    assert code == 0, error
+    assert not result["ended"]
+    said = " ".join(remark["text"] for remark in result["remarks"])
+    assert "3 of 3 answers did not end by themselves within 256 tokens" in said
 
 
 def test_without_cases_it_gives_the_greedy_text_of_its_package(package: Path, place: Path) -> None:
