@@ -17,7 +17,7 @@ from scripts.checkpoint import contained
 from scripts.checkpoint.headers import Tensor, read_safetensors
 from scripts.checkpoint.layout import PICKLES
 from scripts.checkpoint.user_json import json_object
-from scripts.checkpoint.weights import trainer_checkpoints
+from scripts.checkpoint.weights import FLOATS, trainer_checkpoints
 from scripts.common.errors import IngotError
 from scripts.common.model_files import ADAPTER_FOLDERS, is_adapter_file
 from scripts.results.remarks import Remark
@@ -43,6 +43,8 @@ PLAIN = ("gaussian", "eva", "orthogonal")
 _REPEATED = ("pissa", "olora")
 _WHOLE = ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias")
 _MOST_RANK = 1 << 16
+#: What peft 0.21 takes where a config says none.
+_ALPHA = 8
 #: What the names of quantised bases have in them.
 _QUANTISED_BASE = re.compile(r"bnb|gptq|awq|fp8|[-_](int)?[48][-_]?bit|[-_]int[48]\b", re.IGNORECASE)
 
@@ -77,7 +79,10 @@ def check_adapter(path: Path, weight: float = 1.0, *, alone: bool = True) -> Ada
         raise IngotError(path, "adapter folder not found", "Correct the path in `adapters`")
     if not path.is_dir():
         kind = "a GGUF file" if path.suffix == ".gguf" else "a file"
-        raise IngotError(path, f"{kind}, not an adapter's folder", f"{_SAVED}; an adapter as GGUF is not read")
+        remedy = _SAVED
+        if path.suffix == ".gguf":
+            remedy += ", or merge this (llama-export-lora -m BASE --lora FILE -o MERGED) and name MERGED as `source`"
+        raise IngotError(path, f"{kind}, not an adapter's folder", remedy)
     folder = adapter_folder(path)
     contained.check(path, is_adapter_file)
     file = folder / "adapter_config.json"
@@ -87,8 +92,12 @@ def check_adapter(path: Path, weight: float = 1.0, *, alone: bool = True) -> Ada
     _check_kind(file, config, weight, alone=alone)
     _check_numbers(file, config)
     tensors = read_safetensors(_weights(folder))
-    nested = () if folder == path else (Remark(folder.name, f"taken as the adapter in {path.name}"),)
-    return Adapter(folder, config, tensors, weight, nested)
+    _check_floats(folder / WEIGHTS, tensors)
+    said = [] if folder == path else [Remark(folder.name, f"taken as the adapter in {path.name}")]
+    if "lora_alpha" not in config:
+        what = f"says no lora_alpha: {_ALPHA} is taken, as peft does; if it was trained with another, write that there"
+        said.append(Remark(f"adapter {folder.name}", f"adapter_config.json {what}"))
+    return Adapter(folder, config, tensors, weight, tuple(said))
 
 
 def adapter_folder(path: Path) -> Path:
@@ -112,6 +121,13 @@ def _weights(folder: Path) -> Path:
         remedy = "Pickle can run code; save the adapter again with safe_serialization=True"
         raise IngotError(folder, f"adapter weights only as pickle ({pickled[0]})", remedy)
     raise IngotError(path, "adapter weights not found", _SAVED)
+
+
+def _check_floats(path: Path, tensors: dict[str, Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
+        if tensor.dtype not in FLOATS:
+            found = f"{name} is {tensor.dtype}, and an adapter's numbers are floats: it was quantised, or is no adapter"
+            raise IngotError(path, found, "Save the adapter again in float32, float16 or bfloat16")
 
 
 def _check_kind(path: Path, config: dict[str, Any], weight: float, *, alone: bool) -> None:
@@ -151,7 +167,8 @@ def _check_numbers(path: Path, config: dict[str, Any]) -> None:
     for key, rank in (("r", config.get("r", 8)), *(("rank_pattern", rank) for rank in ranks.values())):
         if type(rank) is not int or not 1 <= rank <= _MOST_RANK:
             raise IngotError(path, f"{key} is {_shown(rank)} where a rank from 1 to {_MOST_RANK} is due", _SAVED)
-    for key, alpha in (("lora_alpha", config.get("lora_alpha", 8)), *(("alpha_pattern", a) for a in alphas.values())):
+    general = config.get("lora_alpha", _ALPHA)
+    for key, alpha in (("lora_alpha", general), *(("alpha_pattern", alpha) for alpha in alphas.values())):
         if type(alpha) not in (int, float) or not abs(alpha) <= 1e9:
             raise IngotError(path, f"{key} is {_shown(alpha)} where a finite number is due", _SAVED)
     for key in ("target_modules", "exclude_modules", "layers_pattern"):

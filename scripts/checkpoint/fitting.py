@@ -16,14 +16,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint import prefixes
 from scripts.checkpoint.adapters import PLAIN, Adapter
+from scripts.checkpoint.prefixes import PREFIX
 from scripts.checkpoint.truth import core
 from scripts.checkpoint.vocabulary import rows_of
 from scripts.common.errors import IngotError
 from scripts.common.watch import computing
 from scripts.results.remarks import Remark
 
-PREFIX = "base_model.model."
 NAME = "default"  # what the adapter is called once it is in the model
 OTHER_BASE = "Name the model that this adapter was trained on as `source`, or train it again"
 #: Settings of an adapter that make it touch fewer modules than its targets' names say.
@@ -57,6 +58,8 @@ def fit(adapter: Adapter, base: Any, base_path: Path) -> Fit:
     """
     from peft.utils.save_and_load import get_peft_model_state_dict
 
+    changed = {name[: part.start()] for name in adapter.tensors if (part := _PART.search(name))}
+    adapter, originals = prefixes.undone(adapter, changed, {core(name) for name in _modules(base)})
     targets = _targets(adapter, base, base_path)
     model = blank(base)
     rows = _rows(adapter, model)
@@ -72,6 +75,7 @@ def fit(adapter: Adapter, base: Any, base_path: Path) -> Fit:
     found = {names.get(name, name): name for name in adapter.tensors}
     _refuse_misfits(adapter, found, due, spare, base_path)
     remarks = _unknown(adapter)
+    names = {originals.get(name, name): names.get(name, name) for name in adapter.tensors}
     if renamed := sorted(name for name, other in names.items() if name != other):
         what = f"{len(renamed)} tensors renamed as peft calls them, {renamed[0]} to {names[renamed[0]]} the first"
         remarks.append(Remark(f"adapter {adapter.folder.name}", what))
@@ -144,6 +148,11 @@ def _inserting(adapter: Adapter, load: bool) -> AbstractContextManager[None]:
     return computing(path, "to find the modules that it means", seconds=40, memory=1 << 30, remedy=OTHER_BASE)
 
 
+def _modules(base: Any) -> dict[str, Any]:
+    """What of a model has weights, by full name."""
+    return {name: module for name, module in base.named_modules() if getattr(module, "weight", None) is not None}
+
+
 def _unknown(adapter: Adapter) -> list[Remark]:
     """What the adapter's config holds that this peft has no word for; options that are off say nothing."""
     from peft import LoraConfig, __version__
@@ -191,7 +200,7 @@ def _targets(adapter: Adapter, base: Any, base_path: Path) -> tuple[str, ...] | 
     """
     if adapter.config.get("target_parameters"):
         return None
-    modules = {name: module for name, module in base.named_modules() if getattr(module, "weight", None) is not None}
+    modules = _modules(base)
     cores = Counter(map(core, modules))
     by_core = {core(name): name for name in modules if cores[core(name)] == 1}
     targets = set()

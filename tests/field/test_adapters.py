@@ -78,6 +78,7 @@ NAMES: dict[str, Callable[[str], str]] = {
     "compiled": lambda n: n.replace("base_model.model.", "base_model.model._orig_mod."),
     "of the distributed model": lambda n: "module." + n,
     "without peft's prefix": lambda n: n.removeprefix("base_model.model."),
+    "of one model among several": lambda n: n.replace("base_model.model.", "base_model.model.policy."),
 }
 
 
@@ -247,6 +248,35 @@ def test_two_adapters_of_different_modules_merge_whatever_their_kind(llama: Path
     both = (tmp_path / "first", tmp_path / "second")
     made = [make(tmp_path / name, llama, *order) for name, order in (("a", both), ("b", both[::-1]))]
     assert kl(made[0].model, made[1].model) < SAME
+
+
+def test_an_adapter_of_another_part_of_a_model_is_not_taken_for_one_of_its_text_model(
+    llama: Path, tmp_path: Path
+) -> None:
+    adapter(tmp_path / "adapter", llama)
+    rename(tmp_path / "adapter" / ADAPTER, lambda n: n.replace("model.model.layers", "model.vision_tower.model.layers"))
+    words = "it changes vision_tower.model.layers.0.mlp.down_proj"
+    assert words in refusal(tmp_path / "out", llama, tmp_path / "adapter")
+
+
+def test_an_adapter_that_says_no_alpha_is_scaled_as_peft_scales_it_and_told(llama: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    adapter(tmp_path / "adapter", llama)
+    edit(tmp_path / "adapter" / "adapter_config.json", lora_alpha=None)
+    truth = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), tmp_path / "adapter").eval()
+    made = make(tmp_path / "out", llama, tmp_path / "adapter")
+    assert kl(truth, made.model) < SAME
+    assert "says no lora_alpha: 8 is taken, as peft does" in made.remarks
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": None}))
+    assert "lora_alpha is None where a finite number is due" in refusal(tmp_path / "no", llama, tmp_path / "adapter")
+
+
+def test_an_adapter_of_integers_is_refused_as_what_it_is(llama: Path, tmp_path: Path) -> None:
+    adapter(tmp_path / "adapter", llama)
+    rewrite(tmp_path / "adapter" / ADAPTER, lambda t: {n: (v * 100).to(torch.int8) for n, v in t.items()})
+    assert "is I8, and an adapter's numbers are floats" in refusal(tmp_path / "out", llama, tmp_path / "adapter")
 
 
 def test_an_adapter_that_changes_nothing_is_refused(llama: Path, tmp_path: Path) -> None:
