@@ -48,6 +48,7 @@ ACCEPTED = BUILD / "accepted.json"  # what the next report is compared with: `do
 CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path, "app:NAME" or "auto"
 DEPLOYED = {"cache": CACHE, "config": str(CONFIG), "build": str(BUILD), "asked": SETTINGS.asked,
             "cases": {model.name: str(model.cases) for model in MODELS if model.cases},
+            "bases": {model.name: model.base.place for model in MODELS if model.base},
             "options": typed("config", "build")}  # fmt: skip
 DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition", deployed=DEPLOYED)
 

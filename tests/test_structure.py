@@ -31,7 +31,8 @@ MAY_IMPORT = {
     # Programs beside the pipeline, which no stage imports.
     "finetune": SHARED | set(STAGES),
     "edges": SHARED | set(STAGES),
-    "serving": SHARED | set(STAGES),
+    "pack": SHARED | set(STAGES),
+    "serving": SHARED | {"pack", *STAGES},
     "doctor": SHARED | {"settings", *STAGES},
     "init": SHARED | {"settings", *STAGES},
 }

@@ -22,3 +22,7 @@ class IngotError(Exception):
 
 class MissingInputError(IngotError):
     """A file or folder of the user's is not there."""
+
+
+class UnknownNameError(IngotError):
+    """A name, or a value beside it, that nothing has: a mistake on the command line."""

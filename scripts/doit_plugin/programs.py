@@ -90,6 +90,33 @@ class Rollback(_Program):
         return self.hand_over(pos_args, *self.variable("to", 1, 10**9))
 
 
+class Pack(_Program):
+    """`doit pack`."""
+
+    verb = "pack"
+    doc_purpose = "make one archive of a model, to hand on"
+    doc_usage = "MODEL-PRECISION [out=FILE] [format=tar|oci]"
+    doc_description = (
+        "With its card, provenance, report and an installer for a machine without Ingot. format=oci writes an OCI "
+        "image layout, a folder that ORAS sends to a registry. Builds nothing; what a gate refused takes --force."
+    )
+    cmd_options = (
+        flag("force", bool, False, "replace what is there; pack also what a gate refused"),
+        {**flag("dry_run", bool, False, "tell what would be written, and write nothing"), "long": "dry-run"},
+    )
+    variables = ("out", "format")
+
+    def _execute(self, force: bool, dry_run: bool, pos_args: list[str]) -> int:
+        given = {name: doit.get_var(name) for name in self.variables}
+        options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        options += [f"--{name}" for name, on in (("force", force), ("dry-run", dry_run)) if on]
+        code = self.hand_over(pos_args, *options)
+        step = self.session.steps.get(f"package:{pos_args[0]}") if pos_args else None
+        if code == 0 and step and not self.session.status.is_current(step):
+            print(f"{pos_args[0]}: this is of an earlier build; doit {step.name} makes it anew", file=sys.stderr)
+        return code
+
+
 class Models(_Program):
     """`doit models`."""
 

@@ -1,4 +1,4 @@
-"""`python -m scripts.serving chat | models | rollback | serve | undeploy`: what doit's commands of these names run."""
+"""`python -m scripts.serving VERB`: what doit's commands chat, models, pack, rollback, serve and undeploy run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import io
 import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from scripts.common import json_files, program
-from scripts.serving.place import Place, UnknownNameError
+from scripts.common.errors import UnknownNameError
+from scripts.serving.place import Given, Place
 
 app = program.program(__doc__)
 
@@ -96,6 +98,24 @@ def rollback(
     if len(names or ()) != 1:
         raise UnknownNameError("doit rollback", f"names {len(names or ())} models", "Name one, or MODEL-PRECISION")
     taking_down.rollback(place, (names or [""])[0], to, shlex.join(["doit", *place.options, "rollback"]))
+
+
+@app.command()
+def pack(
+    deployed: Deployed,
+    names: Names = None,
+    out: Annotated[Path | None, typer.Option(help="What to write; default: MODEL-PRECISION.tar, here.")] = None,
+    kind: Annotated[str, typer.Option("--format", help="tar, or oci for an OCI image layout.")] = "tar",
+    force: Annotated[bool, typer.Option(help="Replace what is there; pack also what a gate refused.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be written.")] = False,
+) -> None:
+    """Make an archive, or an OCI image layout, of one precision, to hand on."""
+    from scripts.pack import pack
+
+    if len(names or ()) != 1:
+        raise UnknownNameError("doit pack", f"names {len(names or ())} models", "Name one MODEL-PRECISION")
+    given = Given.of(deployed)
+    pack.pack(given.wanted, (names or [""])[0], out, kind, given.bases, force=force, dry_run=dry_run)
 
 
 def main(run: Callable[..., object]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from scripts.common.errors import IngotError
+from scripts.common.errors import IngotError, UnknownNameError
 from scripts.common.model_id import is_id, parse
 from scripts.foundry import cache as caches
 from scripts.foundry import marks
@@ -24,12 +24,10 @@ from scripts.results.foundry import Deploy
 from scripts.results.quality import Advice
 
 
-class UnknownNameError(IngotError):
-    """Nothing in the cache is called so: a mistake on the command line."""
-
-
-class _Given(msgspec.Struct, frozen=True):
-    """What `dodo.py` tells of a build: `asked` as `Settings.asked` has it, `cases` a model's file of cases."""
+class Given(msgspec.Struct, frozen=True):
+    """What `dodo.py` tells of a build: `asked` as `Settings.asked` has it, `cases` a model's file of cases, `bases` the
+    folder below `build` of a model's base.
+    """
 
     cache: str
     config: str
@@ -37,6 +35,20 @@ class _Given(msgspec.Struct, frozen=True):
     asked: dict[str, Any]
     cases: dict[str, str] = {}
     options: list[str] = []
+    bases: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, given: Any) -> Given:
+        """Raises `IngotError` where it is of another form."""
+        try:
+            return msgspec.convert(given, cls)
+        except msgspec.ValidationError as error:
+            raise IngotError("--deployed", str(error), "Use the commands of doit") from None
+
+    @property
+    def wanted(self) -> Asked:
+        """What the configuration asks for."""
+        return Asked.of(Path(self.config), Path(self.build), self.asked)
 
 
 @dataclass(frozen=True)
@@ -72,12 +84,8 @@ class Place:
     @classmethod
     def of(cls, given: Any) -> Place:
         """From what `dodo.py` says. Raises `IngotError` where that is of another form, or the cache can't be found."""
-        try:
-            found = msgspec.convert(given, _Given)
-        except msgspec.ValidationError as error:
-            raise IngotError("--deployed", str(error), "Use the commands of doit") from None
-        asked = Asked.of(Path(found.config), Path(found.build), found.asked)
-        return cls(caches.resolve(found.cache), asked, found.cases, tuple(found.options))
+        found = Given.of(given)
+        return cls(caches.resolve(found.cache), found.wanted, found.cases, tuple(found.options))
 
     def listed(self) -> list[Model]:
         """All that is registered and there, and so can be loaded; by id, the newest version of a name first."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scripts.common.errors import IngotError
+from scripts.common.errors import IngotError, UnknownNameError
 from scripts.foundry import deploy, standing, versions
-from scripts.serving.place import Place, UnknownNameError
+from scripts.serving.place import Place
 
 
 def undeploy(place: Place, names: Sequence[str], orphans: bool) -> None:
