@@ -169,7 +169,7 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
     if chosen.passed and failures:
         found = f"case {case.id!r} passed, but {'; '.join(failures)}"
         raise IngotError(domain, found, "Run `doit domain` again")
-    rest = [list(other.messages) for other in every if other is not case]
+    rest: list[list[Message]] = [list(other.messages) for other in every if other is not case]
     others = tuple(rest[len(rest) * number // OTHERS] for number in range(min(OTHERS, len(rest))))
     return Expectation(list(case.messages), case.max_tokens, chosen.text, case.id, others)
 
