@@ -1,7 +1,8 @@
 """`python -m tests.hostile.forks MODULE …`: loads modules once, then runs programs in forks of itself, as it is asked.
 
-A request names module, words, log, seconds and memory (bytes); the reply tells exit code, seconds, peak memory in bytes
-(without the pages of files) and which limit was broken, if any.
+A request names module, words, log, seconds and memory (bytes), and the share of their time that the program gives what
+it watches; the reply tells exit code, seconds, peak memory in bytes (without the pages of files) and which limit was
+broken, if any.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from scripts.common import json_child, lifeline
+from scripts.common import json_child, lifeline, watch
 from scripts.common.childenv import LIFELINE
 from scripts.common.tree_memory import tree_memory
 
@@ -51,6 +52,7 @@ def _become(request: dict[str, Any]) -> None:
             os.dup2(log, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, encoding="utf-8", closefd=False) for n in (1, 2))
+        watch.pace = request["pace"]
         sys.argv = [request["module"], *request["words"]]
         try:
             runpy.run_module(request["module"], run_name="__main__", alter_sys=True)

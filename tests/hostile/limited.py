@@ -21,6 +21,8 @@ from tests.system.project import ROOT, Project
 
 SECONDS, MEMORY = 60.0, 2 * 10**9
 LIMITS = process.Limits(SECONDS, MEMORY)
+#: The share of `watch`'s limits of time that programs in forks are given: a test of one waits 2 s instead of 10.
+PACE = 0.2
 #: What does not stand for a letter: controls, format characters such as marks of direction and of zero width,
 #: surrogates, and Unicode's own ends of lines.
 UNCLEAN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -78,7 +80,8 @@ class Stages:
     def program(self, module: str, *words: str) -> Ended:
         """Run any module as a program."""
         log = self._scratch / "said.txt"
-        request = {"module": module, "words": words, "log": str(log), "seconds": SECONDS, "memory": MEMORY}
+        request = {"module": module, "words": words, "log": str(log), "seconds": SECONDS, "memory": MEMORY,
+                   "pace": PACE}  # fmt: skip
         reply = self._child.ask(request, SECONDS + 30)
         out = log.read_text(encoding="utf-8", errors="replace")
         assert reply["broke"] is None, f"{reply['broke']}:\n{out}"

@@ -138,7 +138,7 @@ MODELS: dict[str, tuple[Spoil, list[str]]] = {
         ["tokenizer.json", "576 rows"],
     ),
     "larger vocabulary": (
-        text("tokenizer.json", lambda: f'{{"model": {{"vocab": {{{",".join(map(ENTRY, range(10**7)))}}}}}}}'),
+        text("tokenizer.json", lambda: f'{{"model": {{"vocab": {{{",".join(map(ENTRY, range(5_000_000)))}}}}}}}'),
         ["tokenizer.json", "large"],
     ),
     "tokenizer that backtracks": (
