@@ -6,8 +6,9 @@ against the tensors' names here, and widths are left to the class itself (see `t
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ REMEDY = "Copy config.json from the model that these weights were trained from"
 
 
 def check_sizes(path: Path, config: dict[str, Any]) -> None:
-    """Raise `IngotError` for a size in `config`, or in one of its parts, that no model can have."""
+    """Raise `IngotError` for a size in `config`, or in one of its parts, or a number, that no model can have."""
+    for name, wrong in _unending(config, ""):
+        raise IngotError(path, f"{name} is {wrong}, which is not a number that a model computes with", REMEDY)
     for part in ("", *_PARTS):
         settings = config.get(part, {}) if part else config
         if settings is None and part in ("vision_config", "audio_config"):
@@ -52,6 +55,19 @@ def check_sizes(path: Path, config: dict[str, Any]) -> None:
                     name = f"{part}.{key}" if part else key
                     found = f"{name} is {_shown(number)} where a whole number from {least} to {most} is due"
                     raise IngotError(path, found, REMEDY)
+
+
+def _unending(value: object, name: str) -> Iterator[tuple[str, float]]:
+    """NaN and infinity in it, by key. As an end of a range infinity is meant (Mamba's `time_step_limit`)."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _unending(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for part in value:
+            if not (isinstance(part, float) and math.isinf(part)):
+                yield from _unending(part, name)
 
 
 #: Of a GGUF's metadata, after `ARCHITECTURE.`, what config.json calls so.
@@ -75,6 +91,8 @@ def check_gguf(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Te
     `tensors` by their names in Hugging Face's form, as far as they have one.
     """
     remedy = "Fetch it again, or convert the model again"
+    for name, number in _unending(dict(metadata), ""):
+        raise IngotError(path, f"{name} is {number}, which is not a number that a model computes with", remedy)
     kind = metadata.get("general.architecture")
     for name, key in _OF_GGUF.items():
         value = metadata.get(f"{kind}.{name}")

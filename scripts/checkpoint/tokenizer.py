@@ -75,7 +75,9 @@ def load(folder: Path, label: Path | None = None) -> Tokenizer:
     with loading(folder, label):
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        except (IngotError, MemoryError, RecursionError):  # which `computing` tells
+            raise
+        except Exception as error:  # tokenizers raises no other class for what it can't read
             reason = " ".join(str(error).split())[:200]
             found = f"transformers can't load its tokenizer ({reason})"
             raise IngotError(label, found, "Save them again") from error

@@ -188,6 +188,9 @@ def _find_tokenizer(path: Path, folder: Path) -> Path:
             for name in SERVED_TOKENIZER:
                 if (place / name).exists():
                     check_kind(place / name, json_object(place / name, "Copy it from the base model again"))
+            for name in ("special_tokens_map.json", "added_tokens.json"):
+                if (place / name).is_file():
+                    json_object(place / name, "Copy it from the base model again, or remove it")
             return place
     raise IngotError(folder, "no tokenizer (tokenizer.json)", "Copy the tokenizer files of the base model there")
 
