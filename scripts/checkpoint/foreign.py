@@ -23,6 +23,7 @@ ASKED = (
     "final_logit_softcapping",
     "head_dim",
     "hidden_activation",
+    "intermediate_size",
     "layer_types",
     "linear_conv_kernel_dim",
     "linear_key_head_dim",

@@ -89,8 +89,12 @@ def none_rounded(folder: Path) -> Iterator[None]:
 
 
 def _tail(name: str) -> str:
-    """What a tensor is called in whichever layer; widening more of that name than was asked for does no harm."""
-    return ".".join([part for part in name.split(".") if not part.isdecimal()][-2:])
+    """What a tensor is called in whichever layer, as transformers' pattern for it (`layers.*.layer_scalar`); widening
+    more of that name than was asked for does no harm.
+    """
+    parts = ["*" if part.isdecimal() else part for part in name.split(".")]
+    words = [at for at, part in enumerate(parts) if part != "*"]
+    return ".".join(parts[words[-2:][0] if words else 0 :])
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from scripts.definitions import passes as definitions
 
 #: Tensors that checkpoints hold and no model has a use for.
 _BUFFERS = re.compile(r"(?:^|\.)(?:inv_freq|masked_bias|attn\.bias|attention\.bias)$")
-_REMEDY = 'Take another exporter (exporter = "builder"), or a model of another family'
+_REMEDY = "Leave `exporter` out if the builder makes this family too, else take a model of another family"
 
 
 class MobiusBuilder(Pass):  # type: ignore[misc]

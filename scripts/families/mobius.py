@@ -53,10 +53,18 @@ FAMILIES = {
 ONLY: dict[str, dict[str, Any]] = {
     "ArceeForCausalLM": {"mlp_bias": False},
     "CohereForCausalLM": {"use_qk_norm": False},
-    "GPT2LMHeadModel": {"scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True},
-    "GPTBigCodeForCausalLM": {"multi_query": True},
+    "GPT2LMHeadModel": {
+        "add_cross_attention": False,
+        "scale_attn_by_inverse_layer_idx": False,
+        "scale_attn_weights": True,
+    },
+    "GPTBigCodeForCausalLM": {"add_cross_attention": False, "multi_query": True, "scale_attn_weights": True},
     "GPTNeoXForCausalLM": {"use_parallel_residual": True},
-    "OPTForCausalLM": {"do_layer_norm_before": True},
+    "OPTForCausalLM": {
+        "_remove_final_layer_norm": False,
+        "do_layer_norm_before": True,
+        "layer_norm_elementwise_affine": True,
+    },
     "PhiForCausalLM": {"qk_layernorm": False},
     "Qwen2MoeForCausalLM": {"decoder_sparse_step": 1, "mlp_only_layers": []},
     "Qwen3MoeForCausalLM": {"decoder_sparse_step": 1, "mlp_only_layers": []},

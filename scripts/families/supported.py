@@ -172,9 +172,24 @@ def _of_type(config: Config) -> str | None:
 
 
 def _another(name: str, related: str | None = None) -> str:
-    near = [related] if related else difflib.get_close_matches(name, architectures(), n=1, cutoff=0.5)
-    nearest = f"The nearest that can be converted is {near[0]}" if near else "Take a model of another family"
+    near = related or _nearest(name)
+    nearest = f"The nearest that can be converted is {near}" if near else "Take a model of another family"
     return f"{nearest}; `doit families` lists all"
+
+
+def _nearest(name: str) -> str | None:
+    """The architecture whose family is spelt most alike, of the same task where there are several."""
+    by_family: dict[str, list[str]] = {}
+    for known in architectures():
+        by_family.setdefault(_family(known), []).append(known)
+    found = difflib.get_close_matches(_family(name), by_family, n=1, cutoff=0.65)
+    known = by_family[found[0]] if found else []
+    return max(known, key=lambda one: difflib.SequenceMatcher(None, one, name).ratio(), default=None)
+
+
+def _family(name: str) -> str:
+    """The part of a class's name that says whose it is: `qwen2` of Qwen2ForCausalLM."""
+    return re.split(r"For[A-Z]|LMHeadModel|Model$", name)[0].lower()
 
 
 def _builders_traits(name: str, config: Config) -> list[tuple[str, str]]:

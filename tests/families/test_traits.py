@@ -14,7 +14,7 @@ from scripts.checkpoint import foreign
 from scripts.checkpoint.build import build
 from scripts.checkpoint.sources import Source
 from scripts.common.errors import IngotError
-from scripts.families import supported
+from scripts.families import mobius, supported
 from scripts.results import remarks
 from tests.families import checkpoints, measure
 
@@ -74,6 +74,17 @@ TRIED = _words(
 )
 
 
+#: What mobius does not read and makes no difference: training, sizes by other names, how and in what type it
+#: is computed; biases that a bridge takes from the weights, and a width that is refused where it differs.
+UNREAD = _words(
+    """attention_softmax_in_fp32 attn_pdrop aux_loss_coef classifier_dropout embedding_dropout hidden_dropout
+    input_jitter_noise
+    is_decoder layerdrop lm_head_bias router_jitter_noise word_embed_proj_dim n_embd n_layer num_labels problem_type
+    reorder_and_upcast_attn residual_dropout scale_attention_softmax_in_fp32 summary_activation summary_first_dropout
+    summary_last_dropout summary_proj_to_labels summary_type summary_use_proj"""
+)
+
+
 def builders_source(*names: str) -> str:
     spec = importlib.util.find_spec("onnxruntime_genai")
     assert spec and spec.origin
@@ -84,6 +95,13 @@ def builders_source(*names: str) -> str:
 def read_by(source: str) -> set[str]:
     """The keys that a source reads of a config."""
     return set(re.findall(r"\bconfig\.(\w+)", source)) | set(re.findall(r'\bconfig, "(\w+)"', source))
+
+
+def read_by_class(folder: Path) -> set[str]:
+    """The keys that transformers' classes of a family read, but for those that hear and see."""
+    sources = (source.read_text(encoding="utf-8") for source in folder.glob("modeling_*.py"))
+    parts = (part for source in sources for part in re.split(r"^class ", source, flags=re.MULTILINE))
+    return read_by("".join(part for part in parts if not re.match(r"\w*(Audio|Vision)", part)))
 
 
 def test_every_key_that_the_builder_asks_any_config_for_is_known() -> None:
@@ -106,12 +124,24 @@ def test_every_key_that_a_supported_class_reads_was_tried() -> None:
     known |= {key for _, key, _ in supported.LEFT_OUT_KEYS} | set(foreign.ASKED)
     strange = {}
     for name in sorted(supported.builders()):
-        for source in (models / kinds[name].removesuffix("_text")).glob("modeling_*.py"):
-            parts = re.split(r"^class ", source.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            text = "".join(part for part in parts if not re.match(r"\w*(Audio|Vision)", part))
-            if found := read_by(text) - known:
-                strange[name] = found
-    assert strange == {}
+        if found := read_by_class(models / kinds[name].removesuffix("_text")) - known:
+            strange[name] = found
+    assert strange == {}, strange
+
+
+def test_every_key_that_mobius_does_not_read_is_refused_or_was_tried() -> None:
+    spec, own = importlib.util.find_spec("transformers"), importlib.util.find_spec("mobius")
+    assert spec and spec.origin and own and own.origin
+    models = Path(spec.origin).parent / "models"
+    known = set(
+        re.findall(r"\w+", "\n".join(path.read_text("utf-8") for path in Path(own.origin).parent.rglob("*.py")))
+    )
+    strange = {}
+    for name, kind in mobius.FAMILIES.items():
+        refused = {key for key, _ in mobius.left_out(name, dict.fromkeys(read_by_class(models / kind), "other"))}
+        if found := read_by_class(models / kind) - known - refused - UNREAD - NO_TRAITS - TRIED:
+            strange[name] = found
+    assert strange == {}, strange
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral 3, ministral 3"])
@@ -153,6 +183,8 @@ def test_what_the_class_reads_stays(tmp_path: Path) -> None:
         ("lfm2, experts", {"norm_topk_prob": False}, "norm_topk_prob"),
         ("lfm2, experts", {"num_experts_per_tok": 5}, "num_experts_per_tok"),
         ("lfm2", {"layer_types": ["sliding_attention", "full_attention"]}, "sliding_attention"),
+        ("gpt-2", {"add_cross_attention": True}, "add_cross_attention"),
+        ("gpt bigcode", {"scale_attn_weights": False}, "scale_attn_weights"),
         ("qwen3", {"layer_types": ["sliding_attention", "full_attention"]}, "sliding_window is not given"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.families import checkpoints, measure, variants
 
 
@@ -19,8 +21,9 @@ def test_each_trait_meets_each_other_among_the_variants() -> None:
     assert {one.tied for one in made} == {True, False}
 
 
-def test_norms_in_float32_beside_bfloat16_are_not_rounded(tmp_path: Path) -> None:
-    checkpoint = checkpoints.make("llama", tmp_path / "checkpoint", float_vectors=True)
+@pytest.mark.parametrize("name", ["llama", "gemma 4, text"])  # Gemma 4 has numbers of its layers among them
+def test_norms_in_float32_beside_bfloat16_are_not_rounded(name: str, tmp_path: Path) -> None:
+    checkpoint = checkpoints.make(name, tmp_path / "checkpoint", float_vectors=True)
     assert measure.judged(checkpoint, tmp_path).worst < 1e-6
 
 
