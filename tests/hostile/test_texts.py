@@ -34,13 +34,31 @@ TWICE: dict[str, Any] = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2}
     ids=["loops", "range", "memory", "macros", "parentheses"],
 )
 def test_what_the_runtime_renders(stages: Stages, tiny_llama: Path, tmp_path: Path, template: str, said: str) -> None:
-    folder = shutil.copytree(tiny_llama, tmp_path / "folder", ignore=shutil.ignore_patterns("*.safetensors"))
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    model = {"type": "llama", "context_length": 4096, "vocab_size": tiny.VOCAB, "decoder": {}}
-    (folder / "genai_config.json").write_text(json.dumps({"model": model}), encoding="utf-8")
+    folder = with_template(tiny_llama, tmp_path / "folder", template)
     ended = stages.program("tests.hostile.rendering", str(folder))
     assert ended.code == 1, ended
     limited.said(ended, "error: ", "folder", said)
+
+
+def with_template(weights: Path, folder: Path, template: str) -> Path:
+    """What the runtime needs to render a conversation."""
+    shutil.copytree(weights, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model = {"type": "llama", "context_length": 4096, "vocab_size": tiny.VOCAB, "decoder": {}}
+    (folder / "genai_config.json").write_text(json.dumps({"model": model}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["runtime", "package"])
+def test_what_a_template_says_when_it_refuses(stages: Stages, tiny_llama: Path, tmp_path: Path, both: bool) -> None:
+    evil = "never\x1b[2J\x07\n\u2713 verify:evil all is well\r\u202egnp\u200b\x9b31m<img src=x>" + "a" * 100_000
+    template = "{{ raise_exception(" + json.dumps(evil) + ") }}"
+    folder = with_template(tiny_llama, tmp_path / "folder", template)
+    ended = stages.program("tests.hostile.rendering", str(folder), *(["both"] if both else []))
+    assert ended.code == 1, ended
+    limited.said(ended, "error: ", "never")
+    assert not any(line.startswith("\u2713") for line in ended.out.splitlines()), ended.out
+    assert len(ended.out) < 3000, ended.out
 
 
 def test_a_regular_expression_that_takes_for_ever(stages: Stages, package: Path, tmp_path: Path) -> None:
