@@ -180,8 +180,8 @@ def _another(name: str, related: str | None = None) -> str:
 def _nearest(name: str) -> str | None:
     """The architecture whose family is spelt most alike, of the same task where there are several."""
     by_family: dict[str, list[str]] = {}
-    for known in architectures():
-        by_family.setdefault(_family(known), []).append(known)
+    for one in architectures():
+        by_family.setdefault(_family(one), []).append(one)
     found = difflib.get_close_matches(_family(name), by_family, n=1, cutoff=0.65)
     known = by_family[found[0]] if found else []
     return max(known, key=lambda one: difflib.SequenceMatcher(None, one, name).ratio(), default=None)
