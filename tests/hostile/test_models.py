@@ -330,8 +330,8 @@ COMMANDS = (
     (["check"], 0, "1 whole"), (["gate"], 1, "package:good-fp16: not built"), (["models"], 0, "nothing is listed"),
     (["chat", "good"], 3, "good: is not deployed"), (["serve", "good"], 3, "good"), (["gc"], 0, "1 left"),
     (["undeploy", "good"], 3, "good: there is no such model"), (["rollback", "good"], 3, "good: there is no such"),
-    (["accept"], 1, "Make the report first"), (["families"], 0, "LlamaForCausalLM"), (["init", "."], 1, "holds no model"),
-    (["clean"], 0, "checkpoint:good: removed"),
+    (["accept"], 1, "Make the report first"), (["families"], 0, "LlamaForCausalLM"),
+    (["init", "."], 1, "holds no model"), (["clean"], 0, "checkpoint:good: removed"),
 )  # fmt: skip
 
 
