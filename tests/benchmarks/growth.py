@@ -5,15 +5,18 @@
 Models of random bfloat16 weights in the shapes of SmolLM2 and Qwen2.5, each with a random LoRA adapter on all its
 matrices, go through merging, reference, export, its verdict, int8, int4 and int4's verdict, by the stages' own
 programs. A stage's `own_bytes` is the peak of what its process tree holds besides pages of mapped files, which the
-system can take back; `resident_bytes` counts those too. The exponents are those of a power law in the number of
+system can take back; `resident_bytes` counts those too; `disk_bytes` is the peak of what it had written, scratch files
+and output. The exponents are those of a power law in the number of
 parameters, between the largest two shapes. "imports" is a process that only imports the tools.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -68,9 +71,9 @@ def measured(shape: str, folder: Path) -> dict[str, Any]:
         "int4": [*quantize, "--recipe", json.dumps(recipes["int4"])],
         "quality-int4.json": [*quality, "--onnx", str(folder / "int4"), "--export", str(folder / "export")],
     }
-    stages = {"imports": run([sys.executable, "-c", "import torch, transformers, olive, onnxruntime_genai"])}
+    stages = {"imports": run([sys.executable, "-c", "import torch, transformers, olive, onnxruntime_genai"], folder)}
     for name, (stage, *rest) in words.items():
-        stages[name] = run([sys.executable, "-m", f"scripts.{stage}", *rest, "--output", str(folder / name)])
+        stages[name] = run([sys.executable, "-m", f"scripts.{stage}", *rest, "--output", str(folder / name)], folder)
     return {"parameters": parameters, "largest_matrix_bytes": largest, "stages": stages}
 
 
@@ -103,19 +106,37 @@ def make(shape: str, source: Path, adapter: Path) -> tuple[int, int]:
     return sum(sizes), 4 * max(sizes)
 
 
-def run(words: list[str]) -> dict[str, float]:
-    """Run a program; its wall time and the peaks of its process tree, looked at every 20 ms."""
-    started, peaks = time.perf_counter(), (0, 0)
-    child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def run(words: list[str], folder: Path) -> dict[str, float]:
+    """Run a program; its wall time, and peaks, looked at every 20 ms: of its process tree's memory, of `folder`'s size.
+
+    Temporary files are in that folder too.
+    """
+    before, started, peaks = used(folder), time.perf_counter(), (0, 0, 0)
+    child = subprocess.Popen(
+        words, cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     while child.poll() is None:
-        resident, own = tree_memory(child.pid)
-        peaks = max(peaks[0], resident), max(peaks[1], own)
+        seen = (*tree_memory(child.pid), used(folder) - before)
+        peaks = tuple(map(max, peaks, seen))
         time.sleep(0.02)
     if child.returncode:
         assert child.stderr
         raise SystemExit(f"{' '.join(words)}\n{child.stderr.read().decode()}")
     seconds = time.perf_counter() - started
-    return {"seconds": round(seconds, 1), "resident_bytes": peaks[0], "own_bytes": peaks[1]}
+    return {
+        "seconds": round(seconds, 1), "resident_bytes": peaks[0], "own_bytes": peaks[1], "disk_bytes": peaks[2],
+    }  # fmt: skip
+
+
+def used(folder: Path) -> int:
+    """Bytes that `folder` takes on the disk; a file with several links counts once."""
+    found = {}
+    for top, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(os.path.join(top, name))
+                found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
 
 
 def exponents(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
