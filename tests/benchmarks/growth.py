@@ -116,8 +116,8 @@ def run(words: list[str], folder: Path) -> dict[str, float]:
         words, cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     while child.poll() is None:
-        seen = (*tree_memory(child.pid), used(folder) - before)
-        peaks = tuple(map(max, peaks, seen))
+        resident, own = tree_memory(child.pid)
+        peaks = max(peaks[0], resident), max(peaks[1], own), max(peaks[2], used(folder) - before)
         time.sleep(0.02)
     if child.returncode:
         assert child.stderr
@@ -134,7 +134,7 @@ def used(folder: Path) -> int:
     for top, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(os.path.join(top, name))
+                status = Path(top, name).lstat()
                 found[status.st_ino] = status.st_blocks * 512
     return sum(found.values())
 
