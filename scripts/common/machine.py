@@ -32,6 +32,13 @@ def fingerprint() -> dict[str, object]:
     }
 
 
+def usable_cores() -> int:
+    """Logical cores that this process may use."""
+    with contextlib.suppress(AttributeError):  # not of every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _system() -> str:
     if os.name != "nt":
         return f"{os.uname().sysname} {os.uname().machine}"

@@ -37,12 +37,14 @@ _signals = 0
 class Limits:
     """What a child may use: wall time in seconds, memory of its whole tree in bytes; None is no limit.
 
-    `setting`: where a user can change them, such as "limits.export in models.toml".
+    `setting`: where a user can change them, such as "limits.export in models.toml". `likely_bytes`: the memory that it
+    will probably take, as far as that is known before it ever ran.
     """
 
     seconds: float | None = None
     memory_bytes: int | None = None
     setting: str = ""
+    likely_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ _WIDTH = 80
 _USES = (
     ("doit", "everything up to the report, of the models in config/models.toml"),
     ("doit TASK", "one task and what it needs: doit package:triage-int4"),
-    ("doit -n 2", "two steps at a time; one that measures runs alone"),
+    ("doit -n auto", "steps side by side, as far as cores and memory go; one that measures runs alone"),
     ("doit why", "what would run, and why; nothing is run"),
     ("doit list --all", "every task of every model"),
     ("doit config=DIR build=DIR", "another configuration, another folder to build in"),

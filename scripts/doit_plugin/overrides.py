@@ -28,7 +28,7 @@ from scripts.common.errors import IngotError
 from scripts.common.process import StoppedBuildError, end_all, give_signals_back, take_signals
 from scripts.doit_plugin.commands import Accept, Check, Families, Gate, Gc, Init, SessionCommand, Why, reading
 from scripts.doit_plugin.tasks import UpToDate
-from scripts.doit_plugin.usage import at_least_one, is_empty, reworded, unknown_task, why_empty
+from scripts.doit_plugin.usage import how_many, is_empty, reworded, unknown_task, why_empty
 from scripts.engine import publish
 
 __all__ = [
@@ -47,11 +47,11 @@ class Run(SessionCommand, DoitRun):  # type: ignore[misc]
     doc_description = "Without a task: everything up to the report. A FILE is one that a task makes."
     may_be_left_out = True
     cmd_options = tuple(
-        {**option, "type": at_least_one} if option["name"] == "num_process" else option
+        {**option, "type": how_many} if option["name"] == "num_process" else option
         for option in reworded(
             DoitRun.cmd_options,
             always="build also what is up to date, and restore nothing from the store",
-            num_process="how many steps run at once; one that measures runs alone all the same",
+            num_process="how many steps run at once, or auto: one a core as memory allows; what measures runs alone",
             single="only the tasks named, not what they need",
             outfile="a file to write into, instead of the terminal",
             pdb="open Python's debugger where Ingot or a plain task ends in a traceback",

@@ -13,6 +13,8 @@ from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
 
+from scripts.common.machine import usable_cores
+
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The sentence that offers the word that was probably meant; nothing where none is near."""
@@ -63,10 +65,15 @@ def reworded(options: Sequence[Mapping[str, Any]], **texts: str) -> tuple[dict[s
     return tuple({**option, "help": texts.get(option["name"], option.get("help", ""))} for option in options)
 
 
-def at_least_one(text: str) -> int:
+def how_many(text: str) -> int:
+    """The type of `-n`: a number, or one a core. Raises `ValueError` as `at_least_one` does."""
+    return usable_cores() if text == "auto" else at_least_one(text, or_else=", or auto")
+
+
+def at_least_one(text: str, or_else: str = "") -> int:
     """The type of an option. Raises `ValueError`, which doit takes for a mistake on the command line."""
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"expected a number from 1 on, found {text!r}")
+        raise ValueError(f"expected a number from 1 on{or_else}, found {text!r}")
     return int(text)
 
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,14 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     status, note = session.status, session.progress.note
     command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out)]
     written = _written(session, step)
+    limits = session.limits_of(step)
     with (
+        nullcontext() if step.alone else session.room.taken(step.name, session.likely_bytes(step), note),
         locks.measurement(step.name, session.build, alone=step.alone, note=note),
         session.digests.journal(work / "links.jsonl"),
     ):
         ended = run(
-            command, log=session.log_of(step), limits=session.limits_of(step), env=_environment(session, step, work),
+            command, log=session.log_of(step), limits=limits, env=_environment(session, step, work),
             on_line=lambda line: session.progress.said(step.name, line),
         )  # fmt: skip
     reason = ended.broke or _why_failed(session, step, work, ended.code, out)
@@ -151,7 +154,8 @@ def _restore(session: Session, step: Step, key: str, work: Path, out: Path) -> m
     folder = work / "restored" if step.is_result else out
     files = session.store.restore(key, folder)
     if files is not None and step.is_result:
-        (folder / step.base).replace(out)
+        [name] = files  # a step of the same key may call its result otherwise
+        (folder / name).replace(out)
     return files
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import IngotError
+from scripts.common.machine import usable_memory
 from scripts.common.process import Limits, StoppedBuildError
 from scripts.common.quiet import OFFLINE, QUIET
 from scripts.engine import publish
 from scripts.engine.digests import Digests
 from scripts.engine.progress import Progress
 from scripts.engine.records import Records
+from scripts.engine.room import Room
 from scripts.engine.sources import Sources
 from scripts.engine.state import State
 from scripts.engine.status import Status
@@ -57,6 +59,8 @@ class Session:
             self.digests, self.records, Sources(self.state, package), UserFiles(self.digests), self.store
         )
         self.progress = Progress()
+        #: The memory that steps share which run at once.
+        self.room = Room(usable_memory)
         #: The steps by name, in the order of their declaration.
         self.steps: dict[str, Step] = {}
         #: What became of each step that ran: "built in 1.2 s", "restored in 0.1 s", "kept", "failed: …", "skipped: …".
@@ -111,6 +115,11 @@ class Session:
     def limits_of(self, step: Step) -> Limits:
         """How long a step may take, and how much memory it may use."""
         return step.limits or (self._limits(step.name) if self._limits else Limits())
+
+    def likely_bytes(self, step: Step) -> int:
+        """The memory that a step will probably take: as the last time; else by its model; else half of what is."""
+        cost = self.records.cost(step.name)
+        return cost[1] if cost else self.limits_of(step).likely_bytes or usable_memory() // 2
 
     def log_of(self, step: Step) -> Path:
         """What the last run of a step printed."""

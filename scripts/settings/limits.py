@@ -43,6 +43,8 @@ _MINUTES = {
 _OTHERS = (240, 240)
 #: Of a source that is not on this disk yet: as large as any that is built on one machine.
 _UNKNOWN = 16 * _GIB
+#: Besides the weights, in whichever form; those are served in float32 at most, which is twice 16 bits.
+_LIBRARIES = _GIB
 #: What weights of 4 bits would be with 16.
 _GGUF = 4
 
@@ -82,11 +84,12 @@ class Limits(Limit, forbid_unknown_fields=True, frozen=True, rename={"lm_eval": 
 
 
 class Allowed(NamedTuple):
-    """What one step may use."""
+    """What one step may use, and the memory that it will probably take; None where that is not known."""
 
     seconds: float
     memory_bytes: int
     setting: str
+    likely_bytes: int | None
 
 
 def allowed(task: str, layers: Sequence[Limits], weights: int | None) -> Allowed:
@@ -101,7 +104,8 @@ def allowed(task: str, layers: Sequence[Limits], weights: int | None) -> Allowed
         base, per_gib = _MINUTES.get(task, _OTHERS)
         minutes = base + per_gib * (_UNKNOWN if weights is None else weights) / _GIB
     memory_bytes = usable_memory() if memory is None else int(memory * _GIB)
-    return Allowed(minutes * 60, memory_bytes, f"limits.{task} in models.toml")
+    likely = None if weights is None else _LIBRARIES + 2 * weights
+    return Allowed(minutes * 60, memory_bytes, f"limits.{task} in models.toml", likely)
 
 
 def weights_size(path: Path) -> int | None:

@@ -51,7 +51,6 @@ def main() -> None:
     for shape in given.shapes.split(","):
         with tempfile.TemporaryDirectory(prefix="growth", dir=given.folder) as folder:
             rows[shape] = measured(shape, Path(folder))
-            print(f"{shape}: {json.dumps(rows[shape]['stages'])}", file=sys.stderr, flush=True)
     result = {"shapes": rows, "exponents": exponents(list(rows.values())), "machine": fingerprint()}
     print(json.dumps(result, indent=1))
 
@@ -74,6 +73,7 @@ def measured(shape: str, folder: Path) -> dict[str, Any]:
     stages = {"imports": run([sys.executable, "-c", "import torch, transformers, olive, onnxruntime_genai"], folder)}
     for name, (stage, *rest) in words.items():
         stages[name] = run([sys.executable, "-m", f"scripts.{stage}", *rest, "--output", str(folder / name)], folder)
+        print(f"{shape}: {name}: {json.dumps(stages[name])}", file=sys.stderr, flush=True)
     return {"parameters": parameters, "largest_matrix_bytes": largest, "stages": stages}
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.machine import usable_cores
 from tests.engine.projects import CHEAP, Project, ran
 
+#: More than any machine has.
+ALL_MEMORY = {"likely_bytes": 1 << 60}
 EVERYTHING = {str(row["name"]) for row in CHEAP}
 
 
@@ -231,6 +234,33 @@ def test_measuring_steps_run_alone(project: Project) -> None:
     project.doit("-n", "4")
     spans = [json.loads((project.build / f"clock{n}.json").read_text()) for n in range(4)]
     assert alone(spans[:2], spans[2:])
+
+
+def test_a_result_is_restored_for_a_step_that_calls_it_otherwise(project: Project) -> None:
+    project.declare([{"name": f"clock{n}", "verb": "clock", "inputs": ["src/a"]} for n in range(2)])
+    project.doit()
+    assert (project.build / "clock0.json").read_text() == (project.build / "clock1.json").read_text()
+
+
+def test_steps_that_need_all_the_memory_run_one_by_one(project: Project) -> None:
+    project.declare([
+        {"name": f"clock{n}", "verb": "clock", "inputs": ["src/a"], "stored": False, "limits": ALL_MEMORY}
+        for n in range(3)
+    ])  # fmt: skip
+    said = project.doit("-n", "auto" if usable_cores() > 1 else "3")
+    spans = [json.loads((project.build / f"clock{n}.json").read_text()) for n in range(3)]
+    assert alone(spans, [])
+    assert re.search(r"clock\d: waiting for memory that clock\d takes", said)
+
+
+def test_what_a_step_took_the_last_time_is_what_it_waits_for(project: Project) -> None:
+    rows = [
+        {"name": f"clock{n}", "verb": "clock", "inputs": ["src/a"], "stored": False, "limits": ALL_MEMORY}
+        for n in range(3)
+    ]  # fmt: skip
+    project.declare(rows)
+    project.doit()
+    assert "waiting for memory" not in project.doit("-a", "-n", "3")
 
 
 def test_measuring_steps_run_alone_across_builds(project: Project) -> None:
