@@ -298,7 +298,8 @@ def reconcile() -> Step:
     """Hold what is in the Foundry cache against what is asked for"""
     return INGOT.step(
         "reconcile", BUILD / "foundry" / "reconcile.json", stage="foundry", verb="reconcile", inputs={},
-        reads=[kind(variant) for variant in PRECISIONS for kind in (deploy, verify)],
+        reads=[kind(variant) for variant in PRECISIONS for kind in (quality, bench, deploy, verify)]
+        + [domain(variant) for variant in PRECISIONS if variant.model.cases],
         parameters={"asked": SETTINGS.asked, "policy": SETTINGS.on_refusal, "keep": SETTINGS.keep, "cache": CACHE},
         scratch={"config": CONFIG, "build": BUILD, "remedy": called("undeploy", "--orphans")},
         undo=deployed.undeploy_all(BUILD),

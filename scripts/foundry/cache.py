@@ -25,7 +25,7 @@ from scripts.common import json_files, manifest, process
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_file as digest
 from scripts.common.manifest import MANIFEST, NOT_CONTENT, Files
-from scripts.foundry.marks import FOLDER, VERIFIED, owner
+from scripts.foundry.marks import FOLDER, NOTES, owner
 
 INDEX = "foundry.local.modelinfo.json"
 MARKER = "inference_model.json"  # a runtime that scans lists a folder by this file: it is written last
@@ -118,7 +118,7 @@ def differences(folder: Path, files: Files, digest_of: Callable[[str], str] | No
             found.append(f"{name} has other content")
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in files and name not in NOT_CONTENT and name != VERIFIED:
+        if path.is_file() and name not in files and name not in NOT_CONTENT and name not in NOTES:
             found.append(f"{name} does not belong there")
     return found
 

@@ -16,6 +16,10 @@ FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody 
 ROLLED_BACK, UNVERIFIED = "doit rollback", "it did not answer as it should"
 #: Beside a model that answered as it should: {"at": ISO 8601, "by": the runtime, "files": digest of its manifest}.
 VERIFIED = "verified.json"
+#: Beside a deployed model: what its build measured of it, {"files": as above, "figures": as `Figures` has it}.
+MEASURED = "measured.json"
+#: What Ingot writes beside a deployed model's own files.
+NOTES = frozenset({VERIFIED, MEASURED})
 
 
 def mark_of(folder: Path) -> Mapping[str, Any] | None:
@@ -86,13 +90,7 @@ def content(own: Own) -> str:
 
 def verified(folder: Path) -> Mapping[str, Any] | None:
     """When and by what the files that are there now were verified; None where they were not."""
-    listed = manifest.load(str(folder))
-    try:
-        found = json_files.read(folder / VERIFIED)
-    except (OSError, ValueError):
-        return None
-    fits = listed and isinstance(found, dict) and found.get("files") == manifest.files_digest(listed["files"])
-    return found if fits else None
+    return note_of(folder, VERIFIED)
 
 
 def note_verified(folder: Path, by: str, at: str) -> None:
@@ -100,6 +98,17 @@ def note_verified(folder: Path, by: str, at: str) -> None:
     listed = manifest.load(str(folder))
     assert listed, f"{folder} carries no manifest"
     json_files.write(folder / VERIFIED, {"at": at, "by": by, "files": manifest.files_digest(listed["files"])})
+
+
+def note_of(folder: Path, name: str) -> Mapping[str, Any] | None:
+    """A note about the files that are there now; None where there is none, or it is about others."""
+    listed = manifest.load(str(folder))
+    try:
+        found = json_files.read(folder / name)
+    except (OSError, ValueError):
+        return None
+    fits = listed and isinstance(found, dict) and found.get("files") == manifest.files_digest(listed["files"])
+    return found if fits else None
 
 
 def same(one: Path, other: Path) -> bool:

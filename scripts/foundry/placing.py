@@ -18,7 +18,7 @@ from scripts.common.hashes import digest_bytes
 from scripts.common.manifest import MANIFEST, Files
 from scripts.foundry import cache as caches
 from scripts.foundry.cache import MARKER
-from scripts.foundry.marks import FOLDER, VERIFIED
+from scripts.foundry.marks import FOLDER, NOTES
 
 _CARD = "README.md"
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied
@@ -122,7 +122,7 @@ def sweep(cache: Path) -> None:
 def tidy(folder: Path) -> None:
     """Remove what a kill left of writing Ingot's own small files in a folder of its own. The caller holds the lock."""
     for path in folder.glob(".*.tmp"):
-        if any(path.name.startswith(f".{name}.") for name in (MANIFEST, MARKER, VERIFIED)):
+        if any(path.name.startswith(f".{name}.") for name in (MANIFEST, MARKER, *NOTES)):
             path.unlink(missing_ok=True)
 
 

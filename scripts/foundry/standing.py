@@ -8,6 +8,7 @@ Where settings are broken, or a step did not come so far, nothing is known, and 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from scripts.common.errors import IngotError
-from scripts.foundry import deploy, marks
+from scripts.foundry import deploy, figures, marks
 from scripts.foundry.marks import Own
 from scripts.results import base
 from scripts.results.base import Marker
@@ -45,7 +46,16 @@ class Asked:
 def judge(cache: Path, asked: Asked) -> list[Stands]:
     """What this configuration has in the cache, each with what is to become of it."""
     own_cache = cache.is_relative_to(asked.build)
-    return [_judged(own, asked) for own in marks.ours(cache) if own.is_of(str(asked.config), own_cache)]
+    return [_told(own, _judged(own, asked)) for own in marks.ours(cache) if own.is_of(str(asked.config), own_cache)]
+
+
+def _told(own: Own, found: Stands) -> Stands:
+    """What the notes beside a deployed model say of it."""
+    verified = marks.verified(own.folder)
+    return msgspec.structs.replace(
+        found, listed=not own.taken_back, verified_at=str(verified["at"]) if verified and "at" in verified else None,
+        figures=figures.kept(own.folder),
+    )  # fmt: skip
 
 
 def _judged(own: Own, asked: Asked) -> Stands:
@@ -101,6 +111,10 @@ def reconcile(cache: Path, asked: Asked, policy: str, remedy: str, keep: int = 1
             )
         except IngotError as error:  # it is in use: the next build tries again
             told.append(str(error))
+    for one in judge(cache, asked):
+        if one.standing == "deployed":
+            with contextlib.suppress(OSError):  # a cache that is read-only: the present report tells it all the same
+                figures.keep(Path(one.folder), asked.build / str(one.model) / str(one.precision))
     stands = judge(cache, asked)
     told = [
         f"{one.told}; {remedy} takes it down" if one.standing == "orphan" else one.told for one in stands if one.told

@@ -45,6 +45,12 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     return sorted(found, key=lambda entry: KINDS.index(entry.kind))
 
 
+def between(model: str, precision: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Every change from one version of a precision to another, of two tables of `Figures`; by the same rules."""
+    found = _subject(model, precision, before, after, comparable=True)
+    return sorted(found, key=lambda entry: KINDS.index(entry.kind))
+
+
 def _models(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     old, new = _named(before["models"], "name"), _named(after["models"], "name")
     for name in dict.fromkeys([*old, *new]):

@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from scripts.checkpoint.headers import read_safetensors
 from scripts.common.errors import IngotError
-from scripts.common.model_files import files_in, is_weight_file
 from scripts.quality.gain import gained
 from scripts.quality.gates import Judged, because, worst
 from scripts.quality.recommend import recommend
-from scripts.report import standing
+from scripts.report import standing, versions
+from scripts.report.weighed import bits, parameters, size_bytes
 from scripts.results import base, measured, remarks
 from scripts.results.base import Marker, Outcome
 from scripts.results.bench import Bench, BenchFull, Soak
@@ -35,7 +34,6 @@ JUDGED = ("onnx", "quality", "package", "domain", "bench")
 BASE = "base"
 #: Folders of a model, and of each of its precisions, whose remarks are told.
 REMARKED = ("checkpoint", "export"), ("onnx", "package")
-_NOT_MODEL = ("manifest.json", "provenance.json", remarks.NAME)
 _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
 
 Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Unadapted, Edges, Verify)
@@ -58,7 +56,8 @@ def collect(
         _model(build, model["name"], model["precisions"], model.get("settings"), model.get("base")) for model in models
     ]
     cache = _Place(build / "foundry").result("reconcile", Reconciled)
-    reported = [standing.beside(model, cache.stands) for model in reported] if cache else reported
+    if cache:
+        reported = [versions.beside(standing.beside(model, cache.stands), cache.stands) for model in reported]
     return Report(
         version=VERSION,
         models=reported,
@@ -74,20 +73,6 @@ def _called(build: Path, options: Sequence[str] | None) -> Called:
         return Called(options=[f"build={build}"], build=str(build), folder=folder)
     typed = dict(option.split("=", 1) for option in options)
     return Called(options=list(options), build=typed.get("build", "build"), folder=folder)
-
-
-def size_bytes(folder: Path) -> int | None:
-    """Bytes of the files that belong to a model; the build's own notes do not. None where there is no folder."""
-    if not folder.is_dir():
-        return None
-    found = [path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_MODEL]
-    return sum(path.stat().st_size for path in found) or None
-
-
-def parameters(checkpoint: Path) -> int | None:
-    """How many numbers the weights of a checkpoint are, by the headers of its files; None where there are none."""
-    files = files_in(checkpoint, is_weight_file) if checkpoint.is_dir() else []
-    return sum(tensor.elements for file in files for tensor in read_safetensors(file).values()) or None
 
 
 class _Place:
@@ -157,7 +142,8 @@ def _model(
         reasons=advice.reasons if advice else [],
         export=Export(
             verdict=whole.verdict if whole else export.verdict, reasons=whole.reasons if whole else export.reasons,
-            size_bytes=size, bits_per_weight=_bits(size, weights), quality=quality, domain=told,
+            size_bytes=size, bits_per_weight=bits(build / name / "export", weights) if size else None,
+            quality=quality, domain=told,
             gain=gained(before, told) if before and told else None,
             stale=["domain"] if domain and not told else [],
         ),
@@ -200,7 +186,7 @@ def _precision(folder: Path, name: str, float_size: int | None, weights: int | N
         reasons=verdict.reasons,
         size_bytes=size,
         size_ratio=round(size / float_size, 4) if size and float_size else None,
-        bits_per_weight=_bits(size, weights),
+        bits_per_weight=bits(folder / "onnx", weights) if size else None,
         notes=_notes(folder, bench, size),
         quality=quality,
         domain=domain,
@@ -224,10 +210,6 @@ def _base(place: _Place, folder: Path) -> Base:
     markers += _Place(place.folder / BASE).stopped(("package",)) + place.stopped(("baseline",))
     told = [reason for marker in markers for reason in marker.reasons]
     return Base(verdict="skipped", reasons=told[:1] or ["the model without its fine-tuning was not asked"], domain=None)
-
-
-def _bits(size: int | None, weights: int | None) -> float | None:
-    return round(8 * size / weights, 4) if size and weights else None
 
 
 def _belongs(result: Measured, folder: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from scripts.package import usage
 from scripts.report import charts, commands, job, series, standing, svg
 from scripts.report.answers import Answer, side_by_side
 from scripts.report.node import Node
+from scripts.report.picked import chosen, having, use, versioned, where
 from scripts.report.text import legend, outdated
 from scripts.report.words import common_unit, figure, is_size, label, typical
 from scripts.results.metric import Metric
@@ -48,7 +49,7 @@ def page(report: dict[str, Any]) -> str:
         v=shown, s=said, raw_json=as_json, verdict=verdict, label=label, chart=chart, answers=side_by_side,
         parts=marked, missing=partial(missing, called=called),
         having=having, job=job, changed=changed, places=places, where=where, others=others,
-        outdated=outdated, standing=standing,
+        outdated=outdated, standing=standing, chosen=chosen, versioned=versioned, several=len(report["models"]) > 1,
     )  # fmt: skip
     css = (_HERE / "page.css").read_text(encoding="utf-8")
     text = environment.get_template("page.html.j2").render(report=Node(report), css=Markup(css))
@@ -192,22 +193,6 @@ def _asked(domain: Node) -> Markup:
         words = Markup("<small>{} to {} points beside float</small>")
         told += words.format(shown(apart[0], "points"), shown(apart[1], "points"))
     return told
-
-
-def use(model: Node) -> Node | None:
-    """The deployed precision to use: the recommended one, else the first; None where none is deployed."""
-    names = [row["precision"] for _, row in commands.usable([model.raw])]
-    return next((row for row in model["precisions"] if row["precision"].raw in names), None)
-
-
-def having(model: Node, field: str) -> list[Node]:
-    """The precisions that have a measurement."""
-    return [row for row in model["precisions"] if row[field]]
-
-
-def where(nodes: Iterable[Node], field: str, value: Any, *, otherwise: bool = False) -> list[Node]:
-    """The elements whose field has that value; with `otherwise` those where it has another."""
-    return [node for node in nodes if (node[field].raw == value) is not otherwise]
 
 
 def others(environment: Node) -> list[tuple[str, Node]]:

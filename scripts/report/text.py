@@ -12,7 +12,8 @@ from typing import Any
 from scripts.common import terminal
 from scripts.common.visible import lines_of
 from scripts.common.visible import markdown as escaped
-from scripts.report import commands, standing
+from scripts.report import across, commands, standing, versions
+from scripts.report import table as tables
 from scripts.report.job import cases, fine_tuning
 from scripts.report.words import NONE, common_unit, figure, is_size, label, typical
 from scripts.results.metric import Metric
@@ -87,6 +88,10 @@ def markdown(report: dict[str, Any]) -> str:
             *(f"- {escaped(reason)}" for reason in model["reasons"]),
             "",
         ]
+    if table := across.rows(report):
+        parts += [_line(across.HEAD), _line("---" for _ in across.HEAD)]
+        parts += [_line(cell if cell == NONE else escaped(cell) for cell in row) for row in table]
+        parts += ["", escaped(across.legend()) + ".", ""]
     if told := standing.others(report):
         parts += ["In the Foundry cache:", "", *(f"- {escaped(line)}" for line in told), ""]
     if told := changed(report["changes"]):
@@ -96,6 +101,7 @@ def markdown(report: dict[str, Any]) -> str:
         parts += [_line(["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2)]
         parts += [_line(cell if cell == NONE else escaped(cell) for cell in row) for row in rows(model)]
         told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model)]
+        told += versions.lines(model, report["called"])
         parts += ["", *(f"- {escaped(note)}" for note in told), ""]
         if failed := failures(model):
             parts += ["What went wrong:", "", *(f"- {escaped(failure)}" for failure in failed), ""]
@@ -137,10 +143,14 @@ def text(report: dict[str, Any], width: int = 0) -> str:
     """
     report = lines_of(report)
     parts: list[str] = []
+    if table := across.rows(report):
+        laid = tables.fitted([across.HEAD, *table], across.RANKS, across.NUMBERS, width and width - 2)
+        parts += [*(f"  {line}" for line in laid), f"  {across.legend()}", ""]
     for model in report["models"]:
         parts += [headline(model), *(f"  {reason}" for reason in model["reasons"]), ""]
         parts += [f"  {line}" for line in fitted([head(), *rows(model)], width and width - 2)]
         told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model), *failures(model)]
+        told += versions.lines(model, report["called"])
         parts += ["", *(f"  {line}" for line in (*told, *_few(remarks(model), MOST_REMARKS))), ""]
     if told := standing.others(report):
         parts += ["in the Foundry cache:", *(f"  {line}" for line in told), ""]
@@ -210,26 +220,9 @@ def environment(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def fitted(table: Sequence[Sequence[str]], width: int) -> list[str]:
-    """The table laid out; where it is too wide, without the columns of the highest rank."""
+    """The table of a model's precisions laid out; where it is too wide, without the columns of the highest rank."""
     ranks = [0, *(entry.column.rank for _, entry in columns() if entry.column), 0, _DEPLOYED_RANK]
-    kept = list(range(len(ranks)))
-    while True:
-        lines = _laid_out([[row[i] for i in kept] for row in table], [0 < i < len(ranks) - 2 for i in kept])
-        worst = max(kept, key=ranks.__getitem__)
-        if not width or ranks[worst] == 0 or max(map(len, lines)) <= width:
-            return lines
-        kept.remove(worst)
-
-
-def _laid_out(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
-    """Cells in columns, numbers to the right, with a rule below the headings."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = []
-    for row in table:
-        cells = [cell.rjust(width) if number else cell.ljust(width)
-                 for cell, width, number in zip(row, widths, numbers, strict=True)]  # fmt: skip
-        lines.append("  ".join(cells).rstrip())
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+    return tables.fitted(table, ranks, [0 < i < len(ranks) - 2 for i in range(len(ranks))], width)
 
 
 def extras(model: dict[str, Any]) -> list[str]:

@@ -6,7 +6,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from scripts.results.base import Count, Positive, Table, Verdict
+from scripts.results.base import Bytes, Count, Positive, Table, Verdict
+from scripts.results.bench import Bench
+from scripts.results.domain import Domain
+from scripts.results.quality import Quality
 from scripts.results.remarks import Remark
 
 #: Whose fault an answer to an edge case is: nobody's, Ingot's, the Foundry runtime's.
@@ -33,9 +36,23 @@ class Deploy(Struct, kw_only=True, frozen=True):
 Standing = Literal["deployed", "version", "kept", "orphan"]
 
 
+class Figures(Struct, kw_only=True, frozen=True):
+    """measured.json beside a deployed version: what the build that made it found, as far as it was about this content.
+
+    Without samples, and without the texts of answers: a later version is compared with it by the same rules as a
+    report with the accepted one.
+    """
+
+    verdict: Verdict
+    size_bytes: Bytes | None = None
+    quality: Quality | None = None
+    domain: Domain | None = None
+    performance: Bench | None = None
+
+
 class Stands(Struct, kw_only=True, frozen=True):
     """A model in a Foundry cache that this configuration put there; `told` is what a reader should know of it, empty
-    where it is what the build deploys.
+    where it is what the build deploys. `listed`: it is not taken back; `verified_at`: when it answered as it should.
     """
 
     id: str
@@ -44,6 +61,9 @@ class Stands(Struct, kw_only=True, frozen=True):
     told: str = ""
     model: str | None = None
     precision: str | None = None
+    listed: bool = True
+    verified_at: str | None = None
+    figures: Figures | None = None
 
 
 class Reconciled(Struct, kw_only=True, frozen=True):

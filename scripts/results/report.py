@@ -16,7 +16,7 @@ from scripts.results import base
 from scripts.results.base import Bytes, Outcome, Positive, Table, Verdict
 from scripts.results.bench import Bench, BenchFull, Context, Level, Soak
 from scripts.results.domain import Domain, Gain, Unadapted
-from scripts.results.foundry import Edges, Stands
+from scripts.results.foundry import Edges, Figures, Stands
 from scripts.results.metric import Column, Metric, metric, of, registry
 from scripts.results.quality import Quality
 from scripts.results.remarks import Remark
@@ -68,6 +68,16 @@ class Deployed(Struct, kw_only=True, frozen=True):
     verified: bool
 
 
+class Version(Struct, kw_only=True, frozen=True):
+    """One version of a deployed precision; `changes`, from the version before to this one, where both were measured."""
+
+    id: str
+    listed: bool
+    verified_at: str | None
+    measured: Figures | None
+    changes: list[Change] | None = None
+
+
 class Size(Struct, kw_only=True, frozen=True):
     """What the files of a precision, or of the float export, weigh."""
 
@@ -77,7 +87,8 @@ class Size(Struct, kw_only=True, frozen=True):
     )]  # fmt: skip
     bits_per_weight: Annotated[Positive | None, metric(
         "bits per weight", "{:.2f}", better=-1, column=Column("bits/weight", 11, "Size"),
-        description="Bits of the ONNX folder over the parameters of the checkpoint",
+        description="Bits of the weights' files (graph and data) over the parameters of the checkpoint; embeddings and "
+        "output head are counted, whatever they are stored in. Of 4-bit formats in blocks, 4.3 to 4.9 is usual",
     )] = None  # fmt: skip
 
 
@@ -114,6 +125,7 @@ class Precision(Size, kw_only=True, frozen=True):
     edges: Edges | None
     stale: list[str] = []
     stands: list[Stands] = []
+    versions: list[Version] = []
 
 
 class Base(Struct, kw_only=True, frozen=True):

@@ -18,6 +18,7 @@ from scripts.foundry.standing import Asked
 from scripts.results import base
 from scripts.runtime.foundry import Runtime
 from tests.foundry.test_deploy import snapshot
+from tests.report import results
 from tests.served import MODEL_ID
 
 NAME = MODEL_ID.rpartition(":")[0]
@@ -148,3 +149,26 @@ def test_a_model_that_came_or_went_is_seen(built: Build) -> None:
     assert external_state.standing_holds(came, None) == f"{MODEL_ID} came into the Foundry cache"
     shutil.rmtree(caches.home_of(built.cache, MODEL_ID))
     assert external_state.standing_holds(result, None) == f"{MODEL_ID} is no longer in the Foundry cache"
+
+
+def test_what_was_measured_of_a_version_stays_beside_it_when_the_next_is_deployed(built: Build, newer: Path) -> None:
+    place = built.build / "tiny" / "fp32"
+    for kl, package in ((0.2, None), (0.1, newer)):
+        if package:
+            result = deploy(package, MODEL_ID, built.cache, built.config)
+            base.write(place / "deploy.json", result)
+        json_files.write(place / "quality.json", results.quality(kl))
+        json_files.write(
+            place / "bench.json", results.bench("x") | {"package": "of an earlier one", "samples": {"a": 1}}
+        )
+        found = standing.reconcile(built.cache, built.asked(), "keep", "doit undeploy --orphans")
+    figures = {one.id: one.figures for one in found.stands}
+    assert [figures[f"{NAME}:{number}"].quality.kl for number in (1, 2)] == [0.2, 0.1]
+    assert figures[MODEL_ID].performance is None  # it is about another package
+    assert figures[MODEL_ID].size_bytes > 1000
+    assert not caches.differences(
+        caches.home_of(built.cache, MODEL_ID), caches.manifest_of(caches.home_of(built.cache, MODEL_ID))
+    )
+    before = snapshot(built.cache)
+    standing.reconcile(built.cache, built.asked(), "keep", "doit undeploy --orphans")
+    assert snapshot(built.cache) == before
