@@ -17,12 +17,14 @@ from scripts.checkpoint import contained
 from scripts.checkpoint.headers import Tensor, read_safetensors
 from scripts.checkpoint.layout import PICKLES
 from scripts.checkpoint.user_json import json_object
-from scripts.checkpoint.weights import FLOATS, trainer_checkpoints
+from scripts.checkpoint.weights import FLOATS, find_below, trainer_checkpoints
 from scripts.common.errors import IngotError
 from scripts.common.model_files import ADAPTER_FOLDERS, is_adapter_file
 from scripts.results.remarks import Remark
 
 WEIGHTS = "adapter_model.safetensors"
+#: What helps where an adapter and its base do not belong together.
+OTHER_BASE = "Name the model that this adapter was trained on as `source`, or train it again"
 _SAVED = "Name the folder that peft's save_pretrained wrote"
 _TRAIN_AGAIN = "Merge it where it was trained, and name the merged model as `source`"
 #: Settings of an adapter that make of it something else than a change of weights, or one that can't be repeated here.
@@ -87,6 +89,9 @@ def check_adapter(path: Path, weight: float = 1.0, *, alone: bool = True) -> Ada
     contained.check(path, is_adapter_file)
     file = folder / "adapter_config.json"
     config = json_object(file, _SAVED)
+    if "fine_tune_type" in config and "peft_type" not in config:
+        remedy = "Merge it there (mlx_lm.fuse --model BASE --adapter-path FOLDER) and name the fused model as `source`"
+        raise IngotError(file, "an adapter of MLX, whose layout is its own", remedy)
     if config.get("peft_type") != "LORA":
         raise IngotError(file, f"adapter of type {config.get('peft_type')}", "Only LoRA adapters can be merged")
     _check_kind(file, config, weight, alone=alone)
@@ -107,6 +112,11 @@ def adapter_folder(path: Path) -> Path:
     for name in ADAPTER_FOLDERS:
         if (path / name / "adapter_config.json").is_file():
             return path / name
+    if (path / "config.json").is_file():
+        found = "a whole model, not an adapter: it has config.json and no adapter_config.json"
+        raise IngotError(path, found, "Name it as `source`, and take it out of `adapters`")
+    if below := find_below(path, "adapter_config.json"):
+        raise IngotError(path, "no adapter_config.json", f"Name the folder that holds it: {below}")
     if last := trainer_checkpoints(path, "adapter_config.json"):
         found = f"no adapter_config.json, but a trainer's checkpoints ({', '.join(found.name for found in last[-3:])})"
         raise IngotError(path, found, f"Name one of them in `adapters`, the last one is {last[-1]}")
@@ -125,6 +135,10 @@ def _weights(folder: Path) -> Path:
 
 def _check_floats(path: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in sorted(tensors.items()):
+        if 0 in tensor.shape:
+            found = f"{name} is empty {list(tensor.shape)}, as DeepSpeed's ZeRO-3 leaves what it had spread over GPUs"
+            remedy = "Save it with what was spread gathered: stage3_gather_16bit_weights_on_model_save in its config"
+            raise IngotError(path, found, remedy)
         if tensor.dtype not in FLOATS:
             found = f"{name} is {tensor.dtype}, and an adapter's numbers are floats: it was quantised, or is no adapter"
             raise IngotError(path, found, "Save the adapter again in float32, float16 or bfloat16")

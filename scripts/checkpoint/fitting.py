@@ -16,24 +16,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint import prefixes
-from scripts.checkpoint.adapters import PLAIN, Adapter
-from scripts.checkpoint.prefixes import PREFIX
+from scripts.checkpoint import added_rows
+from scripts.checkpoint.adapter_names import PART, PREFIX, plain, undone
+from scripts.checkpoint.adapters import OTHER_BASE, PLAIN, Adapter
 from scripts.checkpoint.truth import core
-from scripts.checkpoint.vocabulary import rows_of
 from scripts.common.errors import IngotError
 from scripts.common.watch import computing
 from scripts.results.remarks import Remark
 
 NAME = "default"  # what the adapter is called once it is in the model
-OTHER_BASE = "Name the model that this adapter was trained on as `source`, or train it again"
 #: Settings of an adapter that make it touch fewer modules than its targets' names say.
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules", "target_parameters")
-_PART = re.compile(r"\.lora_(?:[AB]|embedding_[AB]|magnitude_vector)(?:\.[^.]+)*$")
-#: Where an adapter's own name may stand in a tensor's.
-_NAMED = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|trainable_tokens_delta)\.(?!(?:weight|bias)$)[^.]+")
-_SAVED = re.compile(r"\.modules_to_save(?:\.(?!(?:weight|bias)$)[^.]+)?(?=\.(?:weight|bias)$)")
-_MAGNITUDE = re.compile(r"\.lora_magnitude_vector\..+$")
 
 
 @dataclass(frozen=True)
@@ -58,11 +51,11 @@ def fit(adapter: Adapter, base: Any, base_path: Path) -> Fit:
     """
     from peft.utils.save_and_load import get_peft_model_state_dict
 
-    changed = {name[: part.start()] for name in adapter.tensors if (part := _PART.search(name))}
-    adapter, originals = prefixes.undone(adapter, changed, {core(name) for name in _modules(base)})
+    changed = {name[: part.start()] for name in adapter.tensors if (part := PART.search(name))}
+    adapter, originals = undone(adapter, changed, {core(name) for name in _modules(base)})
     targets = _targets(adapter, base, base_path)
     model = blank(base)
-    rows = _rows(adapter, model)
+    rows = added_rows.count(adapter, model)
     if rows:
         model.resize_token_embeddings(rows, mean_resizing=False)
     untie = _parts_ways(adapter)
@@ -70,10 +63,14 @@ def fit(adapter: Adapter, base: Any, base_path: Path) -> Fit:
         untie_head(model)
     wrapped = insert(model, adapter, targets, load=False)
     due = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    spare = {name: value for name, value in wrapped.state_dict().items() if _plain(name) not in due}
-    names = _names(adapter.tensors, due, spare)
+    spare = {plain(name): value for name, value in wrapped.state_dict().items() if plain(name) not in due}
+    twins = _twins(wrapped, due)
+    names = _names([name for name in adapter.tensors if plain(name) not in twins], due, spare)
+    names |= {name: twins[plain(name)] for name in adapter.tensors if plain(name) in twins}
     found = {names.get(name, name): name for name in adapter.tensors}
     _refuse_misfits(adapter, found, due, spare, base_path)
+    if rows and rows > base.get_input_embeddings().weight.shape[0]:
+        added_rows.refuse_unfilled(adapter, base, rows, apart=untie or not is_tied(base))
     remarks = _unknown(adapter)
     names = {originals.get(name, name): names.get(name, name) for name in adapter.tensors}
     if renamed := sorted(name for name, other in names.items() if name != other):
@@ -103,9 +100,9 @@ def _refuse_overlaps(adapters: Sequence[Adapter], fits: Sequence[Fit]) -> None:
     """
     touched, alone = [], []
     for adapter, fit in zip(adapters, fits, strict=True):
-        names = {_plain(fit.names.get(name, name)).removeprefix(PREFIX) for name in adapter.tensors}
-        added = {_PART.sub("", name) for name in names if _PART.search(name)}
-        modules = {name.rpartition(".")[0] for name in names if not _PART.search(name)}
+        names = {plain(fit.names.get(name, name)).removeprefix(PREFIX) for name in adapter.tensors}
+        added = {PART.sub("", name) for name in names if PART.search(name)}
+        modules = {name.rpartition(".")[0] for name in names if not PART.search(name)}
         whole = {name.removesuffix(".token_adapter").removesuffix(".base_layer") for name in modules}
         touched.append(added | whole)
         alone.append(added | whole if adapter.config.get("use_dora") else whole)
@@ -205,7 +202,7 @@ def _targets(adapter: Adapter, base: Any, base_path: Path) -> tuple[str, ...] | 
     by_core = {core(name): name for name in modules if cores[core(name)] == 1}
     targets = set()
     for tensor in sorted(adapter.tensors):
-        if not (part := _PART.search(tensor)):
+        if not (part := PART.search(tensor)):
             continue
         asked = tensor[: part.start()].removeprefix(PREFIX)
         name = asked if asked in modules else by_core.get(core(asked))
@@ -230,25 +227,6 @@ def _check_coverage(adapter: Adapter, modules: Mapping[str, Any], targets: Colle
             raise IngotError(adapter.folder, found, OTHER_BASE)
 
 
-def _rows(adapter: Adapter, base: Any) -> int | None:
-    """How many rows the adapter gives to embedding and head, where they are not what the base has."""
-    whole = {_plain(name): tensor for name, tensor in adapter.tensors.items() if not _PART.search(name)}
-    heads = {tensor.shape[0] for name, tensor in whole.items() if name.endswith("lm_head.weight")}
-    rows = rows_of(whole) or (heads.pop() if len(heads) == 1 else None)
-    now = base.get_input_embeddings().weight.shape[0]
-    _check_trained_tokens(adapter, rows or now)
-    return rows if rows != now else None
-
-
-def _check_trained_tokens(adapter: Adapter, rows: int) -> None:
-    given = adapter.config.get("trainable_token_indices") or []
-    for indices in given.values() if isinstance(given, dict) else [given]:
-        for index in indices:
-            if type(index) is not int or not 0 <= index < rows:
-                found = f"adapter for another base: it trains token {index!r}, and the embedding has {rows} rows"
-                raise IngotError(adapter.folder / "adapter_config.json", found, OTHER_BASE)
-
-
 def _parts_ways(adapter: Adapter) -> bool:
     """Whether an adapter has its own change, LoRA or whole, for the output head or the embedding alone."""
     if adapter.config.get("ensure_weight_tying"):
@@ -258,24 +236,27 @@ def _parts_ways(adapter: Adapter) -> bool:
         if "token_adapter" in name or "trainable_tokens" in name:
             continue
         layer = next((layer for layer in ("lm_head", "embed_tokens") if f".{layer}." in name), None)
-        if layer and (_PART.search(name) or layer in saved or ".modules_to_save." in name):
+        if layer and (PART.search(name) or layer in saved or ".modules_to_save." in name):
             return True
     return False
-
-
-def _plain(name: str) -> str:
-    """A tensor's name without the adapter's own name, as peft saves it."""
-    name = _NAMED.sub(r".\1", name)
-    return _MAGNITUDE.sub(".lora_magnitude_vector", _SAVED.sub("", name))
 
 
 def _names(have: Collection[str], due: Collection[str], spare: Collection[str]) -> dict[str, str]:
     """The names in the file to those that are due; one that is spare, of the base itself, is its own."""
     strange = [name for name in have if name not in due and name not in spare]
     missing = [name for name in due if name not in have]
-    cores, asked = {core(_plain(name)): name for name in missing}, Counter(core(_plain(name)) for name in missing)
-    met = Counter(core(_plain(name)) for name in strange)
-    return {name: cores[key] for name in strange if asked[key := core(_plain(name))] == met[key] == 1}
+    cores, asked = {core(plain(name)): name for name in missing}, Counter(core(plain(name)) for name in missing)
+    met = Counter(core(plain(name)) for name in strange)
+    return {name: cores[key] for name in strange if asked[key := core(plain(name))] == met[key] == 1}
+
+
+def _twins(wrapped: Any, due: Collection[str]) -> dict[str, str]:
+    """Names of what is tied, and is due under another name: peft saves it under both with the embedding."""
+    names: dict[int, list[str]] = {}
+    for name, value in wrapped.named_parameters(remove_duplicate=False):
+        names.setdefault(id(value), []).append(plain(name))
+    pairs = [(name, known) for group in names.values() for known in group if known in due for name in group]
+    return {name: known for name, known in pairs if name not in due}
 
 
 def _refuse_misfits(

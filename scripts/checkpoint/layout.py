@@ -17,6 +17,12 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors")
 #: In all files together; the largest model that is known has a fifth of it.
 _MOST_TENSORS = 1 << 19
+AN_ADAPTER = ("an adapter, not a checkpoint", "Name its base model as `source` and this folder in `adapters`")
+#: What trainers keep of a model that is spread over GPUs, and what makes weights of it.
+_STATES = (
+    ("pytorch_model_fsdp_*", "FSDP", "Merge it: accelerate merge-weights pytorch_model_fsdp_0 OUTPUT"),
+    ("global_step*", "DeepSpeed", "Gather the weights: python zero_to_fp32.py . OUTPUT --safe_serialization"),
+)
 _SAVE_AGAIN = "Save the checkpoint again"
 
 
@@ -118,5 +124,8 @@ def _no_weights(folder: Path, others: list[Path]) -> tuple[str, str]:
         remedy = 'Pickle can run code; save as safetensors: model.save_pretrained("FOLDER", safe_serialization=True)'
         return f"weights only as pickle ({pickled[0]})", remedy
     if (folder / "adapter_config.json").exists():
-        return "an adapter, not a checkpoint", "Name its base model as `source` and this folder in `adapters`"
+        return AN_ADAPTER
+    for pattern, who, remedy in _STATES:
+        if states := sorted(folder.glob(pattern)):
+            return f"no weights, but what {who} keeps while it trains ({states[0].name})", remedy
     return f"no weights ({SINGLE})", "Name the folder that holds the checkpoint"

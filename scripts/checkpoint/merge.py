@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checkpoint import fitting
-from scripts.checkpoint.adapters import WEIGHTS, Adapter
+from scripts.checkpoint.adapters import OTHER_BASE, WEIGHTS, Adapter
 from scripts.checkpoint.spilled import Spill
 from scripts.common.errors import IngotError
 
@@ -62,7 +62,7 @@ def loaded(model: Any, adapter: Adapter, fit: fitting.Fit) -> Any:
     result = set_peft_model_state_dict(wrapped, state, fitting.NAME)
     if result.unexpected_keys:
         found = f"peft found no place for {result.unexpected_keys[0]}"
-        raise IngotError(adapter.folder, found, fitting.OTHER_BASE)
+        raise IngotError(adapter.folder, found, OTHER_BASE)
     if adapter.weight != 1:
         for module in wrapped.modules():
             if isinstance(module, LoraLayer):

@@ -32,6 +32,12 @@ _SIZES = {
     "moe_intermediate_size": 1 << 24,
     "depth": 1 << 12,
 }
+#: Numbers that a model computes with: the least and the largest that can be meant. NaN is none.
+_REALS = (
+    *((key, 0.0, 1.0) for key in ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon")),
+    ("rope_theta", 1.0, 1e15),
+    ("partial_rotary_factor", 0.0, 1.0),
+)
 _MAY_BE_ZERO = ("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
 _PARTS = ("text_config", "vision_config", "audio_config")
 REMEDY = "Copy config.json from the model that these weights were trained from"
@@ -55,6 +61,12 @@ def check_sizes(path: Path, config: dict[str, Any]) -> None:
                     name = f"{part}.{key}" if part else key
                     found = f"{name} is {_shown(number)} where a whole number from {least} to {most} is due"
                     raise IngotError(path, found, REMEDY)
+        for key, low, high in _REALS:
+            value = settings.get(key)
+            if value is not None and not (type(value) in (int, float) and low <= value <= high):
+                name = f"{part}.{key}" if part else key
+                found = f"{name} is {_shown(value)} where a number from {low:g} to {high:g} is due"
+                raise IngotError(path, found, REMEDY)
 
 
 def _unending(value: object, name: str) -> Iterator[tuple[str, float]]:

@@ -26,7 +26,8 @@ def settle(path: Path, config: dict[str, Any]) -> list[Remark]:
 
     Raises `IngotError` where it says two things, or a factor of no kind.
     """
-    settings, said = text_settings(config), []
+    settings = text_settings(config)
+    said = _drop_nulls(path, settings)
     tables = {key: settings[key] for key in (_TABLE, _OLDER) if isinstance(settings.get(key), dict) and settings[key]}
     if any(isinstance(value, dict) for table in tables.values() for value in table.values()):
         return []  # a table for each kind of layer
@@ -56,6 +57,19 @@ def settle(path: Path, config: dict[str, Any]) -> list[Remark]:
         limit = settings.get("max_position_embeddings", "its")
         what = f"positions are scaled (dynamic) beyond {limit} tokens alone, where a package ends"
         said.append(Remark(path.name, what))
+    return said
+
+
+def _drop_nulls(path: Path, settings: dict[str, Any]) -> list[Remark]:
+    """Take out of a table what it says nothing of, and the table if that is all of it."""
+    said = []
+    for key in (_TABLE, _OLDER):
+        table = settings.get(key)
+        if isinstance(table, dict) and (empty := [name for name, value in table.items() if value is None]):
+            settings[key] = {name: value for name, value in table.items() if value is not None}
+            if not settings[key]:
+                del settings[key]
+            said.append(Remark(path.name, f"{key} is null in {' and '.join(empty)}: left out"))
     return said
 
 

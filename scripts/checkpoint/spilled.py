@@ -7,6 +7,7 @@ where memory gets short. A weight that an adapter replaces moves into a file lik
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Spill:
         self._folder = folder
         # By a parameter's id: the parameter, so that no other gets that id, and its mapped file.
         self._mapped: dict[int, tuple[Any, Any]] = {}
+        self._numbers = itertools.count()  # a parameter that was resized gets a second file
 
     def load(self, kind: Any, checkpoint: Path) -> Any:
         """The model in `checkpoint`, of transformers' class `kind`, in float32. Raises `IngotError` unless all fits."""
@@ -67,7 +69,7 @@ class Spill:
         value = parameter.data
         _, mapped = self._mapped.get(id(parameter), (None, None))
         if mapped is None or mapped.shape != value.shape:
-            path = self._folder / f"{len(self._mapped)}.bin"
+            path = self._folder / f"{next(self._numbers)}.bin"
             mapped = torch.from_file(str(path), shared=True, size=value.numel(), dtype=torch.float32).view(value.shape)
             self._mapped[id(parameter)] = parameter, mapped
         return mapped if mapped.data_ptr() == value.data_ptr() else mapped.copy_(value)

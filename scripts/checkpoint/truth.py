@@ -31,9 +31,12 @@ _WRAPPERS = frozenset(
         *("_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "transformer"),
     }
 )
-#: What older versions saved beside the weights and newer ones compute, and the value head of reinforcement learning: no
-#: parameter, whatever the family.
-_BESIDE = re.compile(r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.(masked_bias|attn\.bias)$|(^|\.)v_head\.")
+#: What older versions saved beside the weights and newer ones compute, the value head of reinforcement learning, and
+#: scales for a cache in fp8: no parameter, whatever the family.
+_BESIDE = re.compile(
+    r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.(masked_bias|attn\.bias)$|(^|\.)v_head\."
+    r"|attn(\.attn)?\.([qkv]|prob|kv)_scale$"
+)
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn"}
 
 

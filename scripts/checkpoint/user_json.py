@@ -24,6 +24,8 @@ def json_object(path: Path, remedy: str) -> dict[str, Any]:
         raise MissingInputError(path, "not found", remedy) from None
     if text.count("[") + text.count("{") > _LISTS or text.count(",") > _VALUES:
         raise IngotError(path, f"JSON of more than {_LISTS} lists and objects, or {_VALUES} values", remedy)
+    if text.startswith("version https://git-lfs"):
+        raise IngotError(path, "a Git LFS pointer, not the file", "Run `git lfs pull` there")
     try:
         value = json_values.parse(text, strict=False)
     except ValueError as error:

@@ -14,7 +14,8 @@ from scripts.common.errors import IngotError
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 _COPY = "Copy it from the base model again"
-_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+#: Padding is none of them: nothing is padded where a model is served.
+_ROLES = ("bos_token", "eos_token", "unk_token")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Tokens:
 def rows_of(tensors: Mapping[str, Tensor]) -> int | None:
     """How many tokens the embedding among `tensors` has; None where none is known by name."""
     rows = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(_EMBEDDINGS) and tensor.shape}
+    if not rows:  # tied, and saved under the name of the head
+        rows = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lm_head.weight") and tensor.shape}
     return rows.pop() if len(rows) == 1 else None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from scripts.checkpoint import contained
 from scripts.checkpoint.headers import BLOCKS, Tensor, read_gguf
-from scripts.checkpoint.layout import find_weights
+from scripts.checkpoint.layout import AN_ADAPTER, find_weights
 from scripts.checkpoint.packed import FLOAT_REMEDY
 from scripts.checkpoint.pieces import check_kind
 from scripts.checkpoint.plausible import check_gguf, check_layers, check_sizes, text_settings
@@ -53,6 +53,9 @@ GGUF_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_COPY = "Copy it from the base model again"
+#: How far, and at how many folders of a level, is looked for what was meant.
+_LEVELS, _FOLDERS = 4, 100
 FLOATS = ("F64", "F32", "F16", "BF16")
 #: What quantised weights leave in the names of tensors, and whose they are.
 _QUANTISED = {
@@ -143,7 +146,30 @@ def model_folder(path: Path) -> Path:
     if last := trainer_checkpoints(path, "config.json"):
         found = f"no config.json, but a trainer's checkpoints ({', '.join(found.name for found in last[-3:])})"
         raise IngotError(path, found, f"Name one of them as `source`, the last one is {last[-1]}")
+    if (path / "adapter_config.json").is_file():
+        raise IngotError(path, *AN_ADAPTER)
+    if packed := sorted(path.glob("*.gguf")):
+        found = f"no config.json, but {', '.join(file.name for file in packed[:3])}"
+        raise IngotError(path, found, f'Name the file: source = {{ gguf = "{packed[0]}" }}')
+    if below := find_below(path, "config.json"):
+        raise IngotError(path, "no config.json", f"Name the folder that holds it: {below}")
     return path
+
+
+def find_below(path: Path, name: str) -> Path | None:
+    """The only folder, up to four levels below `path`, that has a file `name`, or a job's folder around that.
+
+    None where there is none, or more than one.
+    """
+    found: list[Path] = []
+    level = [path]
+    for _ in range(_LEVELS):
+        level = [entry for folder in level for entry in sorted(folder.iterdir()) if entry.is_dir()][:_FOLDERS]
+        found += [folder for folder in level if (folder / name).is_file()]
+    if len(found) != 1:
+        return None
+    around = [folder for folder in found[0].parents if any(folder / part == found[0] for part in MODEL_FOLDERS)]
+    return around[-1] if around else found[0]  # where the tokenizer may lie too
 
 
 def trainer_checkpoints(path: Path, name: str) -> list[Path]:
@@ -187,10 +213,10 @@ def _find_tokenizer(path: Path, folder: Path) -> Path:
         if holds_tokenizer(place):
             for name in SERVED_TOKENIZER:
                 if (place / name).exists():
-                    check_kind(place / name, json_object(place / name, "Copy it from the base model again"))
+                    check_kind(place / name, json_object(place / name, _COPY))
             for name in ("special_tokens_map.json", "added_tokens.json"):
                 if (place / name).is_file():
-                    json_object(place / name, "Copy it from the base model again, or remove it")
+                    json_object(place / name, f"{_COPY}, or remove it")
             return place
     raise IngotError(folder, "no tokenizer (tokenizer.json)", "Copy the tokenizer files of the base model there")
 

@@ -49,7 +49,7 @@ _VOCABULARIES = (("tokenizer.json",), *((name,) for name in SENTENCEPIECE), ("vo
 #: Where a job's output folder has the model, its tokenizer and an adapter, if not directly in it.
 MODEL_FOLDERS = ("model", "data/model")
 TOKENIZER_FOLDERS = ("components/tokenizer", "tokenizer", "data/tokenizer")
-ADAPTER_FOLDERS = ("adapter",)
+ADAPTER_FOLDERS = ("adapter", "peft")
 #: Chat templates by name, as *.jinja.
 TEMPLATES = "additional_chat_templates"
 #: Files in which older tools say what config.json does not, that the weights are quantised; and by which method.

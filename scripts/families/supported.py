@@ -283,7 +283,7 @@ def _rope(config: Config) -> list[str]:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         return [f"rope_parameters is not a table but {rope!r}"]
-    kinds = [str(table.get("rope_type", table.get("type", "default"))) for table in _tables(config)]
+    kinds = [str(table.get("rope_type") or table.get("type") or "default") for table in _tables(config)]
     return [
         f"the rotary embedding {kind}, which transformers has no table for"
         for kind in kinds

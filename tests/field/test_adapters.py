@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "it leaves model.layers",
     ),
     "DoRA without its tensors": ({"use_dora": True}, "which its weights lack"),
-    "tokens that there are not": ({"trainable_token_indices": [576]}, "it trains token 576"),
+    "tokens that there are not": ({"trainable_token_indices": [600]}, "it trains token 600"),
 }
 
 

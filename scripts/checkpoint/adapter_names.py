@@ -1,6 +1,7 @@
-"""An adapter whose tensors all stand under one prefix that its base does not have, as a trainer's wrapper puts there.
+"""What the tensors of an adapter are called: the marks of peft in a name, and those of others.
 
-Such are `student.`, `llm.` or `policy.`: undone where everything that the adapter changes is in the base without it. A
+An adapter's tensors may all stand under one prefix that its base does not have, as a trainer's wrapper puts there. Such
+are `student.`, `llm.` or `policy.`: undone where everything that the adapter changes is in the base without it. A
 prefix that names another part of a model (a vision tower, an encoder of speech) is none: what was trained there is not
 the text model, even where the layers are called alike.
 """
@@ -16,6 +17,12 @@ from scripts.checkpoint.truth import core
 
 #: Of a name, what peft puts before the base's own.
 PREFIX = "base_model.model."
+#: The end of a LoRA tensor's name, from its module on.
+PART = re.compile(r"\.lora_(?:[AB]|embedding_[AB]|magnitude_vector)(?:\.[^.]+)*$")
+#: Where an adapter's own name may stand in a tensor's.
+_NAMED = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|trainable_tokens_delta)\.(?!(?:weight|bias)$)[^.]+")
+_SAVED = re.compile(r"\.modules_to_save(?:\.(?!(?:weight|bias)$)[^.]+)?(?=\.(?:weight|bias)$)")
+_MAGNITUDE = re.compile(r"\.lora_magnitude_vector\..+$")
 _OTHER_PART = re.compile(r"vis|image|audio|speech|encoder|draft|teacher|critic|reward|projector", re.IGNORECASE)
 
 
@@ -47,3 +54,9 @@ def _of(name: str, cores: Collection[str]) -> str | None:
         if core(".".join(parts[start:])) in cores:
             return ".".join(parts[:start]) + "."
     return None
+
+
+def plain(name: str) -> str:
+    """A tensor's name without the adapter's own name, as peft saves it."""
+    name = _NAMED.sub(r".\1", name)
+    return _MAGNITUDE.sub(".lora_magnitude_vector", _SAVED.sub("", name))
