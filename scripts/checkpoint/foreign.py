@@ -7,6 +7,7 @@ whatever the class, and transformers' own cache of keys and values asks for thre
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import re
@@ -52,8 +53,8 @@ def forget(raw: dict[str, Any], config: Any, kind: type) -> list[str]:
     the model. Returns the keys that said something, dotted where they are nested.
     """
     text = config.get_text_config()
-    source = inspect.getsource(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else ""
-    unread = [key for key in ASKED if key not in _fields(text) and not re.search(rf'config\.{key}\b|"{key}"', source)]
+    source = _source(kind, text)
+    unread = [key for key in ASKED if key not in _fields(text) and not _reads(source, key)]
     nested = raw.get("text_config")
     tables = [("", raw)] if not isinstance(nested, dict) else [("", raw), ("text_config.", nested)]
     found = []
@@ -65,6 +66,25 @@ def forget(raw: dict[str, Any], config: Any, kind: type) -> list[str]:
             if _SHARE in unread and _pop_share(table.get(name)):
                 found.append(f"{prefix}{name}.{_SHARE}")
     return found
+
+
+def only_own(config: Any, kind: type) -> Any:
+    """A copy of the text config `config` with what its class has or the model's class `kind` reads, and no more."""
+    own, source, copied = vars(type(config)()), _source(kind, config), copy.deepcopy(config)
+    for key in set(vars(copied)) - set(own) - _fields(config):
+        if not _reads(source, key):
+            delattr(copied, key)
+    return copied
+
+
+def _source(kind: type, text: Any) -> str:
+    """The source of a model's class, and of the text model's where that is another family's."""
+    names = (kind.__module__, type(text).__module__.replace(".configuration_", ".modeling_"))
+    return "".join(inspect.getsource(sys.modules[name]) for name in dict.fromkeys(names) if name in sys.modules)
+
+
+def _reads(source: str, key: str) -> bool:
+    return bool(re.search(rf'config\.{key}\b|"{key}"', source))
 
 
 def _pop_share(rope: Any) -> bool:

@@ -149,8 +149,8 @@ def _exact_scale(model: Any) -> None:
 
 def _own_epsilon(model: Any) -> None:
     config = model.weights.config
-    found = (getattr(config, name, None) for name in ("layer_norm_eps", "norm_eps"))
-    model.layernorm_attrs["epsilon"] = float(next((value for value in found if value is not None), _OLMO_EPSILON))
+    name = {"phi": "layer_norm_eps", "nemotron": "norm_eps"}.get(config.model_type)
+    model.layernorm_attrs["epsilon"] = float(getattr(config, name)) if name else _OLMO_EPSILON
 
 
 def _own_alpha(model: Any) -> None:

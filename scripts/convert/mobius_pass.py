@@ -22,6 +22,7 @@ from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 
+from scripts.checkpoint.foreign import only_own
 from scripts.checkpoint.layout import find_weights
 from scripts.common import json_files
 from scripts.common.errors import IngotError
@@ -64,6 +65,8 @@ def build(checkpoint: Path, folder: Path) -> None:
         from mobius._config_resolver import _config_from_hf
         from onnx_ir import DataType
     config = transformers.AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    kind = getattr(transformers, config.architectures[0])
+    config = only_own(config, kind)  # mobius asks any config for the keys of all families
     fitting = bridges.for_config(config)
     print(f"mobius: bridges for {', '.join(bridge.name for bridge in fitting) or 'nothing'}", flush=True)
     settings = {key: value for bridge in fitting for key, value in bridge.settings.items()}
@@ -74,7 +77,7 @@ def build(checkpoint: Path, folder: Path) -> None:
     module = registry.get(config.model_type)(described)
     package = build_from_module(module, described, execution_provider="cpu")
     graph = package["model"].graph
-    tied = getattr(transformers, config.architectures[0])._tied_weights_keys if config.tie_word_embeddings else {}
+    tied = kind._tied_weights_keys if config.tie_word_embeddings else {}
     package.apply_weights(_weights(checkpoint, tied, module, graph, fitting))
     for bridge in fitting:
         bridge.adjust(graph, config)

@@ -51,6 +51,7 @@ FAMILIES = {
 }
 #: Architecture → key of its config → the one value that mobius makes; it leaves out what another one asks for.
 ONLY: dict[str, dict[str, Any]] = {
+    "ApertusForCausalLM": {"hidden_act": "xielu"},
     "ArceeForCausalLM": {"mlp_bias": False},
     "CohereForCausalLM": {"use_qk_norm": False},
     "GPT2LMHeadModel": {
@@ -60,13 +61,16 @@ ONLY: dict[str, dict[str, Any]] = {
     },
     "GPTBigCodeForCausalLM": {"add_cross_attention": False, "multi_query": True, "scale_attn_weights": True},
     "GPTNeoXForCausalLM": {"use_parallel_residual": True},
+    "HeliumForCausalLM": {"attention_bias": False, "mlp_bias": False},
     "OPTForCausalLM": {
         "_remove_final_layer_norm": False,
         "do_layer_norm_before": True,
+        "enable_bias": True,
         "layer_norm_elementwise_affine": True,
     },
+    "OlmoeForCausalLM": {"sliding_window": None},
     "PhiForCausalLM": {"qk_layernorm": False},
-    "Qwen2MoeForCausalLM": {"decoder_sparse_step": 1, "mlp_only_layers": []},
+    "Qwen2MoeForCausalLM": {"decoder_sparse_step": 1, "mlp_only_layers": [], "qkv_bias": True},
     "Qwen3MoeForCausalLM": {"decoder_sparse_step": 1, "mlp_only_layers": []},
 }
 #: Activations that it has nodes for, beside those of a family's own.
@@ -97,6 +101,11 @@ def architectures() -> frozenset[str]:
 def left_out(name: str, config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Key and value of what in this config mobius leaves out of the graph of the family `name`."""
     only = {"clip_qkv": None, "is_causal": True, **ONLY.get(name, {})}
+    if name == "JetMoeForCausalLM":
+        # Its heads are those of keys for each expert that is chosen, whatever num_attention_heads says.
+        sizes = [config.get(key) for key in ("hidden_size", "num_key_value_heads", "num_experts_per_tok")]
+        width, heads, chosen = (size if isinstance(size, int) and size > 0 else 1 for size in sizes)
+        only["kv_channels"] = width // (heads * chosen)
     if config.get("word_embed_proj_dim"):
         only["word_embed_proj_dim"] = config.get("hidden_size")
     return [(key, config[key]) for key, made in only.items() if config.get(key) not in (made, None)]

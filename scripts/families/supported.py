@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import IngotError
-from scripts.families import mobius
+from scripts.families import mobius, rotary
 
 Config = Mapping[str, Any]
 
@@ -50,14 +50,13 @@ LEFT_OUT = {
     "VideoChatFlashQwenForCausalLM": _OWN_CODE,
     "WhisperForConditionalGeneration": "it is not a text model",
 }
-#: The kinds of rotary embedding that transformers has tables for (`ROPE_INIT_FUNCTIONS`), and the plain one.
-_ROPE = ("default", "linear", "dynamic", "yarn", "llama3", "longrope", "proportional")
 #: Activations that the builder has nodes for.
 _ACTIVATIONS = ("silu", "swish", "swiglu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu", "relu2")
 #: Layers that the builder writes, and those of families that have layers of their own. Whatever else `layer_types`
 #: names (Granite's mamba layers are saved as linear_attention) it takes for attention, or dies of.
 _LAYERS = ("full_attention", "sliding_attention", "attention")
-_LAYERS_OF = {"Lfm2": ("full_attention", "conv"), "Qwen3_5": ("full_attention", "linear_attention")}
+_LAYERS_OF = {"Lfm2": ("full_attention", "conv"), "Qwen3_5": ("full_attention", "linear_attention"),
+              "Qwen3VL": ("full_attention",)}  # fmt: skip
 #: What transformers reads and the builder leaves out: the beginning of the architecture's name, the key, and the value
 #: at which that makes no difference. Every other key that a supported class computes with was tried.
 LEFT_OUT_KEYS = (
@@ -204,14 +203,16 @@ def _builders_traits(name: str, config: Config) -> list[tuple[str, str]]:
         found.append((f"num_local_experts = {config['num_local_experts']}, which the builder leaves out", _WITHOUT))
     if name.startswith("Gemma4For") and (width := config.get("hidden_size_per_layer_input", 256)):
         found.append((f"hidden_size_per_layer_input = {width}, which the builder leaves out", _WITHOUT))
-    kinds = {str(table.get("rope_type", "default")) for table in _tables(config)}
+    kinds = {str(table.get("rope_type", "default")) for table in rotary.tables(config)}
     if name.startswith("Gemma4") != ("proportional" in kinds):
         found.append((f"the rotary embedding {', '.join(sorted(kinds))}, which the builder has not here", _WITHOUT))
-    tables = _tables(config)
+    tables = rotary.tables(config)
     if len(tables) > 1 and not name.startswith(("Gemma3", "Gemma4")) and any(table != tables[0] for table in tables):
         found.append(
             ("a rotary embedding for each kind of layer, which the builder has for Gemma 3 and 4 alone", _WITHOUT)
         )
+    if name.startswith(("GptOss", "Qwen2_5_VL", "Qwen3VL")) and (share := rotary.rotary_share(config)) != 1:
+        found.append((f"partial_rotary_factor = {share:g}, which the builder leaves out", _WITHOUT))
     return found + _activation(config, _ACTIVATIONS)
 
 
@@ -219,15 +220,24 @@ def _mobius_traits(name: str, config: Config) -> list[tuple[str, str]]:
     """What in this config mobius cannot make, each with a remedy."""
     found = _layers(config, mobius.LAYERS)
     found += [(f"{key} = {value}, which mobius leaves out", _WITHOUT) for key, value in mobius.left_out(name, config)]
+    if any(table.get("rope_type") == "proportional" for table in rotary.tables(config)):
+        found.append(("the rotary embedding proportional, which mobius has not", _WITHOUT))
+    if rotary.is_nested(config) and name != "Olmo3ForCausalLM":
+        found.append(("a rotary embedding for each kind of layer, which mobius has for Olmo 3 alone", _WITHOUT))
     return found + _activation(config, mobius.ACTIVATIONS)
 
 
 def _traits(config: Config) -> list[tuple[str, str]]:
     """What in this config nobody can make, each with a remedy."""
-    found = [(problem, _WITHOUT) for problem in _rope(config)]
+    found = [(problem, _WITHOUT) for problem in rotary.problems(config)]
+    window = config.get("sliding_window")
+    if isinstance(window, int) and window < 2 and config.get("use_sliding_window", True):
+        found.append((f"sliding_window = {window}", "Set it to null in config.json if no layer has a window"))
+    if wrong := rotary.wrong_sections(config, head_size(config)):
+        found.append((wrong, "Correct it in config.json"))
     if (size := head_size(config)) and size % 16:
         found.append((f"heads of {size} numbers; the kernels take multiples of 16", "Take a model with such heads"))
-    elif (share := rotary_share(config)) < 1 and int(size * share) % 16:
+    elif (share := rotary.rotary_share(config)) < 1 and int(size * share) % 16:
         what = f"partial_rotary_factor = {share:g} of heads of {size} numbers; the kernels rotate multiples of 16"
         found.append((what, _WITHOUT))
     experts, chosen = config.get("num_local_experts") or config.get("num_experts"), config.get("num_experts_per_tok")
@@ -260,35 +270,6 @@ def head_size(config: Config) -> int:
     hidden = config.get("hidden_size") or config.get("n_embd")
     heads = config.get("num_attention_heads") or config.get("n_head")
     return int(hidden) // int(heads) if hidden and heads else 0
-
-
-def rotary_share(config: Config) -> float:
-    """Which part of each head is rotated; 1 where the config does not say."""
-    named = [table.get("partial_rotary_factor") for table in _tables(config)]
-    share = next(
-        (share for share in (config.get("partial_rotary_factor"), config.get("rotary_pct"), *named) if share), 1
-    )
-    return float(share) if isinstance(share, (int, float)) else 1.0
-
-
-def _tables(config: Config) -> list[Mapping[str, Any]]:
-    """The rotary embeddings that a config describes: one, or one for each kind of layer."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        return []
-    return [table for table in rope.values() if isinstance(table, Mapping)] or [rope]
-
-
-def _rope(config: Config) -> list[str]:
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        return [f"rope_parameters is not a table but {rope!r}"]
-    kinds = [str(table.get("rope_type") or table.get("type") or "default") for table in _tables(config)]
-    return [
-        f"the rotary embedding {kind}, which transformers has no table for"
-        for kind in kinds
-        if {"su": "longrope", "mrope": "default"}.get(kind, kind) not in _ROPE
-    ]
 
 
 def windows(config: Config) -> int | None:

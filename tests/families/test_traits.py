@@ -48,6 +48,8 @@ IDLE = {
     "parallel_attn": True,
     "cross_attention_layers": [1],
 }
+#: What mobius would take of any config, and the class does not read.
+MOBIUS = {"olmo 2": {"mlp_bias": True, "layer_norm_eps": 0.1, "norm_eps": 0.1, "logits_scaling": 3.0}}
 #: What the builder asks any config for, and does not have to be a trait of the text model: where it writes text,
 #: what of it is nested, and sizes that transformers asks any config for likewise.
 NO_TRAITS = _words(
@@ -144,16 +146,16 @@ def test_every_key_that_mobius_does_not_read_is_refused_or_was_tried() -> None:
     assert strange == {}, strange
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral 3, ministral 3"])
+@pytest.mark.parametrize("name", ["llama", "olmo 2", "mistral 3, ministral 3"])
 def test_what_the_class_does_not_read_is_left_out_aloud_and_the_model_is_exact(name: str, tmp_path: Path) -> None:
     checkpoint = checkpoints.make(name, tmp_path / "checkpoint")
     file = checkpoint / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     # Mistral has a window, and is refused where layers have one and it is not given.
-    own = set() if name == "llama" else {"sliding_window", "use_sliding_window", "layer_types"}
+    own = {"sliding_window", "use_sliding_window", "layer_types"} if name.startswith("mistral") else set()
     strange = {key: value for key, value in FOREIGN.items() if key not in own}
     prefix = "text_config." if "text_config" in config else ""
-    (config.get("text_config") or config).update({**strange, **IDLE})
+    (config.get("text_config") or config).update({**strange, **IDLE, **MOBIUS.get(name, {})})
     file.write_text(json.dumps(config), encoding="utf-8")
     result = measure.judged(checkpoint, tmp_path)
     assert result.export.verdict == "passed", result.export.reasons
@@ -183,6 +185,17 @@ def test_what_the_class_reads_stays(tmp_path: Path) -> None:
         ("lfm2, experts", {"norm_topk_prob": False}, "norm_topk_prob"),
         ("lfm2, experts", {"num_experts_per_tok": 5}, "num_experts_per_tok"),
         ("lfm2", {"layer_types": ["sliding_attention", "full_attention"]}, "sliding_attention"),
+        ("helium", {"attention_bias": True}, "attention_bias"),
+        ("opt", {"enable_bias": False}, "enable_bias"),
+        ("olmoe", {"sliding_window": 64}, "sliding_window"),
+        ("qwen2-moe", {"qkv_bias": False}, "qkv_bias"),
+        ("jetmoe", {"kv_channels": 64}, "kv_channels"),
+        ("mistral", {"sliding_window": 0}, "sliding_window = 0"),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 0, "rope_theta": 1e4}}, "factor = 0"),
+        ("llama", {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "proportional"),
+        ("olmo 2", {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "each kind"),
+        ("gpt-oss", {"rope_parameters": {**checkpoints.YARN, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ("qwen3-vl", {"head_dim": 48}, "mrope_section"),
         ("gpt-2", {"add_cross_attention": True}, "add_cross_attention"),
         ("gpt bigcode", {"scale_attn_weights": False}, "scale_attn_weights"),
         ("qwen3", {"layer_types": ["sliding_attention", "full_attention"]}, "sliding_window is not given"),
@@ -216,6 +229,8 @@ def test_a_trait_that_cannot_be_built_is_refused_by_its_name(
         ("nemotron", {"attention_bias": True, "norm_eps": 0.01}),
         ("qwen3, yarn", {"rope_parameters": {**checkpoints.YARN, "attention_factor": 2.0}}),
         ("mistral, window", {"use_sliding_window": False}),
+        ("olmo", {"layer_norm_eps": 0.01, "norm_eps": 0.01}),
+        ("lfm2-vl", {"head_dim": 48}),
     ],
 )
 def test_a_trait_away_from_its_default_is_exact(name: str, changes: dict[str, Any], tmp_path: Path) -> None:

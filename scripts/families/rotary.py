@@ -1,0 +1,63 @@
+"""Which rotary embeddings a config describes, and what in them cannot be; read from config.json alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+#: The kinds that transformers has tables for (`ROPE_INIT_FUNCTIONS`), and the plain one.
+KINDS = ("default", "linear", "dynamic", "yarn", "llama3", "longrope", "proportional")
+
+
+def rotary_share(config: Config) -> float:
+    """Which part of each head is rotated; 1 where the config does not say."""
+    named = [table.get("partial_rotary_factor") for table in tables(config)]
+    share = next(
+        (share for share in (config.get("partial_rotary_factor"), config.get("rotary_pct"), *named) if share), 1
+    )
+    return float(share) if isinstance(share, (int, float)) else 1.0
+
+
+def tables(config: Config) -> list[Mapping[str, Any]]:
+    """The rotary embeddings that a config describes: one, or one for each kind of layer."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        return []
+    return [table for table in rope.values() if isinstance(table, Mapping)] or [rope]
+
+
+def problems(config: Config) -> list[str]:
+    """What in the rotary embeddings of a config nobody can make."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        return [f"rope_parameters is not a table but {rope!r}"]
+    wrong = [
+        f"{key} = {table[key]!r} of the rotary embedding, where a number above 0 is due"
+        for table in tables(config)
+        for key in ("rope_theta", "factor", "original_max_position_embeddings")
+        if table.get(key) is not None and not (isinstance(table[key], (int, float)) and table[key] > 0)
+    ]
+    kinds = [str(table.get("rope_type") or table.get("type") or "default") for table in tables(config)]
+    return wrong + [
+        f"the rotary embedding {kind}, which transformers has no table for"
+        for kind in kinds
+        if {"su": "longrope", "mrope": "default"}.get(kind, kind) not in KINDS
+    ]
+
+
+def is_nested(config: Config) -> bool:
+    """Whether there is a table for each kind of layer, by its name."""
+    rope = config.get("rope_parameters")
+    return isinstance(rope, Mapping) and any(isinstance(table, Mapping) for table in rope.values())
+
+
+def wrong_sections(config: Config, size: int) -> str | None:
+    """What is wrong with the parts of time, height and width in heads of `size` numbers: they fill half of them."""
+    for table in tables(config):
+        sections = table.get("mrope_section")
+        half = int(size * rotary_share(config)) // 2
+        if isinstance(sections, list) and size and sum(sections) != half:
+            return f"mrope_section = {sections}, which are not the {half} pairs of numbers that a head rotates"
+    return None
