@@ -67,7 +67,8 @@ def version(number: int, kl: float, right: list[str], rate: float, *, listed: bo
                "performance": bench}  # fmt: skip
     return {
         "id": f"triage-int8-generic-cpu:{number}", "folder": f"{CACHE}/{number}", "model": "triage",
-        "precision": "int8", "standing": "version", "listed": listed, "verified_at": "2026-01-02T03:04:05+00:00", "figures": figures,
+        "precision": "int8", "standing": "version", "listed": listed, "verified_at": "2026-01-02T03:04:05+00:00",
+        "figures": figures,
     }  # fmt: skip
 
 
