@@ -204,7 +204,7 @@ def _builders_traits(name: str, config: Config) -> list[tuple[str, str]]:
     if name.startswith("Gemma4For") and (width := config.get("hidden_size_per_layer_input", 256)):
         found.append((f"hidden_size_per_layer_input = {width}, which the builder leaves out", _WITHOUT))
     kinds = {str(table.get("rope_type", "default")) for table in rotary.tables(config)}
-    if name.startswith("Gemma4") != ("proportional" in kinds):
+    if name.startswith("Gemma4") != ("proportional" in kinds) or (name.startswith("GptOss") and kinds != {"yarn"}):
         found.append((f"the rotary embedding {', '.join(sorted(kinds))}, which the builder has not here", _WITHOUT))
     tables = rotary.tables(config)
     if len(tables) > 1 and not name.startswith(("Gemma3", "Gemma4")) and any(table != tables[0] for table in tables):

@@ -194,6 +194,7 @@ def test_what_the_class_reads_stays(tmp_path: Path) -> None:
         ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 0, "rope_theta": 1e4}}, "factor = 0"),
         ("llama", {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "proportional"),
         ("olmo 2", {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "each kind"),
+        ("gpt-oss", {"rope_parameters": checkpoints.LINEAR}, "rotary embedding linear"),
         ("gpt-oss", {"rope_parameters": {**checkpoints.YARN, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ("qwen3-vl", {"head_dim": 48}, "mrope_section"),
         ("gpt-2", {"add_cross_attention": True}, "add_cross_attention"),
