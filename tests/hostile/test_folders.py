@@ -34,6 +34,11 @@ def sparse(path: Path) -> None:
     os.truncate(path, 1 << 40)
 
 
+def secret(path: Path) -> None:
+    path.write_bytes(b"{}" * 99)
+    path.chmod(0)
+
+
 THINGS: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "socket": bound,
@@ -41,7 +46,7 @@ THINGS: dict[str, Callable[[Path], object]] = {
     "loop": lambda path: path.symlink_to(path.name),
     "folder": Path.mkdir,
     "terabyte": sparse,
-    "secret": lambda path: path.touch(mode=0),
+    "secret": secret,
 }
 #: Files without which a model is whole.
 BESIDE = ("generation_config.json", "special_tokens_map.json", "added_tokens.json", "NOTICE", "vocab.txt", "README.md")
@@ -65,7 +70,7 @@ def build(stages: Stages, weights: Path, *words: str) -> None:
     ("config.json", "terabyte", "MiB large"), ("config.json", "secret", "can't be read"),
     ("tokenizer.json", "pipe", "no tokenizer"), ("tokenizer.json", "secret", "can't be read"),
     ("tokenizer.json", "terabyte", "MiB large"),
-    ("model.safetensors", "pipe", "weights file not found"), ("model.safetensors", "secret", "can't be read"),
+    ("model.safetensors", "pipe", "weights file not found"), ("model.safetensors", "secret", "Permission denied"),
     ("model.safetensors", "terabyte", "model.safetensors"), ("chat_template.jinja", "pipe", "no chat template"),
     ("model.safetensors.index.json", "pipe", "is not a regular file"), ("LICENSE", "terabyte", "MiB large"),
     ("generation_config.json", "terabyte", "MiB large"), ("added_tokens.json", "secret", "can't be read"),
