@@ -224,8 +224,13 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
     except IngotError as error:
         return error, 0
     rewritten = bool(model.adapters) or base.is_packed
-    need = estimate(base.parameters, rewritten=rewritten, precisions=len(model.recipes)).disk_bytes
-    return f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters", need
+    need = estimate(
+        base.parameters, base.largest, rewritten=rewritten, precisions=len(model.recipes),
+        serves_float=model.serves_float,
+    )  # fmt: skip
+    memory = max(need.memory_bytes, need.serving_bytes) / 2**30
+    told = f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters; a build takes about {memory:.1f} GiB"
+    return f"{told} of memory", need.disk_bytes
 
 
 def _texts(model: Model, general: Path) -> list[str | IngotError]:

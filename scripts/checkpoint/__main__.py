@@ -49,6 +49,9 @@ def build(
     exporter: Annotated[str | None, typer.Option(help="Refuse unless this one can export it.")] = None,
     downloads: Downloads = None,
     precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
+    serves_float: Annotated[
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="true: and for serving it in float32.")
+    ] = None,
 ) -> None:
     """Link a checkpoint, or write it with its adapters merged in float32."""
     from scripts.checkpoint.build import build as run
@@ -65,6 +68,7 @@ def build(
         exporter=exporter,
         downloads=downloads,
         precisions=precisions,
+        serves_float=serves_float is True,
     )
 
 

@@ -54,15 +54,16 @@ def build(
     exporter: str | None = None,
     downloads: Path | None = None,
     precisions: int = 0,
+    serves_float: bool = False,
 ) -> None:
     """Write a Hugging Face checkpoint to `output`: config, safetensors, tokenizer, license, and remarks on them.
 
     A folder without adapters becomes symlinks to its files. With adapters, or out of GGUF, the weights are float32.
     `weights`: a factor for each adapter, 1.0 where not given. `template`: a file with the chat template, or the name of
     one that is there; without `needs_template` there may be none, or none by default. `precisions`: how many will be
-    made of it, `context`: the tokens that its packages are asked to have and to write, and `exporter`: who is asked to
-    export it, so that what does not fit machine or model is told now and not half an hour later. Raises `IngotError`
-    for what the user can correct, before any weight is loaded.
+    made of it, and whether any of that `serves_float` weights; `context`: the tokens that its packages are asked to
+    have and to write; `exporter`: who is asked to export it: what does not fit machine or model is told now and not
+    half an hour later. Raises `IngotError` for what the user can correct, before any weight is loaded.
     """
     factors = [1.0] * len(adapters) if weights is None else list(weights)
     if len(factors) != len(adapters):
@@ -79,7 +80,10 @@ def build(
         said = list(origin.checkpoint.remarks)
         work = _Work(origin, checked, template, Path(scratch), needs_template, said)
         rewritten = bool(adapters) or work.checkpoint.is_packed
-        need = preflight.estimate(work.checkpoint.parameters, rewritten=rewritten, precisions=precisions)
+        need = preflight.estimate(
+            work.checkpoint.parameters, work.checkpoint.largest, rewritten=rewritten, precisions=precisions,
+            serves_float=serves_float,
+        )  # fmt: skip
         preflight.check_room(need, output.parent)
         preflight.check_exporter(work.checkpoint, exporter)
         if context:

@@ -35,14 +35,19 @@ __all__ = [
 
 #: Where a GGUF has its chat template.
 _GGUF_TEMPLATE = "tokenizer.chat_template"
+_LIBRARIES = 2**30
+#: Bytes a parameter of what serves: float32 weights, packed for the processor; 8 bits with scales and some float32.
+_FLOAT_SERVED, _QUANTISED_SERVED = 4.2, 1.6
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a piece of work will need at its peak, in bytes."""
+    """What a build will need at its peak, in bytes: on the disk, in memory to make it, and to serve what was made."""
 
     disk_bytes: int
     memory_bytes: int
+    serving_bytes: int
+    serves_float: bool
 
 
 def check_context(checkpoint: Checkpoint, asked: int | None, max_length: float | None) -> None:
@@ -74,20 +79,24 @@ def check_template(checkpoint: Checkpoint, adapters: Sequence[Adapter], wanted: 
     templates.check_syntax(Path(wanted) if wanted and Path(wanted).is_file() else checkpoint.path, found.text)
 
 
-def estimate(parameters: int, *, rewritten: bool, precisions: int = 0) -> Estimate:
-    """What a model of `parameters` needs: the checkpoint alone, or its export and `precisions` outputs too.
+def estimate(
+    parameters: int, largest: int, *, rewritten: bool, precisions: int = 0, serves_float: bool = False
+) -> Estimate:
+    """What a model of `parameters`, its largest tensor of `largest`, needs: the checkpoint alone, or its export and
+    `precisions` outputs too; with `serves_float` something of it is served that computes with float32 weights.
 
     Disk: 4 bytes a parameter for a checkpoint that is written (`rewritten`: merged or out of GGUF, in float32), and
     as much while it is made; 4.2 for the float export, 2.1 for each precision (the widest is fp16), and one export more
     while it is made.
-    Memory: 1 GiB for interpreter and libraries and, in float32, the model; for an export its converted copy too.
+    Memory: 1 GiB for interpreter and libraries; each stage holds a few matrices of the model at a time, whatever it
+    weighs (tests/benchmarks/growth.py). What is served holds all of it.
     """
     disk = 8 * parameters if rewritten else 0
-    memory = 2**30 + 4 * parameters if rewritten else 2**28
+    matrices = 3 * 4 * largest if rewritten or precisions else 0
     if precisions:
         disk += int((2 * 4.2 + 2.1 * precisions) * parameters)
-        memory = 2**30 + 8 * parameters
-    return Estimate(disk_bytes=disk + 2**26, memory_bytes=memory)
+    served = (_FLOAT_SERVED if serves_float else _QUANTISED_SERVED) * parameters if precisions else 0
+    return Estimate(disk + 2**26, _LIBRARIES + matrices, int(_LIBRARIES + served), serves_float)
 
 
 def check_room(need: Estimate, folder: Path, *, disk: int | None = None, memory: int | None = None) -> None:
@@ -105,6 +114,10 @@ def check_room(need: Estimate, folder: Path, *, disk: int | None = None, memory:
     if free < need.memory_bytes:
         found = f"{_gib(free)} free, about {_gib(need.memory_bytes)} needed for a model of this size"
         raise IngotError("memory", found, "Close other programs or build on a larger machine")
+    if free < need.serving_bytes:
+        found = f"{_gib(free)} free, about {_gib(need.serving_bytes)} needed to serve a model of this size"
+        smaller = "; without evaluation.cases and fp16 nothing is served in float32" if need.serves_float else ""
+        raise IngotError("memory", found, f"Close other programs or build on a larger machine{smaller}")
 
 
 def _gib(size: int) -> str:

@@ -100,6 +100,11 @@ class Checkpoint:
         """How many numbers the model has."""
         return sum(tensor.elements for tensor in self.tensors.values())
 
+    @property
+    def largest(self) -> int:
+        """How many numbers its largest tensor has."""
+        return max(tensor.elements for tensor in self.tensors.values())
+
 
 def check_source(path: Path) -> Checkpoint:
     """Look at a Hugging Face folder or a GGUF file and describe it.

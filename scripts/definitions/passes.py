@@ -96,6 +96,14 @@ def calibrates(options: Mapping[str, Any]) -> bool:
     return options.get("algorithm") == "gptq"
 
 
+def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
+    """Whether what a pass leaves is served without float32 weights; of one of Olive's that is assumed."""
+    name = own(kind)
+    return (
+        options.get("precision") == "int4" if name == "ModelBuilder" else name not in ("MobiusBuilder", "StoreFloat16")
+    )
+
+
 def modules(kind: Any, options: Mapping[str, Any]) -> Iterator[str]:
     """The project's modules that a pass is made of; none for one of Olive's."""
     if name := own(kind):

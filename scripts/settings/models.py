@@ -98,6 +98,11 @@ class Model:
         return (self.float, *self.precisions)
 
     @property
+    def serves_float(self) -> bool:
+        """Whether anything that computes with float32 weights is served: the float export is where there are cases."""
+        return bool(self.cases or self.lm_eval) or any(recipe.computes_in_float for recipe in self.recipes)
+
+    @property
     def calibrates(self) -> bool:
         """Whether any of its precisions is calibrated."""
         return any(recipe.calibrates for recipe in self.recipes)

@@ -58,6 +58,11 @@ class Recipe:
         return any(passes.calibrates(options) for _, options in steps.passes_of(self.steps))
 
     @property
+    def computes_in_float(self) -> bool:
+        """Whether a model that it makes is served with float32 weights, however they are stored."""
+        return not any(passes.quantises(kind, options) for kind, options in steps.passes_of(self.steps))
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """The project's modules that it chooses by the passes it names, for the key of the step that runs them."""
         return steps.modules(self.steps)
