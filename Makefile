@@ -7,7 +7,7 @@ WORKERS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 .PHONY: all setup list why doctor build report check clean test test-all lint picture help
 all: setup ## set up, then everything up to the report
-	$(BIN)/doit
+	$(BIN)/doit -n auto
 
 setup: $(VENV)/.ready ## the virtual environment alone
 
