@@ -11,7 +11,6 @@ import argparse
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -52,6 +51,8 @@ def diagnose(
     `cache`: as `foundry.cache` in models.toml has it; None: the build's own. `need_disk`: bytes; None: estimated from
     the models of `config`.
     """
+    from scripts.foundry import condition
+
     build = build or ROOT / "build"
     where = cache or str(build / "foundry" / "cache" / "models")
     models, estimated = _models(config) if config else ([], DISK)
@@ -63,10 +64,10 @@ def diagnose(
         lambda: _versions(lock or ROOT / "requirements.lock"),
         _runtime,
         _families,
-        lambda: _cache(where),
-        _command,
+        lambda: Line(*condition.cache(where)),
+        lambda: Line(*condition.command(where)),
     ]
-    return [*(check() for check in checks), *models]
+    return [*(check() for check in checks), *(Line(*told) for told in condition.folders(where)), *models]
 
 
 def _python() -> Line:
@@ -131,27 +132,6 @@ def _families() -> Line:
         return Line("ok", "families", f"{len(supported.architectures())} can be converted: `doit families`")
     except IngotError as error:
         return Line("bad", "families", f"{error.subject} {error.found}", error.remedy)
-
-
-def _cache(setting: str) -> Line:
-    from scripts.foundry import cache as caches
-
-    try:
-        cache = caches.resolve(setting)
-        models = len(caches.registrations(cache))
-    except IngotError as error:
-        return Line("bad", "Foundry cache", f"{error.subject}: {error.found}", error.remedy)
-    nearest = next(path for path in (cache, *cache.parents) if path.exists())
-    try:
-        if not nearest.is_dir():
-            raise NotADirectoryError(None, "is a file")
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        found = f"{nearest} cannot be written: {error.strerror or error}"
-        return Line("bad", "Foundry cache", found, "Make it writable, or set foundry.cache in models.toml")
-    state = f"{models} models registered" if cache.is_dir() else "to be made"
-    return Line("ok", "Foundry cache", f"{cache} ({state})")
 
 
 def _models(config: Path) -> tuple[list[Line], int]:
@@ -277,14 +257,6 @@ def _calibration(path: Path) -> str:
     if path.suffix == ".jsonl":
         return f"texts to calibrate on: {count}"
     return "" if path.resolve().is_relative_to(PROJECT_CONFIG) else f"calibrated on {path.name}"
-
-
-def _command() -> Line:
-    path = shutil.which("foundry")
-    if path is None:
-        remedy = "Nothing to do: the runtime above is the same. Install Foundry Local to use models from a shell"
-        return Line("warn", "`foundry` command", "not there", remedy)
-    return Line("ok", "`foundry` command", path)
 
 
 def _gb(size: int) -> str:

@@ -13,6 +13,9 @@ from scripts.common.errors import IngotError
 from scripts.common.typed import parse
 
 NAME = "genai_config.json"
+#: Keys of `model` that name the tokens which open and close a tool call, and what is thought before an answer.
+TOOL_CALL = ("bot_token_id", "eot_token_id")
+REASONING = ("bor_token_id", "eor_token_id")
 _Number = Annotated[int, Meta(ge=0, le=1 << 40)]
 
 
@@ -64,6 +67,11 @@ def providers(config: Mapping[str, Any]) -> list[str]:
     """Execution providers that the decoder asks for; none means CPU."""
     session = config["model"].get("decoder", {}).get("session_options", {})
     return [name for options in session.get("provider_options", []) for name in options]
+
+
+def has_markers(config: Mapping[str, Any], keys: tuple[str, str]) -> bool:
+    """Whether the settings publish two tokens, such as `TOOL_CALL` or `REASONING`."""
+    return all(type(config["model"].get(key)) is int for key in keys)
 
 
 def key_value_bytes(config: Mapping[str, Any]) -> int | None:

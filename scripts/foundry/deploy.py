@@ -59,7 +59,7 @@ def deploy(package: Path, model_id: str, cache: Path, config: Path | None = None
                 _unregister(runtime, plan.stale)
                 text = placing.renamed(package, MARKER, model_id, plan.id) or (package / MARKER).read_bytes()
                 placing.write(plan.folder / MARKER, text)
-                runtime.register(plan.folder, plan.id)
+                runtime.register(plan.folder, plan.id, marks.claims(plan.folder))
             listed = runtime.cached()
         placing.sweep(cache)
     if plan.id not in listed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from scripts.common.model_id import is_id
 FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody else
 #: Why a version is not listed: the user took it back; it did not answer as it should.
 ROLLED_BACK, UNVERIFIED = "doit rollback", "it did not answer as it should"
-#: Beside a model that answered as it should: {"at": ISO 8601, "by": the runtime, "files": digest of its manifest}.
+#: Beside a model that answered as it should: {"at": ISO 8601, "by": the runtime, "files": digest of its manifest,
+#: "claims": what it was seen to do, by the runtime's names}.
 VERIFIED = "verified.json"
 #: Beside a deployed model: what its build measured of it, {"files": as above, "figures": as `Figures` has it}.
 MEASURED = "measured.json"
@@ -93,11 +94,20 @@ def verified(folder: Path) -> Mapping[str, Any] | None:
     return note_of(folder, VERIFIED)
 
 
-def note_verified(folder: Path, by: str, at: str) -> None:
-    """Note that the model in a folder answered as it should. Raises `OSError` where the cache can't be written."""
+def claims(folder: Path) -> list[str]:
+    """What the files that are there now were seen to do, and their registration says."""
+    found = (verified(folder) or {}).get("claims")
+    return [str(claim) for claim in found] if isinstance(found, list) else []
+
+
+def note_verified(folder: Path, by: str, at: str, seen: Sequence[str] = ()) -> None:
+    """Note that the model in a folder answered as it should, and did what was `seen`. Raises `OSError` where the cache
+    can't be written.
+    """
     listed = manifest.load(str(folder))
     assert listed, f"{folder} carries no manifest"
-    json_files.write(folder / VERIFIED, {"at": at, "by": by, "files": manifest.files_digest(listed["files"])})
+    digest = manifest.files_digest(listed["files"])
+    json_files.write(folder / VERIFIED, {"at": at, "by": by, "files": digest, "claims": list(seen)})
 
 
 def note_of(folder: Path, name: str) -> Mapping[str, Any] | None:

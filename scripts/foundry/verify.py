@@ -14,11 +14,12 @@ from pathlib import Path
 
 from scripts.cases import cases as asking
 from scripts.common.errors import IngotError
+from scripts.foundry import apps, ending, marks, placing, versions
 from scripts.foundry import cache as caches
-from scripts.foundry import ending, marks, placing, versions
+from scripts.foundry.writing import locked, writing
 from scripts.results import base, measured
 from scripts.results.domain import Domain
-from scripts.results.foundry import Deploy, Verify
+from scripts.results.foundry import Check, Deploy, Verify
 from scripts.runtime import genai
 from scripts.runtime.foundry import Answer, Chat, Message, Runtime, conversation, label
 
@@ -63,8 +64,11 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
     if found := caches.differences(folder, manifest):
         raise IngotError(folder, f"is not what was deployed: {'; '.join(found)}", "Deploy it again: `doit deploy`")
     expected = expected or _greedy(package)
+    print("verify: tool calls and reasoning", flush=True)
+    checks = apps.prove(folder, expected.messages)
+    claims = [check.name for check in checks if check.verdict == "passed"]
     try:
-        answer, end = _answered(deployed, expected)
+        answer, end, more = _answered(deployed, expected, claims)
     except IngotError as error:
         if before := versions.fall_back(cache, model_id):
             remedy = f"{error.remedy}. {before}, the version before, is served" if error.remedy else ""
@@ -72,7 +76,7 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         raise
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):  # a cache that is read-only: verify.json tells it too
-        marks.note_verified(folder, label(), now)
+        marks.note_verified(folder, label(), now, claims)
     return Verify(
         verdict="passed",
         reasons=[],
@@ -86,6 +90,8 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         http=True,
         ended=end.ended,
         remarks=end.remarks,
+        checks=[*checks, *more],
+        claims=claims,
         at=now,
         seconds=round(time.perf_counter() - begin, 2),
         package=measured.digest(package),
@@ -93,12 +99,20 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
     )
 
 
-def _answered(deployed: Deploy, expected: Expectation) -> tuple[Answer, ending.Ending]:
-    """The answer over every way to it, and how answers end. Raises `IngotError` for one that differs."""
+def _answered(
+    deployed: Deploy, expected: Expectation, claims: list[str]
+) -> tuple[Answer, ending.Ending, list[Check]]:  # fmt: skip
+    """The answer over every way to it, how answers end, and what else apps ask for. Raises `IngotError` for an answer
+    that differs. What the model was seen to do is claimed first: reasoning is part of an answer until then.
+    """
     model_id, cache, folder = deployed.id, Path(deployed.cache), Path(str(deployed.path))
     with Runtime(cache) as runtime:
         if model_id not in runtime.cached():
             raise IngotError(model_id, f"is not listed in {cache}", "Deploy it again: `doit deploy`")
+        if runtime.claims(model_id) != claims:
+            with writing(cache), locked(cache):
+                runtime.unregister(model_id)
+                runtime.register(folder, model_id, claims)
         print("verify: answer", flush=True)
         chat = runtime.load(model_id)
         answer = _ask(chat, folder, expected)
@@ -107,11 +121,13 @@ def _answered(deployed: Deploy, expected: Expectation) -> tuple[Answer, ending.E
         print("verify: answer over HTTP", flush=True)
         with runtime.serve(model_id) as url:
             http = _ask_http(url, model_id, expected)
-        _expect(folder, "over HTTP", http, expected)
+            _expect(folder, "over HTTP", http, expected)
+            print("verify: what apps ask for", flush=True)
+            more = apps.check(chat, url, folder, expected.messages, answer.text, expected.max_tokens)
         runtime.unload(model_id)
         if model_id in runtime.loaded():
             raise IngotError(model_id, "stays in memory after it was unloaded", "Close what else uses it")
-    return answer, end
+    return answer, end, more
 
 
 def _ask(chat: Chat, folder: Path, expected: Expectation) -> Answer:

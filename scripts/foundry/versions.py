@@ -36,7 +36,7 @@ def bring_back(runtime: Runtime, own: Own) -> None:
     if not (own.folder / MARKER).is_file():
         placing.write(own.folder / MARKER, str(own.mark["marker"]).encode())
     if own.id not in runtime.registered():
-        runtime.register(own.folder, own.id)
+        runtime.register(own.folder, own.id, marks.claims(own.folder))
     _remark(own, {key: value for key, value in own.mark.items() if key not in ("taken_back", "marker")})
 
 
@@ -50,7 +50,7 @@ def settle(runtime: Runtime, cache: Path, name: str, but: str = "") -> None:
         if own.taken_back and ((own.folder / MARKER).exists() or own.id in registered):
             take_back(runtime, own, own.taken_back)
         elif not own.taken_back and own.id not in registered and (own.folder / MARKER).is_file():
-            runtime.register(own.folder, own.id)
+            runtime.register(own.folder, own.id, marks.claims(own.folder))
 
 
 def rollback(cache: Path, name: str, to: int | None = None) -> tuple[list[str], str]:

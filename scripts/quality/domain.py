@@ -19,10 +19,10 @@ from scripts.cases import cases as parsing
 from scripts.cases import checks
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN, parse_gates
-from scripts.quality import paired
+from scripts.quality import constrained, paired
 from scripts.results import base, measured
 from scripts.results.base import Verdict
-from scripts.results.domain import Answer, Baseline, Domain
+from scripts.results.domain import Answer, Baseline, Constrained, Domain
 from scripts.runtime import foundry as foundry
 
 #: Per cent of the cases. A float model that passes fewer cannot measure its precisions.
@@ -55,7 +55,7 @@ def run(
     against = _baseline(baseline, asked.digest, len(asked.cases))
     if against is None and "domain_points" in limits:
         raise IngotError("--gates", "domain_points needs a baseline", "Give --baseline, the float export's domain.json")
-    result = asked.put_to(package, against)
+    result = asked.put_to(package, against, constrain=True)
     verdict, reasons = judge(result, limits)
     used = {name: limits[name] for name in OF_DOMAIN if name in limits}
     return replace(result, verdict=verdict, reasons=reasons, gates=used)
@@ -87,19 +87,22 @@ class Asked:
         """Of what is asked and expected."""
         return parsing.digest(self.cases, self.validator.schema if self.validator else None)
 
-    def put_to(self, package: Path, against: Domain | None) -> Domain:
-        """The score of a package, not judged yet. Raises `IngotError` where it can't be loaded, or answers nothing."""
+    def put_to(self, package: Path, against: Domain | None, *, constrain: bool = False) -> Domain:
+        """The score of a package, not judged yet; `constrain`: also held to the schema.
+
+        Raises `IngotError` where it can't be loaded, or answers nothing.
+        """
         if not (package / "genai_config.json").is_file():
             remedy = "Build the package first"
             raise IngotError(package, "is not a package: there is no genai_config.json in it", remedy)
-        replies = ask(package, self.cases)
+        replies, held = ask(package, self.cases, self.validator if constrain else None)
         if all(reply.error for reply in replies):
             raise IngotError(package, f"the runtime answered none of {len(replies)} cases: {replies[0].error}")
         result = score(self.cases, replies, self.validator, against)
         print(f"domain: {result.passed} of {result.asked} asked are right; the file holds {self.total}", flush=True)
         return replace(
-            result, cases_total=self.total, limit=self.limit, digest=self.digest, package=measured.digest(package),
-            runtime=foundry.label(),
+            result, constrained=held, cases_total=self.total, limit=self.limit, digest=self.digest,
+            package=measured.digest(package), runtime=foundry.label(),
         )  # fmt: skip
 
 
@@ -109,8 +112,13 @@ def spread(cases: list[parsing.Case], limit: int) -> list[parsing.Case]:
     return [cases[len(cases) * number // count] for number in range(count)]
 
 
-def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
-    """Put every case to the package in the Foundry runtime, greedily, each as a conversation of its own."""
+def ask(
+    package: Path, cases: list[parsing.Case], validator: jsonschema.protocols.Validator | None = None
+) -> tuple[list[Reply], Constrained | None]:
+    """Put every case to the package in the Foundry runtime, greedily, each as a conversation of its own.
+
+    With a `validator`, those whose answer is to be JSON also held to its schema.
+    """
     replies = []
     with foundry.Runtime() as runtime:
         runtime.register(package, _ID)
@@ -122,7 +130,9 @@ def ask(package: Path, cases: list[parsing.Case]) -> list[Reply]:
             except foundry.RuntimeFault as error:
                 replies.append(Reply("", str(error)))
             print(f"domain: {number} of {len(cases)} asked", flush=True)
-    return replies
+        free = {case.id: reply.text for case, reply in zip(cases, replies, strict=True) if not reply.error}
+        held = constrained.ask(chat, cases, free, validator) if validator else None
+    return replies, held
 
 
 def score(

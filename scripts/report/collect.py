@@ -194,6 +194,7 @@ def _precision(folder: Path, name: str, float_size: int | None, weights: int | N
         deployed=_deployed(deploy, verify),
         deployment=_outcome(place, "deploy", deploy),
         verification=_outcome(place, "verify", verify),
+        apps=verify.checks if verify else [],
         performance_full=served("bench-full", BenchFull, optional=True),
         soak=served("soak", Soak, optional=True),
         edges=served("edges", Edges, optional=True),

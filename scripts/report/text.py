@@ -12,7 +12,7 @@ from typing import Any
 from scripts.common import terminal
 from scripts.common.visible import lines_of
 from scripts.common.visible import markdown as escaped
-from scripts.report import across, commands, standing, versions
+from scripts.report import across, apps, commands, standing, versions
 from scripts.report import table as tables
 from scripts.report.job import cases, fine_tuning
 from scripts.report.words import NONE, common_unit, figure, is_size, label, typical
@@ -100,8 +100,8 @@ def markdown(report: dict[str, Any]) -> str:
         parts += [f"## {escaped(model['name'])}", "", _line(heads)]
         parts += [_line(["---"] + ["---:"] * (len(heads) - 3) + ["---"] * 2)]
         parts += [_line(cell if cell == NONE else escaped(cell) for cell in row) for row in rows(model)]
-        told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model)]
-        told += versions.lines(model, report["called"])
+        told = [*cases(model), *fine_tuning(model), *apps.lines(model), *notes(model, report["called"])]
+        told += [*extras(model), *versions.lines(model, report["called"])]
         parts += ["", *(f"- {escaped(note)}" for note in told), ""]
         if failed := failures(model):
             parts += ["What went wrong:", "", *(f"- {escaped(failure)}" for failure in failed), ""]
@@ -149,8 +149,8 @@ def text(report: dict[str, Any], width: int = 0) -> str:
     for model in report["models"]:
         parts += [headline(model), *(f"  {reason}" for reason in model["reasons"]), ""]
         parts += [f"  {line}" for line in fitted([head(), *rows(model)], width and width - 2)]
-        told = [*cases(model), *fine_tuning(model), *notes(model, report["called"]), *extras(model), *failures(model)]
-        told += versions.lines(model, report["called"])
+        told = [*cases(model), *fine_tuning(model), *apps.lines(model), *notes(model, report["called"])]
+        told += [*extras(model), *failures(model), *versions.lines(model, report["called"])]
         parts += ["", *(f"  {line}" for line in (*told, *_few(remarks(model), MOST_REMARKS))), ""]
     if told := standing.others(report):
         parts += ["in the Foundry cache:", *(f"  {line}" for line in told), ""]

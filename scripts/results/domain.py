@@ -34,6 +34,24 @@ class Baseline(Struct, kw_only=True, frozen=True):
     difference_interval: Interval | None = None
 
 
+class Constrained(Struct, kw_only=True, frozen=True):
+    """The cases whose answer is to be JSON, with decoding held to the schema, beside how they were answered freely.
+
+    Of `cases` as many as `asked` were asked again: those whose free answer is not valid, and some that are; where these
+    came back as they were, the rest would too. `error`: the runtime's, where it does not take the schema.
+    """
+
+    cases: Count
+    asked: Count = 0
+    passed: Count = 0
+    passed_free: Count = 0
+    valid: Count = 0
+    valid_free: Count = 0
+    won: list[str] = []
+    lost: list[str] = []
+    error: str | None = None
+
+
 class Domain(Struct, kw_only=True, frozen=True):
     """domain.json. Of `cases_total` cases in the file at most `limit` were asked, spread over it; `passed` are right.
 
@@ -54,6 +72,7 @@ class Domain(Struct, kw_only=True, frozen=True):
     schema_valid: Annotated[Percent | None, metric("answers valid by the schema", "{:.1f}%", unit="%", better=1)] = None
     fields: dict[str, Percent] = {}
     baseline: Baseline | None = None
+    constrained: Constrained | None = None
     cases: list[Answer]
     gates: dict[str, float] = {}
     digest: str = ""

@@ -78,11 +78,20 @@ class Reconciled(Struct, kw_only=True, frozen=True):
     removed: list[str] = []
 
 
+class Check(Struct, kw_only=True, frozen=True):
+    """What an app may ask for: "passed" was seen, "warned" is something to know of, "skipped" could not be asked."""
+
+    name: str
+    verdict: Verdict
+    told: str
+
+
 class Verify(Struct, kw_only=True, frozen=True):
     """verify.json: `expected` is what the package answered before; `package` the digest of the files that answered;
     `at` the time, ISO 8601.
 
-    `ended`: whether the answers ended by themselves; what is to be said of that is in `remarks`.
+    `ended`: whether the answers ended by themselves; what is to be said of that is in `remarks`. `claims`: what of
+    `checks` the registration says that the model does.
     """
 
     verdict: Verdict
@@ -97,6 +106,8 @@ class Verify(Struct, kw_only=True, frozen=True):
     http: bool = True
     ended: bool | None = None
     remarks: list[Remark] = []
+    checks: list[Check] = []
+    claims: list[str] = []
     at: str | None = None
     seconds: Positive | None = None
     package: str | None = None

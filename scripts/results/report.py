@@ -16,7 +16,7 @@ from scripts.results import base
 from scripts.results.base import Bytes, Outcome, Positive, Table, Verdict
 from scripts.results.bench import Bench, BenchFull, Context, Level, Soak
 from scripts.results.domain import Domain, Gain, Unadapted
-from scripts.results.foundry import Edges, Figures, Stands
+from scripts.results.foundry import Check, Edges, Figures, Stands
 from scripts.results.metric import Column, Metric, metric, of, registry
 from scripts.results.quality import Quality
 from scripts.results.remarks import Remark
@@ -120,6 +120,7 @@ class Precision(Size, kw_only=True, frozen=True):
     deployed: Deployed | None
     deployment: Outcome | None
     verification: Outcome | None
+    apps: list[Check] = []
     performance_full: BenchFull | None
     soak: Soak | None
     edges: Edges | None

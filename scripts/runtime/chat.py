@@ -35,13 +35,16 @@ class RuntimeFault(IngotError):  # noqa: N818 - reads as what it is
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said: its text, why it ended ("stop", "length", …), tokens in and out, wall seconds."""
+    """What a model said: its text, why it ended ("stop", "length", …), tokens in and out, wall seconds; `thought` is
+    what the runtime told apart as reasoning.
+    """
 
     text: str
     finish: str
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    thought: str = ""
 
 
 def conversation(messages: Sequence[Message] | str) -> list[Message]:
@@ -63,15 +66,16 @@ class Chat:
             response = stack.enter_context(session.process_request(request))
             seconds = time.perf_counter() - begin
             # A reply is a message of parts; iterating the response alone yields no text.
-            text = "".join(part.text for item in response for part in _parts(item) if hasattr(part, "text"))
-            return _answer(response, text, seconds)
+            parts = [part for item in response for part in _parts(item) if hasattr(part, "text")]
+            text = "".join(part.text for part in parts if not _is_thought(part))
+            return _answer(response, text, seconds, "".join(part.text for part in parts if _is_thought(part)))
 
     def stream(self, messages: Sequence[Message] | str, **options: Any) -> Stream:
         """Answer in pieces, as they come; leaving the loop early cancels the rest. Raises `RuntimeFault`.
 
         Options: `max_tokens` (of the answer), `temperature` (default 0: greedy, whatever the model's settings
         say), `top_p`, `top_k`, `seed`. What is left out is as the model's `genai_config.json` has it, its
-        repetition penalty included.
+        repetition penalty included. `schema`: a JSON schema as text, which decoding is held to.
         """
         return Stream(self, messages, options)
 
@@ -85,12 +89,15 @@ class Chat:
         """A fresh session and a request with the whole conversation: a session used twice would remember."""
         import foundry_local_sdk as sdk
 
-        turns, search = list(_checked(self.model_id, messages)), _search(sdk, self.model_id, options)
+        schema = options.get("schema")
+        others = {name: value for name, value in options.items() if name != "schema"}
+        turns, search = list(_checked(self.model_id, messages)), _search(sdk, self.model_id, others)
         session = stack.enter_context(sdk.ChatSession(self._model))
         request = stack.enter_context(sdk.Request())
         for role, text in turns:
             request.add_item(sdk.MessageItem(sdk.MessageRole[role.upper()], text))
-        request.set_options(sdk.RequestOptions(search=search))
+        guidance = {"guidance_type": "json_schema", "guidance_data": schema} if schema is not None else {}
+        request.set_options(sdk.RequestOptions(search=search, additional_options=guidance))
         return session, request
 
 
@@ -113,7 +120,7 @@ class Stream:
             stream = stack.enter_context(session.process_streaming_request(request))
             for item in stream:
                 for part in _parts(item):
-                    if text := getattr(part, "text", ""):
+                    if (text := getattr(part, "text", "")) and not _is_thought(part):
                         pieces.append(text)
                         yield text
             seconds = time.perf_counter() - begin
@@ -171,10 +178,14 @@ def _kind(value: object) -> str:
     return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
-def _answer(response: Any, text: str, seconds: float) -> Answer:
+def _answer(response: Any, text: str, seconds: float, thought: str = "") -> Answer:
     usage = response.get_usage()
     finish = response.finish_reason.name.lower()
-    return Answer(text, finish, usage.prompt_tokens, usage.completion_tokens, seconds)
+    return Answer(text, finish, usage.prompt_tokens, usage.completion_tokens, seconds, thought)
+
+
+def _is_thought(part: Any) -> bool:
+    return getattr(getattr(part, "type", None), "name", "") == "REASONING"
 
 
 def _parts(item: Any) -> list[Any]:

@@ -21,13 +21,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from scripts.common import genai_config, json_files
 from scripts.common.model_id import is_id
 from scripts.common.quiet import QUIET
 from scripts.runtime.chat import Answer, Chat, Message, RuntimeFault, Stream, conversation, faults
@@ -36,6 +37,10 @@ __all__ = [
     "Answer", "Chat", "Message", "Runtime", "RuntimeFault", "Stream", "conversation", "label", "sdk_version",
 ]  # fmt: skip
 
+#: What a registration can say that a model does, and the tokens that it needs for it. Without "supports_reasoning" the
+#: runtime leaves what was thought in the answer.
+CLAIMS = {"supports_tool_calling": genai_config.TOOL_CALL, "supports_reasoning": genai_config.REASONING}
+ALL = tuple(CLAIMS)
 #: How long a session may take to end before its model counts as in use.
 _SESSION_SECONDS = 10.0
 #: Bytes from which the process that serves maps a block of memory by itself, on Linux (glibc).
@@ -54,6 +59,15 @@ def sdk_version() -> str:
 def label() -> str:
     """How a report names what it was measured with: the SDK's runtime, which is not the `foundry` command."""
     return f"Foundry Local runtime (SDK {sdk_version()})"
+
+
+def claims_of(folder: Path, claims: Iterable[str] = ALL) -> list[str]:
+    """Those of `claims` whose tokens a model folder publishes; none where its settings can't be read."""
+    try:
+        settings = json_files.read(folder / genai_config.NAME)
+        return [name for name in CLAIMS if name in claims and genai_config.has_markers(settings, CLAIMS[name])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 class Runtime:
@@ -109,9 +123,10 @@ class Runtime:
             self._manager = self._catalog = None
             self._stack.close()
 
-    def register(self, path: Path, model_id: str, task: str = "chat-completion") -> None:
+    def register(self, path: Path, model_id: str, claims: Iterable[str] = ALL) -> None:
         """Make the model folder `path` known as `model_id` ("name:INT"); nothing is copied.
 
+        `claims`: which of `CLAIMS` the registration says of a model that publishes what they need; `ALL` is for trying.
         Raises `RuntimeFault` for an id in use or of the wrong form, or a folder without a valid
         genai_config.json.
         """
@@ -121,8 +136,16 @@ class Runtime:
             found = "is not an id that Foundry Local takes"
             raise RuntimeFault(model_id, found, "Use NAME:NUMBER, such as m-generic-cpu:1")
         with faults(model_id), sdk.ModelInfoBuilder() as info:
-            info.set_string_property("task", task)
+            info.set_string_property("task", "chat-completion")
+            for claim in claims_of(path, claims):
+                info.set_int_property(claim, 1)
             self._catalog.register_model(model_path=str(path.absolute()), model_id=model_id, metadata=info)
+
+    def claims(self, model_id: str) -> list[str]:
+        """What of `CLAIMS` a registration says."""
+        with faults(model_id):
+            info = self._variant(model_id).info
+            return [name for name in CLAIMS if info.get_int_property(name, 0) == 1]
 
     def unregister(self, model_id: str) -> None:
         """Forget a registration; its files stay. A model that is loaded is unloaded first."""

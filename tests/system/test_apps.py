@@ -1,0 +1,113 @@
+"""A model that calls tools and thinks, built by doit: what is seen of it is claimed, and holds for any client."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from scripts.foundry.apps import TOOL, TOOL_QUESTION
+from scripts.runtime.foundry import Runtime
+from tests import caller
+from tests.system.project import Project, Ran
+
+NAME = "caller-int8-generic-cpu:1"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("caller")
+    return caller.make(folder / "weights", caller.protocol_of(folder))
+
+
+@pytest.fixture(scope="module")
+def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ran]:
+    project = Project(tmp_path_factory.mktemp("apps") / "a project")
+    cases = [
+        {"id": f"c{number}", "prompt": question, "expect": {"schema": True}}
+        for number, (question, _) in enumerate(caller.ANSWERS)
+    ]
+    (project.config / "eval" / "cases.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases), "utf-8")
+    (project.config / "eval" / "schema.json").write_text(json.dumps(caller.SCHEMA), "utf-8")
+    (project.config / "eval" / "general.txt").write_text("Which city has the Louvre? Paris has it.\n" * 20, "utf-8")
+    project.model(
+        name="caller", source={"path": weights}, precisions=["int8"], sampling={"temperature": 0.0},
+        evaluation={"cases": "eval/cases.jsonl", "schema": "eval/schema.json"},
+        gates={"int8": {"kl": 9.0, "kl_p99": 99.0, "top1": 0.0, "perplexity_ratio": 99.0}},
+    )  # fmt: skip
+    return project, project.doit("verify:caller-int8")
+
+
+def checks(project: Project) -> dict[str, tuple[str, str]]:
+    found = project.json("caller/int8/verify.json")["checks"]
+    return {check["name"]: (check["verdict"], check["told"]) for check in found}
+
+
+def test_what_was_seen_is_claimed_and_told(built: tuple[Project, Ran]) -> None:
+    project, ran = built
+    assert ran.code == 0, ran.out
+    seen = checks(project)
+    for name in ("supports_tool_calling", "supports_reasoning", "stop words", "seed", "system prompt", "context limit"):
+        assert seen[name][0] == "passed", seen[name]
+    assert project.json("caller/int8/verify.json")["claims"] == ["supports_tool_calling", "supports_reasoning"]
+    with Runtime(project.build / "foundry" / "cache" / "models") as runtime:
+        assert runtime.claims(NAME) == ["supports_tool_calling", "supports_reasoning"]
+
+
+def test_markers_that_the_template_writes_are_published_whatever_they_are_called(built: tuple[Project, Ran]) -> None:
+    settings = built[0].json("caller/int8/package/genai_config.json")["model"]
+    tokens = built[0].json("caller/int8/package/tokenizer.json")["added_tokens"]
+    names = {token["id"]: token["content"] for token in tokens}
+    keys = ("bot_token_id", "eot_token_id", "bor_token_id", "eor_token_id")
+    assert [names[settings[key]] for key in keys] == list(caller.MARKERS)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_gets_a_tool_call_and_an_answer_without_what_was_thought(
+    built: tuple[Project, Ran], stream: bool
+) -> None:
+    with (
+        Runtime(built[0].build / "foundry" / "cache" / "models") as runtime,
+        runtime.serve(NAME) as url,
+        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+
+        def ask(question: str, **options: Any) -> list[Any]:
+            messages: Any = [{"role": "user", "content": question}]
+            reply: Any = client.chat.completions.create(
+                model=NAME, messages=messages, max_tokens=60, temperature=0, stream=stream, **options
+            )
+            return [c.delta for chunk in reply for c in chunk.choices] if stream else [reply.choices[0].message]
+
+        parts = ask(TOOL_QUESTION, tools=[TOOL], tool_choice="auto")
+        calls = [call.function for part in parts for call in part.tool_calls or ()]
+        assert [(call.name, json.loads(call.arguments)) for call in calls] == [("get_weather", {"city": "Paris"})]
+        assert not "".join(part.content or "" for part in parts)
+        parts = ask(caller.ANSWERS[0][0])
+        assert "".join(part.content or "" for part in parts) == caller.ANSWERS[0][1]
+
+
+def test_cases_are_scored_free_and_held_to_the_schema_side_by_side(built: tuple[Project, Ran]) -> None:
+    held = built[0].json("caller/int8/domain.json")["constrained"]
+    assert (held["valid_free"], held["valid"], held["cases"]) == (1, 2, 2)
+    assert (held["passed_free"], held["passed"], held["won"], held["lost"]) == (1, 2, ["c1"], [])
+
+
+def test_response_format_is_told_for_what_the_runtime_makes_of_it(built: tuple[Project, Ran]) -> None:
+    verdict, told = checks(built[0])["structured output over HTTP"]
+    assert verdict == "warned"
+    assert "does not hold an answer to response_format's json_schema.schema; with the schema's own keys" in told
+
+
+def test_nothing_is_claimed_of_another_build_before_it_is_seen(built: tuple[Project, Ran]) -> None:
+    from scripts.foundry.deploy import deploy
+
+    project = built[0]
+    cache = project.build.parent / "another cache"
+    model_id = project.json("caller/int8/package/inference_model.json")["Name"]
+    deploy(project.build / "caller" / "int8" / "package", model_id, cache)
+    with Runtime(cache) as runtime:
+        assert runtime.claims(NAME) == []
