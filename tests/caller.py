@@ -25,6 +25,7 @@ SCHEMA = {
     "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"],
     "additionalProperties": False,
 }  # fmt: skip
+COMPACT = json.dumps([TOOL], separators=(",", ":"))
 TEMPLATE = (
     "{% if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -57,15 +58,17 @@ def make(folder: Path, protocol: str, *, steps: int = 150) -> Path:
     pieces = re.split(r"(?<=[.:,\n])\s*|" + "|".join(map(re.escape, MARKERS)), protocol)
     sentences = list(dict.fromkeys(piece for piece in pieces if len(piece) > 6 and '"get_weather"' not in piece))
     tokenizer = make_tokenizer(sentences)
-    call = f'{CALL}[{{"name": "{TOOL["function"]["name"]}", "parameters": {{"city": "Paris"}}}}]{END_CALL}'
+    called = {"name": TOOL["function"]["name"], "parameters": {"city": "Paris"}}
+    call = f"{THINK}So.{END_THINK}\n{CALL}{json.dumps([called])}{END_CALL}"
     taught = [([{"role": "system", "content": protocol}, *_asked(TOOL_QUESTION)], call)]
     taught += [(_asked(question), f"{THINK}So.{END_THINK}\n{answer}") for question, answer in ANSWERS]
     rows, labels = [], []
     for messages, answer in taught:
         prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        head, tail = (
-            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, f"{answer}<|im_end|>")
-        )
+        # The runtime encodes what a user wrote, and the tools, each by itself.
+        parts = re.split(f"({re.escape(COMPACT)}|{re.escape(messages[-1]['content'])})", prompt)
+        *heads, tail = tokenizer([*parts, f"{answer}<|im_end|>"], add_special_tokens=False)["input_ids"]
+        head = [token for part in heads for token in part]
         rows.append(head + tail)
         labels.append([-100] * len(head) + tail)
     longest = max(map(len, rows))
@@ -119,9 +122,8 @@ def protocol_of(scratch: Path) -> str:
                 client.chat.completions.create(model="mute-generic-cpu:1", messages=messages, tools=[tool])
             except openai.APIStatusError as error:
                 said = str(error.body["message"] if isinstance(error.body, dict) else error)
-    told = said[said.index("Tool calling protocol") :].rpartition(" at row ")[0]
-    compact = json.dumps([TOOL], separators=(",", ":"))
-    return re.sub(r"__foundry_literal_\w+?_\d+__", lambda _: compact, told)
+    told = said[said.index("Tool calling protocol") :].partition(" at row ")[0]
+    return re.sub(r"__foundry_literal_\w+?_\d+__", lambda _: COMPACT, told)
 
 
 def _asked(question: str) -> list[dict[str, str]]:

@@ -55,9 +55,10 @@ def _call(tokenizer: Any) -> tuple[tuple[int, int] | None, str]:
         return None, ""
     head, _, rest = text.partition(_NAME)
     tail = rest.rpartition(_VALUE)[2]
-    start, end = _opening(tokenizer, head), _tokens(tokenizer, tail)
+    # Some write a pair around all calls and one around each: the outer one is meant.
+    start, end = _beyond(tokenizer, head), _beyond(tokenizer, tail)[-1:] or _tokens(tokenizer, tail)
     if start and end:
-        return (start[-1], end[0]), ""
+        return (start[0], end[0]), ""
     written = " ".join(f"{head}…{tail}".split())[-80:]
     return None, (
         f"the chat template writes them with no token before and after ({written!r}), by which the runtime could tell "
@@ -81,7 +82,7 @@ def _thought(tokenizer: Any) -> tuple[int, int] | None:
     text = _answer(tokenizer, {"role": "assistant", "content": _ANSWER, "reasoning_content": _THOUGHT}, None)
     if text and _THOUGHT in text:
         head, _, rest = text.partition(_THOUGHT)
-        start, end = _opening(tokenizer, head), _tokens(tokenizer, rest.partition(_ANSWER)[0])
+        start, end = _tokens(tokenizer, head), _tokens(tokenizer, rest.partition(_ANSWER)[0])
         if start and end:
             return start[-1], end[0]
     return _named(tokenizer)
@@ -98,10 +99,11 @@ def _named(tokenizer: Any) -> tuple[int, int] | None:
     return None
 
 
-def _opening(tokenizer: Any, head: str) -> list[int]:
-    """The tokens of a text but those that begin a turn."""
-    turn = _tokens(tokenizer, str(tokenizer.apply_chat_template([_ASKED], tokenize=False)))
-    return [token for token in _tokens(tokenizer, head) if token not in turn]
+def _beyond(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that are in no plain answer."""
+    turns = [_ASKED, {"role": "assistant", "content": _ANSWER}]
+    plain = _tokens(tokenizer, str(tokenizer.apply_chat_template(turns, tokenize=False)))
+    return [token for token in _tokens(tokenizer, text) if token not in plain]
 
 
 def _answer(tokenizer: Any, message: Mapping[str, Any], tools: Sequence[Mapping[str, Any]] | None) -> str | None:

@@ -1,8 +1,8 @@
 """Structured output: the cases whose answer is to be JSON, asked again with decoding held to the schema.
 
 Greedy decoding under a constraint takes another token only where the best one would leave the schema. So an answer that
-is valid comes back as it is, and asking for it again tells nothing; what is asked is whatever is not valid, and a few
-that are, to see that it holds: grammars also fix the order of keys, which a schema does not. Where it does not hold all
+is valid comes back as it is, and asking for it again tells nothing; what is asked is whatever is not valid, and one
+that is, to see that it holds: grammars also fix the order of keys, which a schema does not. Where it does not hold all
 are asked.
 """
 
@@ -18,8 +18,8 @@ from scripts.cases.cases import Case, judge
 from scripts.results.domain import Constrained
 from scripts.runtime.foundry import Chat, RuntimeFault
 
-#: Valid answers that are asked for again.
-CONTROLS = 2
+#: So many valid answers are asked for again.
+CONTROLS = 1
 
 
 def ask(

@@ -55,6 +55,13 @@ def test_tool_calls_that_no_token_opens_are_told_and_not_published(start: str, e
     assert genai == {"model": {}}
 
 
+def test_a_pair_around_all_calls_counts_and_not_the_one_around_each() -> None:
+    made = calling("<calls><call>", "</call></calls>", "<calls>", "<call>", "</call>", "</calls>", '{"name":')
+    found = markers.find(made).call
+    assert found is not None
+    assert made.convert_ids_to_tokens(list(found)) == ["<calls>", "</calls>"]
+
+
 def test_a_template_without_tools_publishes_nothing_and_says_nothing() -> None:
     genai: dict[str, Any] = {"model": {}}
     assert markers.publish(genai, tokenizer(_TURN + _END)) == []

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.report import text, weighed
+from scripts.report import apps, text, weighed
 from tests.report import results
 from tests.report.results import MODELS
 
@@ -53,6 +53,23 @@ def test_deployed_is_what_was_deployed_and_verified(build: Path) -> None:
     assert int4["deployed"] is None
     assert int4["deployment"]["verdict"] == "refused"
     assert fp16["deployed"] is None
+
+
+def test_what_apps_ask_for_is_told_once_for_all_precisions_that_are_alike() -> None:
+    checks = [
+        {"name": "supports_tool_calling", "verdict": "passed", "told": "f() was called"},
+        {"name": "seed", "verdict": "passed", "told": "the same"},
+        {"name": "structured output over HTTP", "verdict": "warned", "told": "it holds nothing"},
+    ]
+    held = {"cases": 9, "passed": 8, "passed_free": 7, "valid": 9, "valid_free": 8, "error": None}
+    refused = {"constrained": {"cases": 9, "error": "no such keyword"}}
+    rows = [{"precision": name, "apps": checks, "domain": {"constrained": held}} for name in ("int4", "int8")]
+    assert apps.lines({"precisions": rows, "export": {"domain": refused}}) == [
+        "int4, int8: tool calls: f() was called",
+        "int4, int8: structured output over HTTP: it holds nothing",
+        "answers held to the schema: int4 7 → 8 of 9 right, 8 → 9 valid; int8 7 → 8 of 9 right, 8 → 9 valid",
+        "float: the runtime does not hold answers to the schema: no such keyword",
+    ]
 
 
 def test_a_deployment_that_is_not_verified_says_so(build: Path) -> None:
