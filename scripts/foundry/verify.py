@@ -21,7 +21,7 @@ from scripts.results import base, measured
 from scripts.results.domain import Domain
 from scripts.results.foundry import Check, Deploy, Verify
 from scripts.runtime import genai
-from scripts.runtime.foundry import Answer, Chat, Message, Runtime, conversation, label
+from scripts.runtime.foundry import CLAIMS, Answer, Chat, Message, Runtime, conversation, label
 
 #: Asked of a model that has no cases of its own.
 QUESTION = "Name three things that a baker needs in the morning."
@@ -64,10 +64,10 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
     if found := caches.differences(folder, manifest):
         raise IngotError(folder, f"is not what was deployed: {'; '.join(found)}", "Deploy it again: `doit deploy`")
     expected = expected or _greedy(package)
-    print("verify: tool calls and reasoning", flush=True)
-    checks = apps.prove(folder, expected.messages)
-    claims = [check.name for check in checks if check.verdict == "passed"]
     try:
+        print("verify: tool calls and reasoning", flush=True)
+        checks = apps.prove(folder, expected.messages)
+        claims = [name for name in CLAIMS if any(check.name == name and check.verdict == "passed" for check in checks)]
         answer, end, more = _answered(deployed, expected, claims)
     except IngotError as error:
         if before := versions.fall_back(cache, model_id):
