@@ -20,14 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.common.machine import fingerprint
+from scripts.common.machine import fingerprint, instruction_set
 from scripts.common.model_files import CARD, CHAT_TEMPLATES, TEMPLATES, TOKENIZER, is_adapter_file, is_model_file
 from scripts.common.process import Limits
 from scripts.convert import exporters
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
 from scripts.doit_plugin.variables import called, chosen_folders, typed
-from scripts.engine.session import Session
+from scripts.engine.session import Place, Session
 from scripts.engine.step import ExternalState, Step, leave_out
 from scripts.foundry import external_state as deployed
 from scripts.settings.asked import asked
@@ -40,10 +40,11 @@ with user_errors():
     SETTINGS = read(CONFIG)
 INGOT = Session(
     BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"],
-    limits=lambda step: Limits(*SETTINGS.limits_of(step, BUILD)),
+    limits=lambda step: Limits(*SETTINGS.limits_of(step, BUILD)), shared=SETTINGS.store and Place(*SETTINGS.store),
 )  # fmt: skip
 TASKS = Tasks(INGOT, [f"checkpoint:{model.name}" for model in SETTINGS.models if model.problem and not model.recipes])
 MODELS = SETTINGS.models
+SUMS = {"processor": instruction_set()}  # in the key of what adds up floats: the last bits differ between processors
 ACCEPTED = BUILD / "accepted.json"  # what the next report is compared with: `doit accept`
 CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path, "app:NAME" or "auto"
 DEPLOYED = {"cache": CACHE, "config": str(CONFIG), "build": str(BUILD), "asked": SETTINGS.asked,
@@ -82,6 +83,7 @@ def checkpoint(model: Model) -> Step:
         parameters={**source.flags, "weights": [adapter.weight for adapter in model.adapters] or None,
                     "template-name": model.template if isinstance(model.template, str) else None,
                     "template-optional": True if of else None},
+        observed=SUMS if model.adapters else {},
         scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes),
                  "serves-float": model.serves_float or None, "exporter": model.exporter,
                  "context": None if of else [model.context_length, model.sampling.get("max_length")]},
@@ -106,7 +108,7 @@ def finetune(model: Model) -> Step:
         f"finetune:{model.name}", BUILD / model.name / "finetune", stage="finetune", verb="train",
         inputs={"source": source.path, "train": model.tickets, "evaluation": model.cases, "schema": model.schema},
         belongs={"source": is_model_file},
-        parameters=source.flags, scratch={"downloads": BUILD / "downloads"},
+        parameters=source.flags, observed=SUMS, scratch={"downloads": BUILD / "downloads"},
         preflight={"source": "scripts.checkpoint.weights:check_source", "evaluation": CASES["cases"], **CASES},
         problem=model.problem,
     )  # fmt: skip
@@ -146,6 +148,7 @@ def quantize(variant: Variant) -> Step:
                 "calibration": variant.model.calibration if variant.recipe.calibrates else (),
                 "script": variant.recipe.scripts},
         parameters={"recipe": variant.recipe.steps, "context": variant.model.context}, loads=variant.recipe.modules,
+        observed=SUMS if variant.recipe.sums_floats else {},
     )  # fmt: skip
 
 
@@ -161,7 +164,7 @@ def quality(variant: Variant) -> Step:
         f"quality:{variant.name}", folder(variant) / "quality.json", stage="quality", verb="compare",
         inputs={"onnx": onnx(variant), "reference": reference(variant.model),
                 "export": export(variant.model) if variant.recipe else None},
-        parameters={"gates": variant.quality_gates},
+        parameters={"gates": variant.quality_gates}, observed=SUMS,
     )  # fmt: skip
 
 
@@ -190,7 +193,8 @@ def domain(variant: Variant) -> Step:
         f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
         inputs={"package": package(variant).part("served"), "cases": variant.model.cases,
                 "schema": variant.model.schema, "baseline": of_float},
-        parameters={"gates": variant.domain_gates, "limit": variant.model.asked}, preflight=CASES,
+        parameters={"gates": variant.domain_gates, "limit": variant.model.asked}, observed=SUMS,
+        preflight=CASES,
     )  # fmt: skip
 
 
@@ -203,7 +207,7 @@ def baseline(variant: Variant) -> Step:
         f"baseline:{model.name}", BUILD / model.name / "baseline.json", stage="quality", verb="baseline",
         inputs={"package": package(variant).part("served"), "checkpoint": checkpoint(variant.base).part("tokenizer"),
                 "cases": model.cases, "schema": model.schema},
-        parameters={"limit": model.asked}, preflight=CASES, dispensable=True,
+        parameters={"limit": model.asked}, observed=SUMS, preflight=CASES, dispensable=True,
     )  # fmt: skip
 
 
@@ -214,7 +218,7 @@ def lm_eval(variant: Variant) -> Step:
         f"lm-eval:{variant.name}", folder(variant) / "lm-eval.json", stage="quality", verb="lm-eval",
         inputs={"package": package(variant).part("served"), "tasks": variant.model.lm_eval,
                 "baseline": lm_eval(variant.model.float) if variant.recipe else None},
-        parameters={"gates": variant.domain_gates},
+        parameters={"gates": variant.domain_gates}, observed=SUMS,
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ MAY_IMPORT = {
 #: Distribution → the modules that adapt it: a new release of it changes these alone.
 ADAPTERS = {
     "doit": {"scripts.doit_plugin."},
+    "fsspec": {"scripts.engine.remote"},
     "olive": {
         f"scripts.convert.{name}"
         for name in ("builder_pass", "float16_pass", "mobius_pass", "olive", "pass_options", "weightonly_pass")

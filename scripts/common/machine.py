@@ -21,6 +21,34 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+#: Flags of Linux's /proc/cpuinfo → the class of instructions by which float sums are grouped, the widest first.
+_CLASSES = (("avx512f", "avx512"), ("avx2", "avx2"), ("sve", "sve"), ("asimd", "neon"))
+#: The same by the numbers of Windows' `IsProcessorFeaturePresent`.
+_WINDOWS_CLASSES = ((41, "avx512"), (40, "avx2"))
+
+
+@functools.cache
+def instruction_set() -> str:
+    """The architecture and its widest vector instructions, such as "x86_64 avx2": sums of floats differ between them,
+    and so may the bytes of what is computed by them.
+    """
+    machine = _system().split()[-1].lower().replace("amd64", "x86_64").replace("aarch64", "arm64")
+    return f"{machine} {_vectors()}".strip()
+
+
+def _vectors() -> str:
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            flags = next((line.split() for line in file if line.startswith(("flags", "Features"))), [])
+        return next((name for flag, name in _CLASSES if flag in flags), "")
+    if os.name == "nt":
+        import ctypes
+
+        present = ctypes.windll.kernel32.IsProcessorFeaturePresent  # type: ignore[attr-defined,unused-ignore]
+        return next((name for number, name in _WINDOWS_CLASSES if present(number)), "")
+    return "neon"  # macOS on Apple silicon
+
+
 @functools.cache
 def fingerprint() -> dict[str, object]:
     """Processor, logical cores, memory in GiB, operating system: what makes two measurements comparable."""

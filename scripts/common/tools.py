@@ -66,6 +66,7 @@ LOADS: dict[str, tuple[str, ...]] = {
     "compressed_tensors": ("compressed-tensors", "torch"),
     "filelock": (),
     "foundry_local_sdk": ("foundry-local-sdk", "onnxruntime-genai-core", "onnxruntime"),
+    "fsspec": (),
     "gguf": ("gguf", "numpy"),
     "huggingface_hub": (),
     "jinja2": ("jinja2", "markupsafe"),

@@ -104,6 +104,14 @@ def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
     )
 
 
+def sums_floats(kind: Any, options: Mapping[str, Any]) -> bool:
+    """Whether a pass adds up floats, whose sums, and so the bytes that come out, differ between processors' vectors."""
+    name = own(kind)
+    if name == "WeightOnlyQuantization":
+        return bool(options.get("algorithm", "rtn") != "rtn")
+    return name != "StoreFloat16"
+
+
 def modules(kind: Any, options: Mapping[str, Any]) -> Iterator[str]:
     """The project's modules that a pass is made of; none for one of Olive's."""
     if name := own(kind):

@@ -238,22 +238,51 @@ class Accept(_Reading):
 class Gc(_Reading):
     """`doit gc`: remove from the store what was not used for longest."""
 
-    doc_purpose = "make the store of earlier outputs smaller"
+    doc_purpose = "make the store of earlier outputs smaller, or the shared one"
     doc_usage = ""
-    doc_description = "Keeps what present outputs share, and of the rest the most recently used."
-    cmd_options = (flag("keep", str, "10GB", "how much of the rest to keep: 500MB, 10GB [default: %(default)s]"),)
+    doc_description = (
+        "Keeps what present outputs share, and of the rest the most recently used; of a shared store, to which this "
+        "machine must be allowed to write, what was put there last."
+    )
+    cmd_options = (
+        flag("keep", str, "10GB", "how much of the rest to keep: 500MB, 10GB [default: %(default)s]"),
+        flag("shared", str, "", "instead: how much to keep of the shared store of models.toml"),
+    )
 
-    def _execute(self, keep: str) -> int:
-        limit, store = _bytes(keep), self.session.store
-        in_use = {outputs.recorded_key(step) for step in self.session.steps.values()}
-        gone = store.collect(limit, {key for key in in_use if key})
+    def _execute(self, keep: str, shared: str) -> int:
+        from scripts.engine import fetching
+
+        limit, store = _bytes("--shared" if shared else "--keep", shared or keep), self.session.store
+        keys = {key for step in self.session.steps.values() if (key := outputs.recorded_key(step))}
+        if shared:
+            return self._shared(limit, keys)
+        fetching.sweep(self.session.build)
+        gone = store.collect(limit, keys)
         size = sum(item.size for item in gone) / 1e9
         self.outstream.write(f"{len(gone)} removed ({size:.2f} GB), {len(store.objects())} left in {store.folder}\n")
         return 0
 
+    def _shared(self, limit: int, in_use: set[str]) -> int:
+        from scripts.engine import shared_gc
+        from scripts.engine.remote import RemoteError
 
-def _bytes(text: str) -> int:
+        shared = self.session.shared
+        if shared is None or not shared.writes:
+            found = "names no shared store" if shared is None else "does not let this machine write to the shared store"
+            raise IngotError("models.toml", found, "Write [store] with a url, and write = true where that is meant")
+        try:
+            done = shared_gc.collect(shared.remote, limit, in_use)
+        except RemoteError as error:
+            raise IngotError(shared.remote.url, str(error), "Nothing here depends on it") from None
+        self.outstream.write(
+            f"{done.gone} removed ({done.gone_bytes / 1e9:.2f} GB), {done.left} left "
+            f"({done.left_bytes / 1e9:.2f} GB) in {shared.remote.url}\n"
+        )
+        return 0
+
+
+def _bytes(option: str, text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
     if not found:
-        raise InvalidCommand(f"--keep {text!r}: expected a size such as 500MB or 10GB")
+        raise InvalidCommand(f"{option} {text!r}: expected a size such as 500MB or 10GB")
     return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))

@@ -131,7 +131,7 @@ class Clean(SessionCommand, DoitClean):  # type: ignore[misc]
         if not args and not params["dryrun"]:
             from scripts.engine import tree
 
-            for name in ("logs", "store", ".locks", publish.WORK):
+            for name in ("logs", "store", ".fetched", ".locks", publish.WORK):
                 tree.remove(str(self.session.build / name), self.session.digests)
         return code
 

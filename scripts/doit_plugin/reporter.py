@@ -34,7 +34,8 @@ class Reporter:
     def __init__(self, session: Session) -> None:
         self._session, self._progress = session, session.progress
         self._started = time.monotonic()
-        self._counts = {"built": 0, "restored": 0, "kept": 0, "done": 0, "up to date": 0, "skipped": 0, "failed": 0}
+        kinds = ("built", "restored", "fetched", "kept", "done", "up to date", "skipped", "failed")
+        self._counts = dict.fromkeys(kinds, 0)
         self._selected: list[str] = []
         self._failed: list[str] = []
         self._refused: list[str] = []

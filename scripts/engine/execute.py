@@ -18,7 +18,7 @@ from scripts.common.childenv import CHILD_LOCK, LINK_JOURNAL, REASON_FILE
 from scripts.common.errors import IngotError
 from scripts.common.process import run
 from scripts.common.visible import line
-from scripts.engine import locks, publish
+from scripts.engine import locks, publish, tree
 from scripts.engine.keys import key_of
 from scripts.engine.session import Session
 from scripts.engine.step import STOPPING, Part, Step, flat
@@ -93,10 +93,12 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     """Make and publish the output; or the reason why that failed."""
     started = time.monotonic()
     out = work / step.output.name
-    if step.storable and not session.force_all and (files := _restore(session, step, key, work, out)) is not None:
-        _publish(session, step, work, out, key, files, restored=True)
-        session.ended[step.name] = f"restored in {time.monotonic() - started:.1f} s"
-        return None
+    if step.storable and not session.force_all:
+        for restore, what in ((_restore, "restored"), (_fetch, "fetched")):
+            if (files := restore(session, step, key, work, out)) is not None:
+                _publish(session, step, work, out, key, files, kept=restore is _restore)
+                session.ended[step.name] = f"{what} in {time.monotonic() - started:.1f} s"
+                return None
     status, note = session.status, session.progress.note
     command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out)]
     written = _written(session, step)
@@ -118,7 +120,11 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
         return reason
     _publish(session, step, work, out, key, None)
     session.records.keep_cost(step.name, ended.seconds, ended.peak_rss)
+    session.records.take_up(key)
     session.ended[step.name] = f"built in {time.monotonic() - started:.1f} s"
+    if session.shared and session.shared.writes and step.storable and session.store.has(key):
+        session.progress.said(step.name, "putting it into the shared store")
+        session.shared.upload(key, session.store.folder / key, _own(session, step), ended.seconds)
     return None
 
 
@@ -159,18 +165,59 @@ def _restore(session: Session, step: Step, key: str, work: Path, out: Path) -> m
     return files
 
 
+def _fetch(session: Session, step: Step, key: str, work: Path, out: Path) -> manifest.Files | None:
+    """Have what somebody else built of this key at `out`; None where there is none, or it is not an output."""
+    if session.shared is None or session.records.is_given_up(key):
+        return None
+    folder = work / "fetched"
+    files = session.shared.fetch(
+        key, folder, _own(session, step), _large_files_of_inputs(step),
+        lambda line: session.progress.said(step.name, line),
+    )  # fmt: skip
+    if files is None:
+        return None
+    made = folder / next(iter(files)) if step.is_result else folder  # whatever the other's step calls its result
+    if (step.is_result and len(files) != 1) or _why_not_an_output(step, made, "the shared store"):
+        session.progress.note(f"{step.name}: what the shared store has is no {step.base}; building it")
+        tree.remove(str(folder), session.digests)
+        return None
+    made.replace(out)
+    return files
+
+
+def _own(session: Session, step: Step) -> dict[str, str]:
+    """Digest → path of the user's own files that a step reads."""
+    found = dict[str, str]()
+    for _, flag, item, _ in step.read:
+        if not isinstance(item, Step):
+            given = session.status.user_files.of(str(item), step.belongs.get(flag))
+            files = {"": given.digest} if given.files is None else given.files
+            found |= {digest: os.path.join(str(item), name) if name else str(item) for name, digest in files.items()}
+    return found
+
+
+def _large_files_of_inputs(step: Step) -> dict[str, str]:
+    """Digest → path of files of the outputs that it reads: its own may be the same, and need not be fetched."""
+    found = dict[str, str]()
+    for upstream in step.upstream:
+        listed = None if upstream.is_result else manifest.read(str(upstream.output))
+        for name, file in (listed[0] if listed else {}).items():
+            found[str(file["blake3"])] = f"{upstream.output}/{name}"
+    return found
+
+
 def _publish(
     session: Session, step: Step, work: Path, out: Path, key: str, files: manifest.Files | None, *,
-    restored: bool = False,
+    kept: bool = False,
 ) -> None:  # fmt: skip
-    """Put what the child made, or the store had, under its final name; what is new goes into the store first."""
+    """Put what was made, or a store had, under its final name; unless it is `kept` already, into the store first."""
     digests, keys = session.digests, session.status.keys
     provenance: dict[str, Any] = {
         "step": step.name, "key": key, "ingredients": keys.ingredients(step), "files": keys.user_files(step),
     }  # fmt: skip
     if step.is_result:
         provenance["output"] = digests.of(str(out))
-        if step.storable and not restored:
+        if step.storable and not kept:
             folder = work / "stored"
             folder.mkdir()
             shutil.copyfile(out, folder / step.base)
@@ -183,7 +230,7 @@ def _publish(
     provenance["output"] = manifest.files_digest(files)
     manifest.write(out, files, provenance)
     folders.flush(out)  # before the store makes what it shares read-only: Windows would not flush it then
-    if step.storable and not restored:
+    if step.storable and not kept:
         _store(session, step, out, key, work)
     publish.publish(out, step.output, session.build)
 

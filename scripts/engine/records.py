@@ -50,3 +50,16 @@ class Records:
     def cost(self, name: str) -> tuple[float, int] | None:
         """What a step cost when it last ran: wall seconds, peak resident bytes."""
         return self._state.value("cost", name, tuple[float, int])
+
+    def give_up(self, key: str) -> None:
+        """Note that what was built of this key is not to be had from elsewhere, but to be built again."""
+        self._state.put("given up", key, "")
+
+    def is_given_up(self, key: str) -> bool:
+        """Whether that was noted, and it was not built since."""
+        return self._state.get("given up", key) is not None
+
+    def take_up(self, key: str) -> None:
+        """It was built again."""
+        if self.is_given_up(key):
+            self._state.drop("given up", key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scripts.common.errors import IngotError
 from scripts.common.machine import usable_memory
@@ -25,12 +26,22 @@ from scripts.engine.step import ExternalState, Step
 from scripts.engine.store import Store
 from scripts.engine.user_files import Belongs, UserFiles
 
+if TYPE_CHECKING:
+    from scripts.engine.shared import Shared
+
 #: How a stage works: the same whatever its hashes, and so that it leaves the processor to others where it waits.
 _STEADY = {
     "PYTHONHASHSEED": "0",
     # Waiting OpenMP threads sleep: spinning ones made a step three times slower on a busy machine.
     "OMP_WAIT_POLICY": "passive",
 }
+
+
+class Place(NamedTuple):
+    """The store of a team: its address, and whether what is built is put there."""
+
+    url: str
+    write: bool
 
 
 class Session:
@@ -44,10 +55,11 @@ class Session:
         online_stages: Sequence[str] = (),
         home_stages: Sequence[str] = (),
         limits: Callable[[str], Limits] | None = None,
+        shared: Place | None = None,
     ) -> None:
         """`online_stages` may fetch from the network; they and `home_stages` see the user's home folder.
 
-        `limits` are those of a step by its name, asked for when it runs.
+        `limits` are those of a step by its name, asked for when it runs; `shared` is the store of a team, if any.
         """
         self.package = package
         self.build = folder.absolute()
@@ -61,9 +73,11 @@ class Session:
         self.progress = Progress()
         #: The memory that steps share which run at once.
         self.room = Room(usable_memory)
+        self._place = shared
         #: The steps by name, in the order of their declaration.
         self.steps: dict[str, Step] = {}
-        #: What became of each step that ran: "built in 1.2 s", "restored in 0.1 s", "kept", "failed: …", "skipped: …".
+        #: What became of each step that ran: "built in 1.2 s", "restored in 0.1 s", "fetched in 0.3 s", "kept",
+        #: "failed: …", "skipped: …".
         self.ended: dict[str, str] = {}
         #: Steps run although they are current, and restore nothing (`doit -a`).
         self.force_all = False
@@ -98,6 +112,16 @@ class Session:
         )  # fmt: skip
         self.steps[name] = made
         return made
+
+    @functools.cached_property
+    def shared(self) -> Shared | None:
+        """The store of a team, if any; loaded when a step has to be built, and not before."""
+        if self._place is None:
+            return None
+        from scripts.engine.shared import Shared
+
+        url, writes = self._place
+        return Shared(url, self.build, self.digests, self.progress.note, writes=writes)
 
     @property
     def failed(self) -> list[str]:

@@ -89,6 +89,7 @@ class Status:
         """Give up the claim that the output is right; the next run builds it again, and restores none like it."""
         if key := outputs.recorded_key(step):
             self._store.drop(key)
+            self._records.give_up(key)
         self._records.drop_receipt(step.name)
         if os.path.isfile(step.provenance):
             os.unlink(step.provenance)

@@ -77,3 +77,15 @@ def _unlink(path: str, digests: Digests) -> None:
             os.unlink(path)
     else:
         moving.unlink(path)
+
+
+def move(source: str, target: str, digests: Digests) -> None:
+    """Give a file another name on its file system."""
+    with _carried(source, digests):
+        moving.move(Path(source), Path(target))
+
+
+def link(source: str, target: str, digests: Digests) -> None:
+    """Give a file that Ingot made a second name."""
+    with _carried(source, digests):
+        links.link(Path(source), Path(target))

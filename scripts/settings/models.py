@@ -180,6 +180,8 @@ class Settings:
     on_refusal: str = "keep"
     #: How many earlier versions of a deployed model stay.
     keep: int = 1
+    #: The shared store of a team: its address, and whether what is built is put there.
+    store: tuple[str, bool] | None = None
 
     @property
     def asked(self) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from scripts.settings.bases import base_of, share_bases
 from scripts.settings.models import BASE, Adapter, Model, Settings, Source
 from scripts.settings.names import MODEL_WORDS, Name, check_name
 from scripts.settings.recipes import PROJECT_CONFIG, Recipe, Recipes, read_recipes
-from scripts.settings.tables import SOURCES, EvaluationTable, ModelTable, Top
+from scripts.settings.tables import SOURCES, EvaluationTable, ModelTable, StoreTable, Top
 
 
 class _Named(msgspec.Struct):
@@ -56,7 +57,8 @@ def read(config: Path) -> Settings:
     models = share_bases(_Reader(file, number, table, recipes).model() for number, table in enumerate(tables, 1))
     _refuse_clashes(file, models)
     return Settings(config, models, _cache(top, file), _find(config, "eval/general.txt"), top.limits,
-                    tuple(recipes.broken.values()), top.foundry.on_refusal, top.foundry.keep)  # fmt: skip
+                    tuple(recipes.broken.values()), top.foundry.on_refusal, top.foundry.keep,
+                    _store(top.store))  # fmt: skip
 
 
 def _find(config: Path, name: str) -> Path:
@@ -75,6 +77,14 @@ def _cache(top: Top, file: Path) -> str | None:
         return str(resolved(file.parent, cache))
     except ValueError as error:
         raise IngotError(place(file, "foundry", "cache"), f"is not a path: {error}", "Correct it") from None
+
+
+def _store(table: StoreTable | None) -> tuple[str, bool] | None:
+    """The shared store; whether it is written to follows what each continuous integration says of itself."""
+    if table is None:
+        return None
+    in_ci = any(os.environ.get(name, "").lower() in ("1", "true") for name in ("CI", "TF_BUILD"))
+    return table.url, in_ci if table.write == "auto" else table.write
 
 
 class _Reader:

@@ -63,6 +63,12 @@ class Recipe:
         return not any(passes.quantises(kind, options) for kind, options in steps.passes_of(self.steps))
 
     @property
+    def sums_floats(self) -> bool:
+        """Whether what comes out may differ by a bit from one kind of processor to another."""
+        found = steps.passes_of(self.steps)
+        return self.needs_checkpoint or any(passes.sums_floats(kind, options) for kind, options in found)
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """The project's modules that it chooses by the passes it names, for the key of the step that runs them."""
         return steps.modules(self.steps)

@@ -145,11 +145,28 @@ class FoundryTable(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 1
 
 
+class StoreTable(Struct, forbid_unknown_fields=True, frozen=True):
+    """A place that a team shares, for what was built."""
+
+    url: Annotated[
+        Annotated[
+            str, Meta(pattern=rf"^(s3|az|abfs|gs|gcs)://[^/\s@?]+(/[^\s@?]*)?{END}|^file:///[^?]+{END}",
+                      title="s3://BUCKET/FOLDER, az://…, gs://… or file:///FOLDER, without a user or a password"),
+        ],
+        Meta(description="where; credentials are those of the environment"),
+    ]  # fmt: skip
+    write: Annotated[
+        Literal["auto"] | bool,
+        Meta(description='whether what is built is put there; "auto": in continuous integration (CI=true)'),
+    ] = "auto"
+
+
 class Top(Struct, forbid_unknown_fields=True, frozen=True):
     """models.toml without its models."""
 
     foundry: FoundryTable = FoundryTable()
     limits: Annotated[Limits, Meta(description="for every model")] = Limits()
+    store: Annotated[StoreTable | None, Meta(description="the shared store of a team")] = None
 
 
 class ModelsFile(Top, forbid_unknown_fields=True, frozen=True, kw_only=True):

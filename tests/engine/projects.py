@@ -21,12 +21,14 @@ from pathlib import Path
 from doit import get_var
 from scripts.common.process import Limits
 from scripts.doit_plugin.tasks import Tasks, task
-from scripts.engine.session import Session
+from scripts.engine.session import Place, Session
 from scripts.engine.step import ExternalState
 
 HERE = Path(__file__).parent
 BUILD = Path(get_var("build", "build")).absolute()
-SESSION = Session(BUILD, package="tests.engine.stages")
+STORE = HERE / "store.json"
+SESSION = Session(BUILD, package="tests.engine.stages",
+                  shared=Place(*json.loads(STORE.read_text())) if STORE.exists() else None)
 MADE = {}
 for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
     name, verb = row["name"], row["verb"]
@@ -83,6 +85,10 @@ class Project:
 
     def declare(self, graph: Sequence[Mapping[str, Any]]) -> None:
         (self.folder / "graph.json").write_text(json.dumps(list(graph)))
+
+    def share(self, url: str, *, write: bool) -> None:
+        """Use a shared store."""
+        (self.folder / "store.json").write_text(json.dumps([url, write]))
 
     def set(self, name: str, **changes: Any) -> None:
         """Change the declaration of one step."""
