@@ -25,6 +25,10 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
     for name, value in environment.items():
         if len(value) >= _LEAST and _NAMES.search(name):
             text = text.replace(value, _HIDDEN)
-    text = _USER.sub(f"{_HIDDEN}@", text)
-    text = _QUERY.sub(rf"\1?{_HIDDEN}", text)
+    text = plain_addresses(text)
     return _HEADER.sub(rf"\1\2{_HIDDEN}", text)
+
+
+def plain_addresses(text: str) -> str:
+    """A text whose addresses have neither a user nor a query."""
+    return _QUERY.sub(rf"\1?{_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text)) if "://" in text else text

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 import msgspec
 
 from scripts.common.errors import IngotError
+from scripts.common.secrets import plain_addresses
 
 T = TypeVar("T")
 
@@ -63,9 +64,9 @@ def suggest(word: str, allowed: Iterable[object]) -> str:
 
 
 def short(value: Any) -> str:
-    """A value as a person wrote it, in at most 120 characters and without control characters."""
+    """A value as a person wrote it, in at most 120 characters, without control characters or passwords in addresses."""
     try:
-        text = _SHORT.repr(value)
+        text = plain_addresses(_SHORT.repr(value))
     except ValueError:  # a number of more digits than Python writes
         text = "a number of thousands of digits"
     return text if len(text) <= 120 else f"{text[:119]}…"

@@ -20,7 +20,7 @@ def render(
     models: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help='[{"name": …, "precisions": [name, …]}, …]')
     ],
-    output: Annotated[Path, typer.Option(help="folder to write report.json, report.md, index.html and table.txt to")],
+    output: Annotated[Path, typer.Option(help="folder to write every form of the report to")],
     accepted: Annotated[Path | None, typer.Option(help="what `doit accept` kept, to compare with")] = None,
     environment: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help="adds to the environment that is reported")

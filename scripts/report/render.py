@@ -1,4 +1,4 @@
-"""The report in all its forms, from one result: report.json, report.md, index.html and the table."""
+"""The report in all its forms, from one result: report.json, report.md, junit.xml, index.html and the table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from scripts.report import changes, collect, page, text
+from scripts.report import changes, collect, junit, page, text
 from scripts.results import base
 from scripts.results import report as results
 from scripts.results.report import Changes, Report
@@ -39,6 +39,7 @@ def render(
         ("table.txt", text.text(told)),
         *((f"table.{width}.txt", text.text(told, width)) for width in text.WIDTHS),
         ("index.html", page.page(told)),
+        ("junit.xml", junit.junit(told)),
     ):
         (output / name).write_text(content, encoding="utf-8", newline="\n")
     return report

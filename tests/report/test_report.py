@@ -196,6 +196,7 @@ def test_the_command_writes_the_same_bytes_twice_and_prints_a_plain_table(build:
         "report.json",
         "report.md",
         "index.html",
+        "junit.xml",
         "table.txt",
         *(f"table.{width}.txt" for width in text.WIDTHS),
     }
