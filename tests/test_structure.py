@@ -40,6 +40,7 @@ MAY_IMPORT = {
 ADAPTERS = {
     "doit": {"scripts.doit_plugin."},
     "fsspec": {"scripts.engine.remote"},
+    "watchfiles": {"scripts.doit_plugin.watching"},
     "olive": {
         f"scripts.convert.{name}"
         for name in ("builder_pass", "float16_pass", "mobius_pass", "olive", "pass_options", "weightonly_pass")

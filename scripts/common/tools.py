@@ -105,6 +105,7 @@ LOADS: dict[str, tuple[str, ...]] = {
                      "tokenizers"),
     "typer": (),
     "vl_convert": ("vl-convert-python",),
+    "watchfiles": (),
 }  # fmt: skip
 
 #: Distributions that a step's processes may load although its key does not name them, by the reason why that is right.

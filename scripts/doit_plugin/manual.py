@@ -27,7 +27,7 @@ _USES = (
 )
 #: In the order in which people meet them; the rest are doit's.
 _COMMANDS = (
-    "init", "run", "list", "why", "info", "check", "gate", "accept", "models", "chat", "serve", "rollback",
+    "init", "run", "watch", "list", "why", "info", "check", "gate", "accept", "models", "chat", "serve", "rollback",
     "undeploy", "pack", "clean", "forget", "gc", "help",
 )  # fmt: skip
 _EXIT_CODES = (
