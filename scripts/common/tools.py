@@ -122,7 +122,7 @@ PLUMBING: dict[str, tuple[str, ...]] = {
         "pip", "requests", "sniffio", "truststore", "urllib3",
     ),
     "reads and writes files, locks and links them: the bytes are the same": (
-        "filelock", "fsspec", "msgspec", "pyyaml", "reflink-copy", "tomli",
+        "filelock", "fsspec", "msgspec", "pyyaml", "reflink-copy", "tomli", "watchfiles",
     ),
     "calls native libraries": ("cffi", "pycparser"),
     "a digest is the same, whatever computes it": ("blake3",),
