@@ -6,6 +6,7 @@ Credentials and endpoints are those of the environment, as each cloud's own tool
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import functools
@@ -13,6 +14,7 @@ import os
 import queue
 import threading
 import time
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -119,8 +121,10 @@ class Remote:
             for start in range(0, len(paths), 500):
                 try:
                     self._files.rm(paths[start : start + 500])
-                except FileNotFoundError:
-                    continue
+                except FileNotFoundError:  # some file systems stop at the first that is gone
+                    for path in paths[start : start + 500]:
+                        with contextlib.suppress(FileNotFoundError):
+                            self._files.rm_file(path)
 
         self._call(remove, 20 * self.patience)
 
@@ -163,6 +167,8 @@ class Remote:
             self.url, skip_instance_cache=True, use_listings_cache=False, **_OPTIONS.get(protocol, {})
         )
         files.retries = 1  # of s3fs
+        if self._is_local and not os.path.isdir(root):
+            root = urllib.parse.unquote(root)
         if self._is_local and not os.path.isdir(root):  # or a share that is not mounted would be made on this disk
             raise RemoteError(f"{root} is not there: mount it, or make that folder")
         return files, root

@@ -158,6 +158,8 @@ class Shared:
 
     def _put(self, file: File, target: Path, own: Mapping[str, str], blobs: Mapping[str, str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if file.own and self._digests.of(own[file.digest]) != file.digest:  # it was edited just now
+            raise NotHereError
         if file.own and file.link:
             path = Path(own[file.digest])
             target.symlink_to(path.parent.resolve() / path.name)

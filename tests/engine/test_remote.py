@@ -1,0 +1,77 @@
+"""A place that stalls, is slow or breaks off: each call ends, with one kind of error."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.common.hashes import digest_bytes
+from scripts.engine.digests import Digests
+from scripts.engine.fetching import Fetching, blob
+from scripts.engine.listed import LyingError
+from scripts.engine.remote import Remote, RemoteError, TooShortError
+from scripts.engine.state import State
+
+pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    made = tmp_path / "a share"
+    made.mkdir()
+    return made
+
+
+def fetching(remote: Remote, build: Path, patience: float = 60) -> Fetching:
+    build.mkdir(exist_ok=True)
+    return Fetching(remote, build, Digests(State(build / "state.db")), patience, lambda _: None)
+
+
+def test_what_is_written_is_read_in_pieces(place: Path) -> None:
+    remote = Remote(place.as_uri())
+    remote.write("v1/a", b"0123456789")
+    assert remote.read("v1/a", 2, 5) == b"234" and remote.read("v1/a", 8, 20) == b"89"
+    assert remote.size("v1/a") == 10 and remote.size("v1/b") is None and remote.read("v1/b", 0, 1) is None
+    assert [size for size, _ in remote.listing("v1").values()] == [10] and remote.listing("v2") == {}
+    with pytest.raises(TooShortError):
+        remote.read("v1/a", 10, 20)
+    remote.remove(["v1/b", "v1/a"])
+    assert remote.size("v1/a") is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no named pipes of this kind")
+def test_a_call_that_gets_no_answer_is_left_behind(place: Path) -> None:
+    os.mkfifo(place / "stalls")  # as a network file system does whose server is gone
+    started = time.monotonic()
+    with pytest.raises(RemoteError, match="no answer"):
+        Remote(place.as_uri(), patience=0.5).read("stalls", 0, 10)
+    assert time.monotonic() - started < 20
+
+
+def test_a_fetch_that_takes_longer_than_it_may_is_given_up(place: Path, tmp_path: Path) -> None:
+    data = b"content"
+    remote = Remote(place.as_uri())
+    remote.write(blob(digest_bytes(data)), data)
+    into = tmp_path / "into"
+    into.mkdir()
+    wanted = {digest_bytes(data): len(data)}
+    with pytest.raises(RemoteError, match="slower"):
+        fetching(remote, tmp_path / "build", patience=-1).bring(wanted, into)
+    assert [path.read_bytes() for path in fetching(remote, tmp_path / "build").bring(wanted, into).values()] == [data]
+
+
+def test_a_content_that_is_larger_or_missing_is_no_hit(place: Path, tmp_path: Path) -> None:
+    remote = Remote(place.as_uri())
+    digest = digest_bytes(b"content")
+    remote.write(blob(digest), b"content and more")
+    with pytest.raises(LyingError, match="missing"):
+        fetching(remote, tmp_path / "build").bring({"0" * 64: 5}, tmp_path)
+    assert (fetching(remote, tmp_path / "build").bring({digest: 7}, tmp_path)[digest]).read_bytes() == b"content"
+
+
+def test_a_protocol_without_its_package_says_what_to_install() -> None:
+    with pytest.raises(RemoteError, match="pip install"):
+        Remote("gs://bucket/ingot").read("v1/store.json", 0, 10)
