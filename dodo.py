@@ -121,7 +121,7 @@ def reference(model: Model) -> Step:
         f"reference:{model.name}", BUILD / model.name / "reference", stage="quality", verb="reference",
         inputs={"checkpoint": checkpoint(model).part("model"), "text": (SETTINGS.general_text, model.text)},
         parameters={"context": model.context},
-        stored=False,  # large, and soon made
+        observed=SUMS, stored=False, shared=True,  # large, and soon made where torch is loaded anyway
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     """Make and publish the output; or the reason why that failed."""
     started = time.monotonic()
     out = work / step.output.name
-    if step.storable and not session.force_all:
+    if not session.force_all:
         for restore, what in ((_restore, "restored"), (_fetch, "fetched")):
             if (files := restore(session, step, key, work, out)) is not None:
                 _publish(session, step, work, out, key, files, kept=restore is _restore)
@@ -122,9 +122,10 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     session.records.keep_cost(step.name, ended.seconds, ended.peak_rss)
     session.records.take_up(key)
     session.ended[step.name] = f"built in {time.monotonic() - started:.1f} s"
-    if session.shared and session.shared.writes and step.storable and session.store.has(key):
+    folder = session.store.folder / key if step.storable else step.output
+    if step.shareable and session.shared and session.shared.writes and folder.is_dir():
         session.progress.said(step.name, "putting it into the shared store")
-        session.shared.upload(key, session.store.folder / key, _own(session, step), ended.seconds)
+        session.shared.upload(key, folder, _own(session, step), ended.seconds)
     return None
 
 
@@ -157,6 +158,8 @@ def _environment(session: Session, step: Step, work: Path) -> dict[str, str]:
 
 def _restore(session: Session, step: Step, key: str, work: Path, out: Path) -> manifest.Files | None:
     """Have an earlier output of this key at `out`; None where there is none."""
+    if not step.storable:
+        return None
     folder = work / "restored" if step.is_result else out
     files = session.store.restore(key, folder)
     if files is not None and step.is_result:
@@ -167,7 +170,7 @@ def _restore(session: Session, step: Step, key: str, work: Path, out: Path) -> m
 
 def _fetch(session: Session, step: Step, key: str, work: Path, out: Path) -> manifest.Files | None:
     """Have what somebody else built of this key at `out`; None where there is none, or it is not an output."""
-    if session.shared is None or session.records.is_given_up(key):
+    if not step.shareable or session.shared is None or session.records.is_given_up(key):
         return None
     folder = work / "fetched"
     files = session.shared.fetch(

@@ -102,13 +102,13 @@ class Session:
         preflight: Mapping[str, str] | None = None, belongs: Mapping[str, Belongs] | None = None,
         guards: Mapping[str, Any] | None = None, problem: IngotError | None = None,
         follows: Iterable[Step] = (), dispensable: bool = False,
-        parts: Mapping[str, tuple[str, ...]] | None = None,
+        parts: Mapping[str, tuple[str, ...]] | None = None, shared: bool = False,
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
             name, output, stage, verb, inputs, loads, tools, parameters or {}, verdicts or {}, observed or {},
             scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
-            preflight or {}, belongs or {}, guards or {}, problem, tuple(follows), dispensable, parts or {},
+            preflight or {}, belongs or {}, guards or {}, problem, tuple(follows), dispensable, parts or {}, shared,
         )  # fmt: skip
         self.steps[name] = made
         return made

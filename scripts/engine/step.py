@@ -88,6 +88,7 @@ class Step:
     shows           a text file in the output folder that is printed at the end of a run
     reads           steps whose outputs it finds by itself, below a scratch folder; they may have stopped
     stored          whether earlier outputs are kept, to be restored; not what measures or has an external state
+    shared          it goes to a team's store all the same: for what is large here, and takes long to make elsewhere
     optional        like reads, but of steps that this one does not ask for: their outputs count where there are any
     preflight       flag → "module:function", called with each path of the user's of that flag before it is read for
                     the first time: raises `IngotError` in milliseconds where to read gigabytes would be in vain
@@ -127,6 +128,7 @@ class Step:
     follows: Sequence[Step] = ()
     dispensable: bool = False
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared: bool = False
 
     #: All that it reads, in the order of the command line.
     read: tuple[Read, ...] = field(init=False)
@@ -175,6 +177,11 @@ class Step:
     def storable(self) -> bool:
         """Whether its output may be kept in the store: an observation is made again instead."""
         return self.stored and not self.external_state and not self.alone
+
+    @property
+    def shareable(self) -> bool:
+        """Whether its output may be fetched from a team's store, and put there."""
+        return self.storable or (self.shared and not self.external_state and not self.alone)
 
     def files_read(self) -> list[str]:
         """The files that it reads: an artifact by its manifest, of the user's own each that counts.
