@@ -50,6 +50,7 @@ CACHE = SETTINGS.cache or str(BUILD / "foundry" / "cache" / "models")  # a path,
 DEPLOYED = {"cache": CACHE, "config": str(CONFIG), "build": str(BUILD), "asked": SETTINGS.asked,
             "cases": {model.name: str(model.cases) for model in MODELS if model.cases},
             "bases": {model.name: model.base.place for model in MODELS if model.base},
+            "elsewhere": {model.name: model.elsewhere for model in MODELS if model.elsewhere},
             "options": typed("config", "build")}  # fmt: skip
 DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition", deployed=DEPLOYED)
 
@@ -57,6 +58,7 @@ BASES = list(dict.fromkeys(model.base for model in MODELS if model.base))
 VARIANTS = [variant for model in MODELS for variant in model.variants]
 BASELINES = [model.baseline for model in MODELS if model.baseline]
 PRECISIONS = [variant for variant in VARIANTS if variant.recipe]
+SERVED = [variant for variant in PRECISIONS if variant.runs_here]  # the others are made, and judged as far as that goes
 
 
 def folder(variant: Variant) -> Path:
@@ -164,7 +166,9 @@ def quality(variant: Variant) -> Step:
         f"quality:{variant.name}", folder(variant) / "quality.json", stage="quality", verb="compare",
         inputs={"onnx": onnx(variant), "reference": reference(variant.model),
                 "export": export(variant.model) if variant.recipe else None},
-        parameters={"gates": variant.quality_gates}, observed=SUMS,
+        parameters={"gates": variant.quality_gates,
+                    "target": None if variant.runs_here or not variant.recipe else variant.recipe.target},
+        observed=SUMS,
     )  # fmt: skip
 
 
@@ -185,7 +189,10 @@ def package(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each([variant for variant in VARIANTS if variant.model.cases], needs="evaluation.cases in models.toml")
+@TASKS.each(
+    [variant for variant in VARIANTS if variant.model.cases and variant.runs_here],
+    needs="evaluation.cases in models.toml",
+)
 def domain(variant: Variant) -> Step:
     """Score the model's own cases in the Foundry runtime"""
     of_float = domain(variant.model.float) if variant.recipe else None
@@ -211,7 +218,10 @@ def baseline(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each([variant for variant in VARIANTS if variant.model.lm_eval], needs="evaluation.lm_eval in models.toml")
+@TASKS.each(
+    [variant for variant in VARIANTS if variant.model.lm_eval and variant.runs_here],
+    needs="evaluation.lm_eval in models.toml",
+)
 def lm_eval(variant: Variant) -> Step:
     """Run the user's own lm-eval tasks; only if named"""
     return INGOT.step(
@@ -222,7 +232,7 @@ def lm_eval(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(PRECISIONS)
+@TASKS.each(SERVED)
 def bench(variant: Variant) -> Step:
     """Measure response time, throughput, memory and CPU of what serves"""
     return INGOT.step(
@@ -231,7 +241,7 @@ def bench(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(PRECISIONS)
+@TASKS.each(SERVED)
 def bench_full(variant: Variant) -> Step:
     """Measure long prompts, clients at once, llama.cpp; only if named"""
     source = variant.model.source
@@ -243,7 +253,7 @@ def bench_full(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(PRECISIONS)
+@TASKS.each(SERVED)
 def soak(variant: Variant) -> Step:
     """Watch memory over hundreds of requests; only if named"""
     return INGOT.step(
@@ -258,8 +268,10 @@ def recommend(model: Model) -> Step:
     return INGOT.step(
         f"recommend:{model.name}", BUILD / model.name / "recommend.json", stage="quality", verb="recommend", inputs={},
         verdicts={"export-quality": quality(model.float), "quality": tuple(map(quality, model.precisions)),
-                  "domain": tuple(map(domain, model.precisions)) if model.cases else None},
-        parameters={"precisions": [variant.precision for variant in model.precisions]},
+                  "domain": tuple(domain(variant) for variant in model.precisions if variant.runs_here)
+                  if model.cases else None},
+        parameters={"precisions": [variant.precision for variant in model.precisions],
+                    "elsewhere": model.elsewhere or None},
         problem=None if model.recipes else model.problem,
     )  # fmt: skip
 
@@ -277,7 +289,7 @@ def deploy(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(PRECISIONS)
+@TASKS.each(SERVED)
 def verify(variant: Variant) -> Step:
     """Ask the deployed model, in a fresh process of the real runtime"""
     model = variant.model
@@ -289,7 +301,7 @@ def verify(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(PRECISIONS)
+@TASKS.each(SERVED)
 def edges(variant: Variant) -> Step:
     """Send edge cases and invalid input; only if named"""
     return INGOT.step(
@@ -303,8 +315,9 @@ def reconcile() -> Step:
     """Hold what is in the Foundry cache against what is asked for"""
     return INGOT.step(
         "reconcile", BUILD / "foundry" / "reconcile.json", stage="foundry", verb="reconcile", inputs={},
-        reads=[kind(variant) for variant in PRECISIONS for kind in (quality, bench, deploy, verify)]
-        + [domain(variant) for variant in PRECISIONS if variant.model.cases],
+        reads=[deploy(variant) for variant in PRECISIONS]
+        + [kind(variant) for variant in SERVED for kind in (quality, bench, verify)]
+        + [domain(variant) for variant in SERVED if variant.model.cases],
         parameters={"asked": SETTINGS.asked, "policy": SETTINGS.on_refusal, "keep": SETTINGS.keep, "cache": CACHE},
         scratch={"config": CONFIG, "build": BUILD, "remedy": called("undeploy", "--orphans")},
         undo=deployed.undeploy_all(BUILD),
@@ -315,7 +328,11 @@ def reconcile() -> Step:
 def task_model() -> Iterator[dict[str, Any]]:
     """Everything of one model but the report"""
     for model in MODELS:
-        ends = [recommend(model), *(kind(variant) for variant in model.precisions for kind in (bench, verify))]
+        ends = [
+            recommend(model),
+            *(kind(variant) for variant in model.precisions for kind in (bench, verify) if variant.runs_here),
+            *map(deploy, model.precisions),
+        ]
         doc = f"Everything of {model.name} but the report"
         yield {"name": model.name, "doc": doc, "actions": None, "task_dep": [step.name for step in ends]}
 
@@ -324,14 +341,16 @@ def task_model() -> Iterator[dict[str, Any]]:
 def report() -> Step:
     """Render every result as a page, report.json, report.md and a table"""
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
-    answered = [domain(variant) for variant in VARIANTS if variant.model.cases] + list(map(baseline, BASELINES))
+    answered = [domain(variant) for variant in VARIANTS if variant.model.cases and variant.runs_here] + list(
+        map(baseline, BASELINES)
+    )
     chosen = [recommend(model) for model in MODELS]
-    seen = [kind(variant) for variant in PRECISIONS for kind in (bench, deploy, verify)]
+    seen = [kind(variant) for variant in SERVED for kind in (bench, verify)] + list(map(deploy, PRECISIONS))
     return INGOT.step(
         "report", BUILD / "report", stage="report", verb="render",
         inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None},
         reads=(*judged, *answered, *chosen, *seen, reconcile()),
-        optional=[kind(variant) for variant in PRECISIONS for kind in (bench_full, soak, edges)],
+        optional=[kind(variant) for variant in SERVED for kind in (bench_full, soak, edges)],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
                                 "base": model.base.place if model.base else None, "settings": asked(model)}
                                for model in MODELS], "options": typed("config", "build")},

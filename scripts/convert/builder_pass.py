@@ -49,8 +49,8 @@ class ModelBuilder(Pass):  # type: ignore[misc]
                 "pass ModelBuilder", "its input is not a Hugging Face checkpoint", "Make it the first pass"
             )
         given = config.model_dump()
-        options = definition.translate(given, "pass ModelBuilder")
         target = _PROVIDERS.get(self.accelerator_spec.execution_provider, "cpu")
+        options = definition.translate(given, "pass ModelBuilder", target)
         folder = Path(resolve_onnx_path(output_model_path)).parent
         build(Path(model.model_name_or_path), folder, given["precision"], target, options)
         if search := given.get("search"):

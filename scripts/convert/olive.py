@@ -74,12 +74,14 @@ def from_onnx(folder: Path) -> dict[str, Any]:
     }
 
 
-def adopt(workflow: dict[str, Any], input_model: dict[str, Any], *, trust: bool = False) -> dict[str, Any]:
+def adopt(
+    workflow: dict[str, Any], input_model: dict[str, Any], *, trust: bool = False, target: str = "cpu"
+) -> dict[str, Any]:
     """A user's workflow with its input model, output and cache replaced by the build's; everything else unchanged.
 
     Raises `IngotError` where it is not a workflow, or asks for what would be lost.
     """
-    check_workflow(workflow, trust=trust, where="recipe.olive")
+    check_workflow(workflow, trust=trust, where="recipe.olive", target=target)
     adopted: dict[str, Any] = json.loads(json.dumps(workflow))
     for table in (adopted, adopted.get("engine") or {}):
         for key in _OF_THE_BUILD:

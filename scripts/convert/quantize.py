@@ -103,14 +103,14 @@ def _from_workflow(recipe: Given, given: dict[str, Any], export: Path, checkpoin
     kind = given.get("input_model", {}).get("type", "HfModel")
     if str(kind).lower() == "onnxmodel":
         preflight.onnx(export)
-        workflow = olive.adopt(given, olive.from_onnx(export), trust=recipe.trust)
+        workflow = olive.adopt(given, olive.from_onnx(export), trust=recipe.trust, target=recipe.target)
     elif checkpoint is None:
         raise IngotError("recipe: olive", "starts from the checkpoint, and none was given", "Give --checkpoint")
     else:
         kinds = {own(step.get("type")) for _, step in steps(given, where="recipe.olive")}
         asked = next((exporter for exporter, kind in EXPORTERS.items() if kind in kinds), None)
         preflight.checkpoint(checkpoint, asked)
-        workflow = olive.adopt(given, olive.from_checkpoint(checkpoint), trust=recipe.trust)
+        workflow = olive.adopt(given, olive.from_checkpoint(checkpoint), trust=recipe.trust, target=recipe.target)
     if "systems" not in workflow:
         workflow |= olive.systems(recipe.target)
     return workflow

@@ -74,7 +74,7 @@ QUANTIZATION = {
 }
 
 
-def translate(options: Mapping[str, Any], subject: str) -> dict[str, Any]:
+def translate(options: Mapping[str, Any], subject: str, target: str = "cpu") -> dict[str, Any]:
     """A workflow's options as builder 0.18's. Raises `IngotError` for what 0.18 would silently ignore, for two options
     that contradict each other, and for what is known to make no model, or one that fails.
     """
@@ -84,7 +84,7 @@ def translate(options: Mapping[str, Any], subject: str) -> dict[str, Any]:
     quantization, extra = given.pop("quantization_config", {}), given.pop("extra_options", {})
     if given.pop("metadata_only", False):
         raise IngotError(f"{subject}: metadata_only", "makes no model", "Leave it out")
-    if precision in ("fp16", "bf16"):
+    if precision in ("fp16", "bf16") and target == "cpu":
         found = f"{precision} on CPU gives a model that fails at its second forward pass"
         raise IngotError(f"{subject}: precision", found, "Use the recipe fp16 (stored in fp16), or fp32")
     check_known(f"{subject}: quantization_config", "quantization_config", quantization, QUANTIZATION)

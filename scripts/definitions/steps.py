@@ -53,11 +53,16 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
     check_kind(steps, file, where)
     check_target(steps.target, place(file, where, "target"))
     if steps.passes is None:
-        workflow.check(olive, trust=steps.trust, file=file, where=f"{where}.olive")
+        workflow.check(olive, trust=steps.trust, file=file, where=f"{where}.olive", target=steps.target)
         return
     if steps.trust:
         raise IngotError(place(file, where, "trust"), "has no meaning beside passes, which run no code of others",
                          "Leave it out")  # fmt: skip
+    if steps.target != passes.HERE:
+        found = (
+            f"passes work on the float32 export, which is for the CPU; a graph for {steps.target} is built otherwise"
+        )
+        raise IngotError(place(file, where, "target"), found, 'Name a whole workflow: olive = "workflow.json"')
     for number, step in enumerate(steps.passes, 1):
         here = f"{where}.passes[{number}]"
         if "type" not in step:

@@ -38,7 +38,7 @@ _NODES = re.compile(r"node|(?<!external_data_)(?<!file_)(?<!file)names?$|pattern
 Passes = list[tuple[str, dict[str, Any]]]
 
 
-def check(workflow: Any, *, trust: bool = False, file: object = "", where: str = "") -> None:
+def check(workflow: Any, *, trust: bool = False, file: object = "", where: str = "", target: str = "cpu") -> None:
     """Raise `IngotError` where it is not a workflow, has a mistake that can be seen, or asks for what is not done."""
     if not isinstance(workflow, dict) or not isinstance(workflow.get("passes"), dict) or not workflow["passes"]:
         raise IngotError(place(file, where), "has no passes", 'Give a whole Olive workflow, with "passes"')
@@ -49,13 +49,14 @@ def check(workflow: Any, *, trust: bool = False, file: object = "", where: str =
     for path, key, value in _below(_used(workflow), ()):
         providers = value if isinstance(value, list) else [value]
         if key == "execution_providers" and any(item != "CPUExecutionProvider" for item in providers):
-            found_there = f"{short(value)} is not supported yet"
-            raise IngotError(place(file, where, *path, key), found_there, 'Use ["CPUExecutionProvider"]')
+            remedy = "Leave it out; the recipe's target says for which provider the model is made"
+            raise IngotError(place(file, where, *path, key), f"{short(value)} is not used", remedy)
     if not trust:
         for path, what in _beyond(workflow):
             raise IngotError(place(file, where, *path), f"{what}, which is refused", _TRUST)
     for name, step in found:
-        check_pass(step.get("type"), options_of(step), file=file, where=_join(where, "passes", key_name(name)))
+        here = _join(where, "passes", key_name(name))
+        check_pass(step.get("type"), options_of(step), file=file, where=here, target=target)
 
 
 def steps(workflow: dict[str, Any], *, file: object = "", where: str = "") -> Passes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.common.errors import IngotError, UnknownNameError
@@ -11,7 +11,7 @@ from scripts.foundry.standing import Asked
 from scripts.pack import archive, content, oci, placing, subject
 from scripts.pack.content import Entry
 from scripts.pack.stream import Progress
-from scripts.pack.subject import Subject
+from scripts.pack.subject import Beside, Subject
 
 FORMATS = ("tar", "oci")
 #: Headers, digests and block ends of an archive, of each file and of the whole: bytes.
@@ -19,7 +19,7 @@ _OVERHEAD, _WHOLE = 2048, 1 << 16
 
 
 def pack(
-    asked: Asked, word: str, out: Path | None, kind: str, bases: Mapping[str, str], *, force: bool, dry_run: bool
+    asked: Asked, word: str, out: Path | None, kind: str, beside: Beside, *, force: bool, dry_run: bool
 ) -> None:  # fmt: skip
     """Write one precision as an archive ("tar") or an OCI image layout ("oci"), and print what was made.
 
@@ -28,7 +28,7 @@ def pack(
     """
     if kind not in FORMATS:
         raise UnknownNameError(f"format={kind}", "there is no such format", f"There are: {', '.join(FORMATS)}")
-    found = subject.load(asked, *subject.find(asked, word), bases)
+    found = subject.load(asked, *subject.find(asked, word), beside)
     out = (out or Path(f"{found.name}{'.oci' if kind == 'oci' else '.tar'}")).expanduser().absolute()
     if kind == "tar" and out.suffix.lower() != ".tar":
         raise UnknownNameError(f"out={out}", "is not called .tar", "An archive is a tar file")
@@ -57,7 +57,7 @@ def _warn(found: Subject) -> None:
     if found.held:
         print(f"{found.name}: {found.held}; packed all the same, and its card tells", file=sys.stderr)
     if not found.verified:
-        print(f"{found.name}: not verified in a runtime, and its card tells: doit verify:{found.name}", file=sys.stderr)
+        print(f"{found.name}: not verified in a runtime, and its card tells", file=sys.stderr)
 
 
 def _listed(entries: Sequence[Entry], out: Path) -> str:

@@ -30,6 +30,16 @@ HELD = ("refused", "failed")
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What the settings say beside what is asked for, by model: the folder below the build of its base; precisions that
+    are made for other execution providers than this machine's, and which.
+    """
+
+    bases: Mapping[str, str]
+    elsewhere: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class Subject:
     """A precision that is handed on. `verified`: by what and when, None where it was not; `held`: why it should not be
     handed on, empty where nothing speaks against it; `report`: of its model, as Markdown.
@@ -76,8 +86,8 @@ def find(asked: Asked, word: str) -> tuple[str, str]:
     return model, advice.recommended
 
 
-def load(asked: Asked, model: str, precision: str, bases: Mapping[str, str]) -> Subject:
-    """What is known of a precision that was packaged; `bases`: folders of models without their fine-tuning.
+def load(asked: Asked, model: str, precision: str, beside: Beside) -> Subject:
+    """What is known of a precision that was packaged.
 
     Raises `IngotError` where there is no package, or it is not one that Foundry could be given.
     """
@@ -89,7 +99,9 @@ def load(asked: Asked, model: str, precision: str, bases: Mapping[str, str]) -> 
         raise IngotError(package, problem, "Rename it in the checkpoint, and build again")
     marked = caches.marked_name(package / caches.MARKER)
     others = [own for of, own in asked.names.values() if of == model]
-    report = collect(asked.build, [{"name": model, "precisions": others, "base": bases.get(model)}], options=[])
+    recipes = {name: {"target": target} for name, target in beside.elsewhere.get(model, {}).items()}
+    told = {"name": model, "precisions": others, "base": beside.bases.get(model), "settings": {"recipes": recipes}}
+    report = collect(asked.build, [told], options=[])
     # What broke is told of this machine's logs, and the cache is this machine's.
     report = replace(report, cache=None, models=[replace(report.models[0], failures=[])])
     row = next(row for row in report.models[0].precisions if row.precision == precision)

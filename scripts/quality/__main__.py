@@ -39,11 +39,12 @@ def compare(
     output: Output,
     export: Annotated[Path | None, typer.Option(help="compare with this GenAI folder, not with the checkpoint")] = None,
     gates: Gates = "{}",
+    target: Annotated[str, typer.Option(help="the execution provider that it was made for")] = "cpu",
 ) -> None:
     """Measure KL divergence, top-1 agreement and perplexity against the checkpoint or the float export."""
     from scripts.quality import compare as comparing
 
-    result = comparing.run(onnx, reference, export, gates)
+    result = comparing.run(onnx, reference, export, gates, target)
     _finish(output, result)
 
 
@@ -101,11 +102,15 @@ def recommend(
     output: Output,
     quality: Annotated[list[str] | None, typer.Option(help="<precision>/quality.json or PRECISION=FILE")] = None,
     domain: Annotated[list[str] | None, typer.Option(help="<precision>/domain.json or PRECISION=FILE")] = None,
+    elsewhere: Annotated[
+        Any,
+        typer.Option(parser=program.parse_json, metavar="JSON", help="{precision: execution provider} not run here"),
+    ] = "null",
 ) -> None:
     """Name the first precision that passed."""
     from scripts.quality import recommend as recommending
 
-    result = recommending.from_files(export_quality, quality or [], domain or [], precisions)
+    result = recommending.from_files(export_quality, quality or [], domain or [], precisions, elsewhere or {})
     base.write(output, result)
     print(f"recommended: {result.recommended or 'none'}: {'; '.join(result.reasons)}", flush=True)
 

@@ -19,6 +19,7 @@ import numpy as np
 from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import parse_gates
+from scripts.definitions.passes import HERE
 from scripts.quality import changes
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
@@ -35,13 +36,17 @@ class _NotFiniteError(Exception):
     pass
 
 
-def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> Quality:
+def run(onnx: Path, reference: Path, export: Path | None, gates: Any, target: str = HERE) -> Quality:
     """Compare the GenAI folder `onnx` with `export`, or with the reference's checkpoint where that is None.
 
     Returns the content of quality.json: verdict and reasons, the worst over the texts of each figure, and every text's.
-    Logits that are NaN or infinite, and a vocabulary that lost words, are refused. Raises `IngotError` on bad input.
+    Logits that are NaN or infinite, and a vocabulary that lost words, are refused. A graph that was made for another
+    `target`, and does not run on this one, is skipped. Raises `IngotError` on bad input.
     """
     limits = parse_gates(gates)
+    if target != HERE and (why := _does_not_run(onnx)):
+        return Quality(verdict="skipped", reasons=[f"on the CPU a graph for {target} does not run: {why}"], kl=None,
+                       top1=None, perplexity_ratio=None, gates=limits)  # fmt: skip
     truth = references.load(reference)
     other = GenaiModel(onnx, mapped=export is None)
     against = GenaiModel(export, mapped=True) if export else None
@@ -61,6 +66,15 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any) -> Quality
         texts=texts,
         changes=around,
     )
+
+
+def _does_not_run(onnx: Path) -> str | None:
+    """Why the graph does not run on the CPU; None where it does."""
+    try:
+        next(GenaiModel(onnx).logits(np.zeros(3, dtype=np.int32), 3))
+    except IngotError as error:
+        return error.found
+    return None
 
 
 def worst(texts: Mapping[str, Text]) -> dict[str, Any]:

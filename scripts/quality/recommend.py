@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import IngotError
+from scripts.definitions.passes import not_run
 from scripts.quality.gates import Judged, because, worst
 from scripts.results import base
 from scripts.results.base import Outcome
@@ -15,12 +16,18 @@ from scripts.results.quality import Advice
 GOOD = ("passed", "warned")
 
 
-def recommend(order: list[str], verdicts: Mapping[str, Sequence[Judged]], export: Judged) -> Advice:
+def recommend(
+    order: list[str],
+    verdicts: Mapping[str, Sequence[Judged]],
+    export: Judged,
+    elsewhere: Mapping[str, str] | None = None,
+) -> Advice:
     """Choose among `order` (best liked first).
 
     `verdicts`: for each precision its quality result, domain result, …; a precision with none was not measured, and
     cannot be chosen. `export`: the quality result of the float export; when it is refused, the model was converted
-    wrongly, and every precision is refused with it.
+    wrongly, and every precision is refused with it. `elsewhere`: the execution providers of those that are made for
+    another one than this machine's, which nobody has seen answer: none of them can be chosen.
     """
     precisions = {}
     for name in order:
@@ -31,12 +38,17 @@ def recommend(order: list[str], verdicts: Mapping[str, Sequence[Judged]], export
             # A broken measurement of the export proves nothing against the precision: it is skipped, not refused.
             verdict = worst([verdict, "refused" if export.verdict == "refused" else "skipped"])
             reasons = [f"export: {reason}" for reason in export.reasons or [export.verdict]] + reasons
+        if verdict in GOOD and name in (elsewhere or {}):
+            verdict, reasons = "skipped", [not_run((elsewhere or {})[name]), *reasons]
         precisions[name] = Outcome(verdict=verdict, reasons=reasons)
     chosen = next((name for name in order if precisions[name].verdict in GOOD), None)
     return Advice(recommended=chosen, reasons=_why(order, precisions, chosen), precisions=precisions)
 
 
-def from_files(export_quality: Path, quality: list[str], domain: list[str], precisions: Any) -> Advice:
+def from_files(
+    export_quality: Path, quality: list[str], domain: list[str], precisions: Any,
+    elsewhere: Mapping[str, str] | None = None,
+) -> Advice:  # fmt: skip
     """`recommend` over result files, each `PRECISION=FILE`, or a file in a folder named after its precision.
 
     In place of a result there may be the marker of the step that should have made it.
@@ -53,7 +65,7 @@ def from_files(export_quality: Path, quality: list[str], domain: list[str], prec
         if name not in precisions:
             raise IngotError(path, f"does not belong to a precision of {precisions}", "Write PRECISION=FILE")
         verdicts.setdefault(name, []).append(read(path))
-    return recommend(precisions, verdicts, read(export_quality))
+    return recommend(precisions, verdicts, read(export_quality), elsewhere)
 
 
 def read(path: Path) -> Outcome:

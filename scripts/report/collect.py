@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from scripts.common.errors import IngotError
+from scripts.definitions.passes import HERE
 from scripts.quality.gain import gained
 from scripts.quality.gates import Judged, because, worst
 from scripts.quality.recommend import recommend
@@ -116,7 +117,10 @@ def _model(
     weights = None if place.marker("checkpoint") else parameters(build / name / "checkpoint")
     rows = [_precision(build / name / precision, precision, size, weights) for precision in precisions]
     # What `recommend` would say of each; here with everything that can stop a precision, not only its gates.
-    judged = recommend(precisions, {row.precision: [row] for row in rows}, export).precisions
+    recipes = (settings or {}).get("recipes") or {}
+    elsewhere = {name: recipe["target"] for name, recipe in recipes.items() if recipe.get("target", HERE) != HERE}
+    rows = [replace(row, target=elsewhere.get(row.precision, HERE)) for row in rows]
+    judged = recommend(precisions, {row.precision: [row] for row in rows}, export, elsewhere).precisions
     rows = [replace(row, verdict=judged[row.precision].verdict, reasons=judged[row.precision].reasons) for row in rows]
     markers = place.every_marker()
     markers += [marker for precision in precisions for marker in _Place(build / name / precision).every_marker()]

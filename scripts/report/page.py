@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from scripts.common.visible import visible
+from scripts.definitions.passes import HERE
 from scripts.package import usage
 from scripts.report import apps, charts, commands, job, series, standing, svg
 from scripts.report.answers import Answer, side_by_side
@@ -132,10 +133,11 @@ def changed(entry: Node, side: str) -> Markup:
 
 def missing(model: Node, field: str, task: str, called: dict[str, Any]) -> Markup:
     """Which precisions lack a measurement, and the command that makes it; nothing where none does."""
-    lacking = [row["precision"].raw for row in model["precisions"] if not row[field]]
+    rows = [row for row in model["precisions"] if field == "quality" or row["target"].raw == HERE]
+    lacking = [row["precision"].raw for row in rows if not row[field]]
     if not lacking:
         return Markup("")
-    every = len(lacking) == len(model["precisions"])
+    every = len(lacking) == len(rows)
     command = commands.doit(called, *(f"{task}:{model['name'].raw}-{name}" for name in lacking))
     which = "" if every else f" for {', '.join(lacking)}"
     return Markup('<p class="missing">Not measured{}: run <code data-command>{}</code></p>').format(which, command)

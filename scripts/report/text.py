@@ -12,6 +12,7 @@ from typing import Any
 from scripts.common import terminal
 from scripts.common.visible import lines_of
 from scripts.common.visible import markdown as escaped
+from scripts.definitions.passes import HERE
 from scripts.report import across, apps, commands, standing, versions
 from scripts.report import table as tables
 from scripts.report.job import cases, fine_tuning
@@ -257,6 +258,8 @@ def _sentence(words: str) -> str:
 
 def _deployed(entry: dict[str, Any]) -> str:
     value, stands = entry["deployed"], entry.get("stands")
+    if entry.get("target", HERE) != HERE:
+        return f"not run here ({entry['target']})"
     if value is None:
         return f"{stands[0]['id']} (of an earlier build)" if stands else NONE
     return value["id"] if value["verified"] else f"{value['id']} (not verified)"

@@ -112,6 +112,8 @@ class Precision(Size, kw_only=True, frozen=True):
     size_ratio: Annotated[Positive | None, metric(
         "size over the float export's", "{:.2f}×", column=Column("of float", 10, "Size"),
     )]  # fmt: skip
+    #: The execution provider that it is made for; one that is not "cpu" was not run.
+    target: str = "cpu"
     notes: list[str]
     quality: Quality | None
     domain: Domain | None

@@ -106,7 +106,7 @@ class Generation:
 
 
 class Model:
-    """A model folder, loaded on the CPU. Raises `GenaiFault` where it does not load."""
+    """A model folder, loaded on the CPU, whatever it was made for. Raises `GenaiFault` where it does not load."""
 
     def __init__(self, folder: Path, session_options: Mapping[str, Any] | None = None) -> None:
         """`session_options`: ONNX Runtime's, over those of the folder's genai_config.json."""
@@ -115,6 +115,7 @@ class Model:
         self.folder, self._og = folder, og
         with _faults(folder):
             config = og.Config(str(folder))
+            config.clear_providers()
             if session_options:
                 config.overlay(json.dumps({"model": {"decoder": {"session_options": dict(session_options)}}}))
             self._model = og.Model(config)

@@ -111,11 +111,13 @@ def pack(
 ) -> None:
     """Make an archive, or an OCI image layout, of one precision, to hand on."""
     from scripts.pack import pack
+    from scripts.pack.subject import Beside
 
     if len(names or ()) != 1:
         raise UnknownNameError("doit pack", f"names {len(names or ())} models", "Name one MODEL-PRECISION")
     given = Given.of(deployed)
-    pack.pack(given.wanted, (names or [""])[0], out, kind, given.bases, force=force, dry_run=dry_run)
+    beside = Beside(given.bases, given.elsewhere)
+    pack.pack(given.wanted, (names or [""])[0], out, kind, beside, force=force, dry_run=dry_run)
 
 
 def main(run: Callable[..., object]) -> None:

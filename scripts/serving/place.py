@@ -26,7 +26,7 @@ from scripts.results.quality import Advice
 
 class Given(msgspec.Struct, frozen=True):
     """What `dodo.py` tells of a build: `asked` as `Settings.asked` has it, `cases` a model's file of cases, `bases` the
-    folder below `build` of a model's base.
+    folder below `build` of a model's base, `elsewhere` the execution providers of precisions that are not run here.
     """
 
     cache: str
@@ -36,6 +36,7 @@ class Given(msgspec.Struct, frozen=True):
     cases: dict[str, str] = {}
     options: list[str] = []
     bases: dict[str, str] = {}
+    elsewhere: dict[str, dict[str, str]] = {}
 
     @classmethod
     def of(cls, given: Any) -> Given:

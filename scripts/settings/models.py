@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from scripts.common import context as contexts
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN
+from scripts.definitions.passes import HERE, TARGETS
 from scripts.settings.limits import Allowed, Limits, allowed, weights_size
 from scripts.settings.recipes import Recipe
 
@@ -103,6 +105,11 @@ class Model:
         return bool(self.cases or self.lm_eval) or any(recipe.computes_in_float for recipe in self.recipes)
 
     @property
+    def elsewhere(self) -> Mapping[str, str]:
+        """Its precisions that are made for another execution provider than this machine's, and for which."""
+        return {recipe.name: recipe.target for recipe in self.recipes if not recipe.runs_here}
+
+    @property
     def calibrates(self) -> bool:
         """Whether any of its precisions is calibrated."""
         return any(recipe.calibrates for recipe in self.recipes)
@@ -143,14 +150,23 @@ class Variant:
         return f"{self.model.place}/{last}" if last else self.model.place
 
     @property
+    def runs_here(self) -> bool:
+        """Whether it is run, measured and deployed; else it is made, and judged as far as that goes."""
+        return self.recipe is None or self.recipe.runs_here
+
+    @property
     def precision(self) -> str:
         """The recipe's name; empty for the float export."""
         return self.recipe.name if self.recipe else ""
 
     @property
     def model_id(self) -> str:
-        """What Foundry calls it. This form is taken by every version of the runtime, for CPU models."""
-        return f"{self.model.name}-{self.precision or (BASE if self.base else 'float')}-generic-cpu:1"
+        """What Foundry calls it: model, precision and device, a form that every version of the runtime takes."""
+        target = self.recipe.target if self.recipe else HERE
+        precision = self.precision or (BASE if self.base else "float")
+        if target != HERE:  # `int4-cuda` is int4 for CUDA: the device says it
+            precision = re.sub(f"(?<=.)-{re.escape(target)}$", "", precision, flags=re.IGNORECASE)
+        return f"{self.model.name}-{precision}-{TARGETS[target]}:1"
 
     @property
     def quality_gates(self) -> Mapping[str, float]:

@@ -250,6 +250,11 @@ def _refuse_clashes(file: Path, models: Iterable[Model]) -> None:
                 (f"{model.name}-{recipe.name}", f"model {model.name!r}, precision {recipe.name!r}")
                 for recipe in model.recipes
             ]
+            + [
+                (variant.model_id, f"model {model.name!r}, precision {variant.precision!r}")
+                for variant in model.precisions
+                if not variant.runs_here
+            ]
             + [(f"{model.name}-{BASE}", f"the base of model {model.name!r}")][: model.base is not None]
         ):
             if other := taken.get(name.lower()):

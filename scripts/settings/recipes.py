@@ -27,7 +27,7 @@ class RecipeTable(Steps, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One table of recipes.toml: a precision by its name."""
 
     target: Annotated[
-        Any, Meta(description="the execution provider", extra_json_schema={"enum": ["cpu"], "default": "cpu"})
+        Any, Meta(description="the execution provider", extra_json_schema={"enum": [*passes.TARGETS], "default": "cpu"})
     ] = "cpu"
     label: Annotated[str | None, Meta(description="shown wherever the precision is")] = None
     olive: Annotated[
@@ -46,6 +46,11 @@ class Recipe:
     steps: Mapping[str, Any]
     gates: Mapping[str, float]
     scripts: tuple[Path, ...] = ()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether what it makes is run, measured and deployed; else it is made, and judged as far as that goes."""
+        return self.target == passes.HERE
 
     @property
     def needs_checkpoint(self) -> bool:
