@@ -92,13 +92,14 @@ def loads(data: bytes, key: str) -> Listed:
 
 
 def _file(name: str, value: Any) -> File:
+    shown = name[:80]
     if not isinstance(value, dict):
-        raise LyingError(f"its manifest says nothing of {name!r}")
+        raise LyingError(f"its manifest says nothing of {shown!r}")
     size, digest = value.get("size"), value.get("blake3")
     if type(size) is not int or not 0 <= size <= MOST_SIZE:
-        raise LyingError(f"its manifest gives {name!r} an impossible size")
+        raise LyingError(f"its manifest gives {shown!r} an impossible size")
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise LyingError(f"its manifest gives {name!r} no digest")
+        raise LyingError(f"its manifest gives {shown!r} no digest")
     return File(size, digest, value.get("own") is True, value.get("link") is True)
 
 

@@ -22,7 +22,9 @@ from scripts.checkpoint import headers, layout, templates, vocabulary
 from scripts.checkpoint.adapters import check_adapter
 from scripts.checkpoint.weights import check_source
 from scripts.common import genai_config, json_files, json_values, manifest
+from scripts.common.errors import IngotError
 from scripts.definitions import workflow
+from scripts.engine import listed
 from scripts.engine import state as state_file
 from scripts.engine.digests import Digests
 from scripts.engine.records import Records
@@ -229,6 +231,11 @@ def _examples(folder: Path) -> object:
     return read_examples(folder / "tickets.jsonl", cases.load_schema(folder / "schema.json"))
 
 
+LISTED = {"version": listed.VERSION, "key": "k", "seconds": 1.5, "files": {
+    "a/b.bin": {"size": 3, "blake3": "ab" * 32},
+    "c": {"size": 5, "blake3": "cd" * 32, "own": True, "link": True}}}  # fmt: skip
+
+
 def database() -> bytes:
     """What `build/state.db` holds after a step."""
     db = sqlite3.connect(":memory:")
@@ -247,6 +254,23 @@ def _passes(folder: Path) -> None:
 
 def _lines(folder: Path) -> object:
     return list(json_values.lines(folder / "texts.jsonl"))
+
+
+def sealed(body: bytes) -> bytes:
+    """What a shared store says of an artifact, with the digest that this has, whatever is in it."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body
+    return as_json({"blake3": listed._digest(value), "body": value})
+
+
+def _listed(folder: Path) -> None:
+    try:
+        found = listed.loads((folder / "artifact.json").read_bytes(), "k")
+    except listed.LyingError as error:
+        raise IngotError("shared store", str(error)) from None
+    assert listed.loads(listed.dumps(found), "k").files == found.files and found.contents
 
 
 READERS: dict[str, Reader] = {
@@ -282,6 +306,7 @@ READERS: dict[str, Reader] = {
     "marker": Reader("inference_model.json", {"Name": "m:1"}, _cached),
     "cache": Reader("foundry.local.modelinfo.json", INDEX, _cache),
     "store": Reader("manifest.json", MANIFEST, _store, {"provenance.json": b"{}", "a": b"x"}),
+    "shared": Reader("artifact.json", LISTED, _listed, write=sealed),
     "state": Reader("state.db", database(), _state),
     "genai": Reader("genai_config.json", GENAI, _genai),
     "result": Reader("result.json", OUTCOME, _result("result.json", base.Outcome)),
