@@ -18,6 +18,7 @@ from pathlib import Path
 
 from scripts.common import terminal
 from scripts.common.errors import IngotError
+from scripts.common.os_errors import ours
 from scripts.common.tools import PYTHON
 from scripts.settings.models import Model
 
@@ -169,7 +170,8 @@ def _base(model: Model) -> list[Line]:
         return []
     try:
         check_source(path)
-    except IngotError as error:
+    except (IngotError, OSError) as given:
+        error = ours(given, path)
         told = f"{error.subject}: {error.found}: what fine-tuning gained will not be told"
         return [Line("warn", f"base of {model.name}", told, error.remedy)]
     return []
@@ -201,8 +203,8 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         check_exporter(base, model.exporter)
         check_context(base, model.context_length, model.sampling.get("max_length"))
         check_template(base, adapters, None if model.template is None else str(model.template))
-    except IngotError as error:
-        return error, 0
+    except (IngotError, OSError) as error:
+        return ours(error, model.source.where), 0
     rewritten = bool(model.adapters) or base.is_packed
     need = estimate(
         base.parameters, base.largest, rewritten=rewritten, precisions=len(model.recipes),
@@ -233,8 +235,8 @@ def _texts(model: Model, general: Path) -> list[str | IngotError]:
         if path is not None:
             try:
                 found.append(check(path))
-            except IngotError as error:
-                found.append(error)
+            except (IngotError, OSError) as error:
+                found.append(ours(error, path))
     return list(filter(None, found))
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from scripts.common import lifeline, watch
 from scripts.common.childenv import REASON_FILE
 from scripts.common.errors import IngotError
-from scripts.common.visible import line
+from scripts.common.os_errors import ours
 
 if TYPE_CHECKING:
     import typer
@@ -57,7 +57,7 @@ def _run(app: Callable[..., object]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a full disk or a forbidden folder is the machine's state, not a bug
-        reason = line(f"{error.filename or 'the file system'}: {error.strerror or error}")
+        reason = str(ours(error))
         _leave_reason(reason)
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(1)

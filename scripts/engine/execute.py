@@ -16,6 +16,7 @@ from typing import Any
 from scripts.common import folders, json_files, manifest
 from scripts.common.childenv import CHILD_LOCK, LINK_JOURNAL, REASON_FILE
 from scripts.common.errors import IngotError
+from scripts.common.os_errors import ours
 from scripts.common.process import run
 from scripts.common.visible import line
 from scripts.engine import locks, publish, tree
@@ -55,15 +56,9 @@ def _attempt(session: Session, step: Step) -> None:
             try:
                 _bring_up_to_date(session, step)
             except (IngotError, OSError) as error:
-                _mark(session, step, "failed", [_reason(step, error)])
+                _mark(session, step, "failed", [str(ours(error, step.output))])
     except OSError as error:  # not even a lock can be had
-        _mark(session, step, "failed", [_reason(step, error)])
-
-
-def _reason(step: Step, error: IngotError | OSError) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename or step.output}: {error.strerror or error}"
-    return str(error)
+        _mark(session, step, "failed", [str(ours(error, step.output))])
 
 
 def _bring_up_to_date(session: Session, step: Step, *, again: bool = False) -> None:

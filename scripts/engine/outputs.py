@@ -12,6 +12,7 @@ from typing import Any
 from scripts.common import json_files, manifest
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
+from scripts.common.os_errors import ours
 from scripts.engine import digests as _digests
 from scripts.engine.digests import Digests, stamp
 from scripts.engine.state import Stamp
@@ -88,9 +89,7 @@ def remarks(step: Step) -> list[str]:
 
 def describe(error: Exception) -> str:
     """An error as one line."""
-    if isinstance(error, OSError):
-        return f"{error.filename or 'the file system'}: {error.strerror or error}"
-    return str(error)
+    return str(ours(error) if isinstance(error, OSError) else error)
 
 
 def _read_result(step: Step, digests: Digests) -> Output | None:
