@@ -26,9 +26,9 @@ NOTES = frozenset({VERIFIED, MEASURED})
 def mark_of(folder: Path) -> Mapping[str, Any] | None:
     """What Ingot's manifest says of a folder that it deployed: `id`; `config`, the configuration that asked for it, and
     `package`, the digest of the package's files (not before they were told); `taken_back`, why it is not listed.
-    None if the folder does not carry Ingot's manifest.
+    None if the folder does not carry Ingot's manifest, or is a link: Ingot makes none there.
     """
-    listed = manifest.load(str(folder))
+    listed = None if folder.is_symlink() else manifest.load(str(folder))
     found = listed.get("ingot") if listed else None
     return found if isinstance(found, dict) and is_id(str(found.get("id"))) else None
 
@@ -73,7 +73,7 @@ def ours(cache: Path) -> Iterator[Own]:
     """Every model that Ingot, for whichever configuration, put into a cache; a link there is somebody else's."""
     parent = cache / FOLDER
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-        if not folder.name.startswith(".") and not folder.is_symlink() and (mark := mark_of(folder)):
+        if not folder.name.startswith(".") and (mark := mark_of(folder)):
             yield Own(str(mark["id"]), folder, mark)
 
 
