@@ -288,6 +288,13 @@ def test_an_upload_that_fails_leaves_no_artifact_behind(s3: S3, right: dict[str,
         assert all(file.get("own") for file in files), "only what needs no content is there"
 
 
+def test_gc_speaks_with_a_server_too(filled: S3, tmp_path: Path) -> None:
+    blobs = filled.objects("ingot/v1/blobs")
+    said = clone(tmp_path / "second", URL, write=True).doit("gc", "--shared", "0")
+    assert "6 removed (0.00 GB), 0 left" in said and filled.objects("ingot/v1/artifacts") == {}
+    assert filled.objects("ingot/v1/blobs") == blobs and not filled.objects("ingot/v1/clock"), "young ones stay"
+
+
 def test_no_credential_is_written_down(s3: S3, tmp_path: Path) -> None:
     s3.fault = skewed
     first = clone(tmp_path / "first", URL, write=True)
@@ -306,10 +313,10 @@ class TestFolder:
         made.mkdir()
         return made
 
-    def test_a_second_clone_fetches(self, place: Path, right: dict[str, str], tmp_path: Path) -> None:
-        clone(tmp_path / "first", place.as_uri(), write=True).doit()
+    def test_a_second_clone_fetches_side_by_side(self, place: Path, right: dict[str, str], tmp_path: Path) -> None:
+        clone(tmp_path / "first", place.as_uri(), write=True).doit("-n", "3")
         second = clone(tmp_path / "second", place.as_uri())
-        assert fetched(second.doit()) == NAMES - {"clock"}
+        assert fetched(second.doit("-n", "3")) == NAMES - {"clock"}
         assert contents(second) == right and not list(place.rglob("*.part"))
 
     def test_a_share_that_is_not_mounted_is_not_made(self, tmp_path: Path) -> None:
