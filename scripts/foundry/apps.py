@@ -57,6 +57,13 @@ def prove(folder: Path, messages: Sequence[Message]) -> list[Check]:
     return checks
 
 
+def spoken(folder: Path, text: str) -> str:
+    """A text of the model in `folder` without what was thought: what the runtime makes of it, where that is claimed."""
+    start, end = (_marker(folder, key) for key in genai_config.REASONING)
+    before, found, rest = text.partition(start)
+    return before + rest.partition(end)[2].lstrip() if found else text
+
+
 def check(chat: Chat, url: str, folder: Path, messages: Sequence[Message], text: str, most: int) -> list[Check]:
     """The rest, of the deployed model, which answered `text` to `messages` in at most `most` tokens."""
     return [
@@ -133,9 +140,14 @@ def _wrong(name: str, arguments: str) -> str | None:
 
 def _leaked(folder: Path, text: str, keys: tuple[str, str]) -> str | None:
     """A marker of the model's that a text holds; None where it holds none."""
-    ids = [genai_config.read(folder)["model"][key] for key in keys]
+    return next((marker for marker in (_marker(folder, key) for key in keys) if marker in text), None)
+
+
+def _marker(folder: Path, key: str) -> str:
+    """The text of a token that genai_config.json names."""
+    number = genai_config.read(folder)["model"][key]
     tokens = json_files.read(folder / "tokenizer.json").get("added_tokens") or []
-    return next((token["content"] for token in tokens if token["id"] in ids and token["content"] in text), None)
+    return next((str(token["content"]) for token in tokens if token["id"] == number), "\0")
 
 
 def _stop(url: str, model_id: str, messages: Sequence[Message], text: str, most: int) -> _Seen:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.cases import cases as asking
@@ -68,6 +68,8 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         print("verify: tool calls and reasoning", flush=True)
         checks = apps.prove(folder, expected.messages)
         claims = [name for name in CLAIMS if any(check.name == name and check.verdict == "passed" for check in checks)]
+        if expected.case is None and "supports_reasoning" in claims:
+            expected = replace(expected, text=apps.spoken(folder, expected.text))
         answer, end, more = _answered(deployed, expected, claims)
     except IngotError as error:
         if before := versions.fall_back(cache, model_id):

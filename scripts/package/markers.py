@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,9 @@ def _named(tokenizer: Any) -> tuple[int, int] | None:
 def _beyond(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text that are in no plain answer."""
     turns = [_ASKED, {"role": "assistant", "content": _ANSWER}]
-    plain = _tokens(tokenizer, str(tokenizer.apply_chat_template(turns, tokenize=False)))
+    plain: list[int] = []
+    with suppress(*REFUSALS):
+        plain = _tokens(tokenizer, str(tokenizer.apply_chat_template(turns, tokenize=False)))
     return [token for token in _tokens(tokenizer, text) if token not in plain]
 
 

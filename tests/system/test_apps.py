@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from scripts.foundry.apps import TOOL, TOOL_QUESTION
 from scripts.runtime.foundry import Runtime
 from tests import caller
-from tests.system.project import Project, Ran
+from tests.system.project import ROOT, Project, Ran
 
 NAME = "caller-int8-generic-cpu:1"
 
@@ -100,6 +102,17 @@ def test_response_format_is_told_for_what_the_runtime_makes_of_it(built: tuple[P
     verdict, told = checks(built[0])["structured output over HTTP"]
     assert verdict == "warned"
     assert "does not hold an answer to response_format's json_schema.schema; with the schema's own keys" in told
+
+
+def test_without_cases_an_answer_is_expected_without_what_was_thought(built: tuple[Project, Ran]) -> None:
+    place, output = built[0].build / "caller" / "int8", built[0].build.parent / "verify.json"
+    words = [sys.executable, "-m", "scripts.foundry", "verify", "--package", place / "package"]
+    words += ["--deployed", place / "deploy.json", "--output", output]
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text(encoding="utf-8"))
+    assert found["answer"] == found["expected"]
+    assert not any(marker in found["answer"] for marker in caller.MARKERS)
 
 
 def test_nothing_is_claimed_of_another_build_before_it_is_seen(built: tuple[Project, Ran]) -> None:

@@ -53,6 +53,18 @@ VERSIONS = {
     "peft": {"checkpoint", "finetune"},
     "openai": {"verify", "bench-full"},
     "foundry-local-sdk": {*MEASURED, "domain", "deploy", "reconcile", "verify", "edges", "report"},
+    "onnxruntime-genai": {
+        *MEASURED,
+        "reference",
+        "export",
+        "quantize m-int4-best",
+        "quantize m-int8",
+        "quantize m-fp16",
+        "quantize m-flow",
+        "quality",
+        "package",
+        "verify",
+    },
     "vl-convert-python": {"report"},
     "typer": set(),
 }
