@@ -32,6 +32,7 @@ TOOL_QUESTION = "What is the weather in Paris?"
 SYSTEM = "Be brief."
 _ID = "tried-generic-cpu:1"
 _ROOM = 256  # tokens for what is thought, and for a tool call
+_FEW = 8  # where any text will do: every precision is tried at every build
 _TURNS = 20
 _CONST = "a1"
 
@@ -64,10 +65,10 @@ def spoken(folder: Path, text: str) -> str:
     return before + rest.partition(end)[2].lstrip() if found else text
 
 
-def check(chat: Chat, url: str, folder: Path, messages: Sequence[Message], text: str, most: int) -> list[Check]:
-    """The rest, of the deployed model, which answered `text` to `messages` in at most `most` tokens."""
+def check(chat: Chat, url: str, folder: Path) -> list[Check]:
+    """The rest, of the deployed model."""
     return [
-        _seen("stop words", lambda: _stop(url, chat.model_id, messages, text, most)),
+        _seen("stop words", lambda: _stop(url, chat)),
         _seen("seed", lambda: _seed(chat)),
         _seen("system prompt", lambda: _system(chat)),
         _seen("context limit", lambda: _limit(chat, folder)),
@@ -150,18 +151,20 @@ def _marker(folder: Path, key: str) -> str:
     return next((str(token["content"]) for token in tokens if token["id"] == number), "\0")
 
 
-def _stop(url: str, model_id: str, messages: Sequence[Message], text: str, most: int) -> _Seen:
+def _stop(url: str, chat: Chat) -> _Seen:
+    text = chat.complete(TOOL_QUESTION, max_tokens=_FEW).text
     word = next((found[0] for found in re.finditer(r"\w{2,}", text) if text[: found.start()].strip()), None)
     if word is None:
-        return "skipped", "the answer is a single word"
-    found = _ask(url, model_id, messages, most, stop=[word]).choices[0].message.content or ""
+        return "skipped", f"the answer is a single word, {text[:60]!r}"
+    asked: list[Message] = [{"role": "user", "content": TOOL_QUESTION}]
+    found = _ask(url, chat.model_id, asked, _FEW, stop=[word]).choices[0].message.content or ""
     if found != text[: text.index(word)]:
         return "warned", f"stop={[word]!r} gave {found[:80]!r} of {text[:80]!r}"
     return "passed", f"stop={[word]!r} ends the answer before it"
 
 
 def _seed(chat: Chat) -> _Seen:
-    one, other = (chat.complete(TOOL_QUESTION, temperature=1.0, seed=7, max_tokens=6).text for _ in range(2))
+    one, other = (chat.complete(TOOL_QUESTION, temperature=1.0, seed=7, max_tokens=_FEW).text for _ in range(2))
     if one != other:
         return "warned", f"one seed gave {one[:60]!r} and {other[:60]!r}"
     return "passed", "the same seed gave the same text at temperature 1"
@@ -206,7 +209,7 @@ def _structured(url: str, model_id: str) -> _Seen:
 def _formatted(url: str, model_id: str, given: Mapping[str, Any]) -> str:
     kind = {"type": "json_schema", "json_schema": given}
     messages: list[Message] = [{"role": "user", "content": "Hi"}]
-    return str(_ask(url, model_id, messages, 8, response_format=kind).choices[0].message.content or "")
+    return str(_ask(url, model_id, messages, _FEW, response_format=kind).choices[0].message.content or "")
 
 
 def _ask(url: str, model_id: str, messages: Sequence[Message], most: int, **options: Any) -> Any:

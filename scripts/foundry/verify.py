@@ -125,7 +125,7 @@ def _answered(
             http = _ask_http(url, model_id, expected)
             _expect(folder, "over HTTP", http, expected)
             print("verify: what apps ask for", flush=True)
-            more = apps.check(chat, url, folder, expected.messages, answer.text, expected.max_tokens)
+            more = apps.check(chat, url, folder)
         runtime.unload(model_id)
         if model_id in runtime.loaded():
             raise IngotError(model_id, "stays in memory after it was unloaded", "Close what else uses it")

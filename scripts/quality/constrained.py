@@ -23,14 +23,21 @@ CONTROLS = 1
 
 
 def ask(
-    chat: Chat, cases: list[Case], free: Mapping[str, str], validator: jsonschema.protocols.Validator
-) -> Constrained | None:  # fmt: skip
-    """Ask a loaded model again what it answered `free`ly, by case; None where no case asks for JSON."""
+    chat: Chat,
+    cases: list[Case],
+    free: Mapping[str, str],
+    validator: jsonschema.protocols.Validator,
+    export: Constrained | None = None,
+) -> Constrained | None:
+    """Ask a loaded model again what it answered `free`ly, by case; None where no case asks for JSON.
+
+    `export`: what the float export made of the same cases; where it held there, it is not tried again.
+    """
     chosen = [case for case in cases if (case.expect.schema or case.expect.fields is not None) and case.id in free]
     if not chosen:
         return None
     valid = [case for case in chosen if checks.schema(free[case.id], validator) is None]
-    controls = valid[:CONTROLS]
+    controls = valid[: CONTROLS if export is None or export.asked == export.cases else 0]
     first = [case for case in chosen if case not in valid or case in controls]
     schema = json.dumps(validator.schema)
     try:

@@ -95,7 +95,7 @@ class Asked:
         if not (package / "genai_config.json").is_file():
             remedy = "Build the package first"
             raise IngotError(package, "is not a package: there is no genai_config.json in it", remedy)
-        replies, held = ask(package, self.cases, self.validator if constrain else None)
+        replies, held = ask(package, self.cases, self.validator if constrain else None, against)
         if all(reply.error for reply in replies):
             raise IngotError(package, f"the runtime answered none of {len(replies)} cases: {replies[0].error}")
         result = score(self.cases, replies, self.validator, against)
@@ -113,7 +113,10 @@ def spread(cases: list[parsing.Case], limit: int) -> list[parsing.Case]:
 
 
 def ask(
-    package: Path, cases: list[parsing.Case], validator: jsonschema.protocols.Validator | None = None
+    package: Path,
+    cases: list[parsing.Case],
+    validator: jsonschema.protocols.Validator | None = None,
+    against: Domain | None = None,
 ) -> tuple[list[Reply], Constrained | None]:
     """Put every case to the package in the Foundry runtime, greedily, each as a conversation of its own.
 
@@ -131,7 +134,8 @@ def ask(
                 replies.append(Reply("", str(error)))
             print(f"domain: {number} of {len(cases)} asked", flush=True)
         free = {case.id: reply.text for case, reply in zip(cases, replies, strict=True) if not reply.error}
-        held = constrained.ask(chat, cases, free, validator) if validator else None
+        export = against.constrained if against else None
+        held = constrained.ask(chat, cases, free, validator, export) if validator else None
     return replies, held
 
 

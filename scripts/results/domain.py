@@ -37,8 +37,9 @@ class Baseline(Struct, kw_only=True, frozen=True):
 class Constrained(Struct, kw_only=True, frozen=True):
     """The cases whose answer is to be JSON, with decoding held to the schema, beside how they were answered freely.
 
-    Of `cases` as many as `asked` were asked again: those whose free answer is not valid, and one that is; where that
-    came back as it was, the rest would too. `error`: the runtime's, where it does not take the schema.
+    Of `cases` as many as `asked` were asked again: those whose free answer is not valid, and of the float export one
+    that is; where that came back as it was, the rest would too. `error`: the runtime's, where it does not take the
+    schema.
     """
 
     cases: Count
