@@ -91,7 +91,8 @@ def test_an_editor_marks_a_mistake_in_a_source(source: str) -> None:
         ('passes = [{ type = "ModelBuilder", precision = "int4" }]', False),
         ('passes = [{ bits = 4 }]', False),
         ('olive = "w.json"\npasses = [{ type = "StoreFloat16" }]', False),
-        ('olive = "w.json"\ntarget = "cuda"', False),
+        ('olive = "w.json"\ntarget = "cuda"', True),
+        ('olive = "w.json"\ntarget = "cudaa"', False),
         ("label = 'neither'", False),
     ],
 )  # fmt: skip
