@@ -55,7 +55,8 @@ def collect(remote: Remote, keep_bytes: int, in_use: Collection[str]) -> Collect
     remote.remove(map(artifact, gone))
     limit = _clock(remote) - GRACE
     unneeded = {n: size for n, (size, at) in blobs.items() if not needed.get(n.rpartition("/")[2]) and at < limit}
-    remote.remove(unneeded)
+    cut_short = [n for n, (_, at) in remote.listing("v1/artifacts").items() if n.endswith(".part") and at < limit]
+    remote.remove([*unneeded, *cut_short])
     left = sum(size for size, _ in blobs.values()) - sum(unneeded.values())
     return Collected(len(gone), sum(unneeded.values()), len(found) - len(gone), left)
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -319,6 +320,30 @@ class TestFolder:
         assert fetched(second.doit("-n", "3")) == NAMES - {"clock"}
         assert contents(second) == right and not list(place.rglob("*.part"))
 
+    @pytest.mark.parametrize("who", ["reader", "writer"])
+    def test_whenever_it_is_killed_nothing_is_half_made(
+        self, who: str, place: Path, right: dict[str, str], tmp_path: Path
+    ) -> None:
+        """At every file that appears in the store, or on its way from there, a death."""
+        if who == "reader":
+            clone(tmp_path / "first", place.as_uri(), write=True).doit()
+        killed = clone(tmp_path / "second", place.as_uri(), write=who == "writer")
+        watched, seen = place if who == "writer" else killed.build, set[Path]()
+        for _ in range(4):
+            doit = killed.start("-n", "2")
+            while doit.poll() is None:
+                now = {Path(folder, name) for folder, _, names in os.walk(watched) for name in names}
+                if now - seen:
+                    os.killpg(doit.pid, signal.SIGKILL)
+                seen |= now
+            doit.communicate()
+            assert "damaged" not in killed.doit("check")
+        assert "shared store file" not in killed.doit() and contents(killed) == right
+        third = clone(tmp_path / "third", place.as_uri())
+        said = third.doit()
+        assert contents(third) == right and "shared store file" not in said
+        assert who == "writer" or fetched(said) == NAMES - {"clock"}
+
     def test_a_share_that_is_not_mounted_is_not_made(self, tmp_path: Path) -> None:
         said = clone(tmp_path / "first", (tmp_path / "mnt").as_uri(), write=True).doit()
         assert "mount it" in said and said.count("shared store") == 1 and not (tmp_path / "mnt").exists()
@@ -363,7 +388,10 @@ class TestFolder:
         assert left < artifacts and "removed" in said and str(place) in said
         assert set((place / "v1/blobs").rglob("*")) == blobs, "young ones may be of an artifact on its way"
         old = time.time() - 2 * 86400
-        for path in blobs:
+        cut = place / "v1/artifacts/aa/key.json.123.part"  # of somebody who was killed
+        cut.parent.mkdir(exist_ok=True)
+        cut.write_text("{")
+        for path in (*blobs, cut):
             os.utime(path, (old, old))
         first.doit("gc", "--shared", "0")
         assert len({p for p in (place / "v1/blobs").rglob("*") if p.is_file()}) < len(
