@@ -10,6 +10,7 @@ import math
 import mmap
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ SIZES = {
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 1),
 }
-#: (elements, bytes) of one block by GGML tensor type; a type that is not here has its end unchecked.
+#: (elements, bytes) of one block by GGML tensor type.
 BLOCKS = {
     0: (1, 4),  # F32
     1: (1, 2),  # F16
@@ -54,6 +55,9 @@ BLOCKS = {
     35: (256, 66),  # TQ2_0
     39: (32, 17),  # MXFP4
 }
+#: Types that no weights of a model here are of, so that where they end is not checked: Q8_1, Q8_K, whole numbers,
+#: NVFP4, Q1_0. The gguf package knows no others.
+_UNCHECKED = frozenset({9, 15, 24, 25, 26, 27, 40, 41})
 #: GGUF's value types: the two with a length, and `struct`'s letter for each of the others.
 STRING, ARRAY = 8, 9
 SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
@@ -189,16 +193,7 @@ class _Reader:
         for _ in range(pair_count):
             key = self._string()
             metadata[key] = self._value(self._number("I"))
-        tensors, end = {}, 0
-        for _ in range(tensor_count):
-            name = self._string()
-            dimensions = self._number("I")
-            self._limit("dimensions", dimensions, _MOST_DIMENSIONS)
-            shape = tuple(reversed([self._number("Q") for _ in range(dimensions)]))
-            kind, offset = self._number("I"), self._number("Q")
-            tensors[name] = Tensor(str(kind), shape)
-            elements, width = BLOCKS.get(kind, (1, 0))
-            end = max(end, offset + tensors[name].elements // elements * width)
+        tensors, end = self._tensors(tensor_count)
         alignment = metadata.get("general.alignment", 32)
         if type(alignment) is not int or alignment < 1:
             raise IngotError(self.path, f"damaged: its alignment is {alignment!r}", FETCH_AGAIN)
@@ -206,6 +201,32 @@ class _Reader:
         if due > len(self.data):
             raise IngotError(self.path, f"truncated: {len(self.data)} bytes where {due} are due", FETCH_AGAIN)
         return Gguf(metadata, tensors)
+
+    def _tensors(self, count: int) -> tuple[dict[str, Tensor], int]:
+        """Tensors by name, and where the data ends counted from where it begins, in bytes."""
+        tensors: dict[str, Tensor] = {}
+        places = []
+        for _ in range(count):
+            name = self._string()
+            dimensions = self._number("I")
+            self._limit("dimensions", dimensions, _MOST_DIMENSIONS)
+            shape = tuple(reversed([self._number("Q") for _ in range(dimensions)]))
+            kind, offset = self._number("I"), self._number("Q")
+            if name in tensors:
+                raise IngotError(self.path, f"damaged: two tensors called {name}", FETCH_AGAIN)
+            if kind not in BLOCKS and kind not in _UNCHECKED:
+                found = f"tensor {name} is of the unknown type {kind}"
+                raise IngotError(self.path, found, "Convert it to one that is known, such as Q8_0 or F16")
+            tensors[name] = Tensor(str(kind), shape)
+            if not shape or not tensors[name].elements:
+                raise IngotError(self.path, f"damaged: tensor {name} holds no number", FETCH_AGAIN)
+            elements, width = BLOCKS.get(kind, (1, 0))
+            places.append((offset, offset + tensors[name].elements // elements * width, name))
+        places.sort()
+        for (_, end, name), (start, _, other) in pairwise(places):
+            if start < end:
+                raise IngotError(self.path, f"damaged: tensors {name} and {other} overlap", FETCH_AGAIN)
+        return tensors, max((end for _, end, _ in places), default=0)
 
     def _number(self, code: str) -> Any:
         value = struct.unpack_from("<" + code, self.data, self.at)[0]
