@@ -31,7 +31,7 @@ from scripts.engine.records import Records
 from scripts.engine.state import State
 from scripts.engine.store import Store
 from scripts.finetune.data import read_examples
-from scripts.foundry import cache, marks, planning
+from scripts.foundry import cache, figures, marks, planning
 from scripts.results import base, remarks, report
 from scripts.settings.reading import read as read_settings
 from tests.hostile import mutations
@@ -304,6 +304,8 @@ READERS: dict[str, Reader] = {
     "lines": Reader("texts.jsonl", {"text": "a"}, _lines),
     "manifest": Reader("manifest.json", MANIFEST, _cached, {"a": b"x"}),
     "marker": Reader("inference_model.json", {"Name": "m:1"}, _cached),
+    "measured": Reader("measured.json", {"files": manifest.files_digest({}), "figures": {"verdict": "passed"}},
+                       figures.kept, {"manifest.json": as_json({"files": {}})}),
     "cache": Reader("foundry.local.modelinfo.json", INDEX, _cache),
     "store": Reader("manifest.json", MANIFEST, _store, {"provenance.json": b"{}", "a": b"x"}),
     "shared": Reader("artifact.json", LISTED, _listed, write=sealed),
