@@ -173,6 +173,7 @@ def _described(normal: Any) -> tuple[Any, list[str], Any]:
     base, normal.renamed, left = truth.place(checkpoint.path, described, checkpoint.tensors, spare)
     normal.forget_foreign_keys(base)
     normal.notice_what_is_assumed(base)
+    truth.try_out(checkpoint.path / "config.json", base)
     return base, left, described
 
 

@@ -86,7 +86,7 @@ class Normal:
     def forget_foreign_keys(self, model: Any) -> None:
         """Leave out what the config says to readers other than the class of `model`."""
         for key in foreign.forget(self.config, model.config, type(model)):
-            self._said.append(Remark(_CONFIG, f"{key} left out: {type(model).__name__} does not read it"))
+            self._said.append(Remark(_CONFIG, f"{key} left out: {type(model).__name__} does not use it"))
 
     def settle_config(self) -> None:
         """Have the config say one thing of positions, and no ids without a row, types or tables that are none."""
@@ -107,7 +107,8 @@ class Normal:
                     self._said.append(Remark(_CONFIG, what))
 
     def notice_what_is_assumed(self, model: Any) -> None:
-        """Say which of the class's own values stand for what the config leaves open."""
+        """Say which of the class's own values stand for what the config leaves open, or refuse those against it."""
+        positions.check_original(self.checkpoint.path / _CONFIG, self.config, model)
         self._said += positions.assumed(self.checkpoint.path / _CONFIG, self.config, model)
 
     def generation(self) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from scripts.common.errors import IngotError
 from scripts.results.remarks import Remark
 
 _TABLE, _OLDER, _BASE = "rope_parameters", "rope_scaling", "rope_theta"
+_ORIGINAL = "original_max_position_embeddings"
 #: What older versions called a kind.
 _SAME = {"su": "longrope", "mrope": "default"}
 _ONE = "Leave the one that the model was trained with"
@@ -71,6 +72,19 @@ def _drop_nulls(path: Path, settings: dict[str, Any]) -> list[Remark]:
                 del settings[key]
             said.append(Remark(path.name, f"{key} is null in {' and '.join(empty)}: left out"))
     return said
+
+
+def check_original(path: Path, config: dict[str, Any], model: Any) -> None:
+    """Raise `IngotError` where a table names another original context than transformers takes, which lets a key outside
+    of the table, or its default, go first. `model`: what transformers made of it.
+    """
+    taken = getattr(model.config.get_text_config(), _ORIGINAL, None)
+    for key in (_TABLE, _OLDER):
+        table = text_settings(config).get(key)
+        said = table.get(_ORIGINAL) if isinstance(table, dict) else None
+        if None not in (said, taken) and said != taken:
+            found = f"{key}.{_ORIGINAL} is {said}, but {type(model).__name__} takes {taken}"
+            raise IngotError(path, found, f"Say {_ORIGINAL} beside {key}, as the model was trained with")
 
 
 def assumed(path: Path, config: dict[str, Any], model: Any) -> list[Remark]:

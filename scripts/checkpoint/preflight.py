@@ -7,14 +7,16 @@ of some library about something else. `check_source` and `check_adapter` read JS
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from scripts.checkpoint import templates
+from scripts.checkpoint import templates, vocabulary
 from scripts.checkpoint.adapters import Adapter, check_adapter
 from scripts.checkpoint.weights import Checkpoint, check_source
 from scripts.common import context_limit
@@ -59,10 +61,24 @@ def check_context(checkpoint: Checkpoint, asked: int | None, max_length: float |
 
 
 def check_exporter(checkpoint: Checkpoint, asked: str | None) -> None:
-    """Raise `IngotError` where the exporter that is `asked` for cannot make the model, as far as its config tells."""
-    if asked:
-        config = checkpoint.config or {"architectures": [checkpoint.architecture]}  # a GGUF has none
-        supported.exporter(checkpoint.path, config, asked)
+    """Raise `IngotError` where the exporter that is `asked` for, else the first that can, cannot make the model, as far
+    as its config and the shapes of its tensors tell.
+    """
+    config = checkpoint.config or {"architectures": [checkpoint.architecture]}  # a GGUF has none
+    if supported.exporter(checkpoint.path, config, asked) == "builder":
+        _check_widths(checkpoint, config)
+
+
+def _check_widths(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
+    """Builder 0.18 takes every linear layer with as many outputs as there are tokens for the output head."""
+    rows = vocabulary.rows_of(checkpoint.tensors)
+    for name, tensor in checkpoint.tensors.items():
+        if re.search(r"\.\d+\.", name) and len(tensor.shape) == 2 and tensor.shape[0] == rows:
+            found = f"{name} has as many outputs as the vocabulary, {rows}: the builder would mistake it"
+            remedy = "Pad the vocabulary: model.resize_token_embeddings(…)"
+            if supported.makes("mobius", config):
+                remedy = f'Set exporter = "mobius", which does not. Or p{remedy[1:]}'
+            raise IngotError(checkpoint.path, found, remedy)
 
 
 def check_template(checkpoint: Checkpoint, adapters: Sequence[Adapter], wanted: str | None) -> None:

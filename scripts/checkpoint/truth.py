@@ -18,11 +18,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.checkpoint import foreign
 from scripts.checkpoint.headers import Tensor
 from scripts.checkpoint.plausible import REMEDY
 from scripts.common.errors import IngotError
 from scripts.common.imports import uncollected
 from scripts.common.watch import computing
+from scripts.families import rotary
 
 #: Parts of a name that come from what was wrapped around a model, or that say only where in it the text model is.
 _WRAPPERS = frozenset(
@@ -37,6 +39,8 @@ _BESIDE = re.compile(
     r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.(masked_bias|attn\.bias)$|(^|\.)v_head\."
     r"|attn(\.attn)?\.([qkv]|prob|kv)_scale$"
 )
+#: How torch says that sizes do not go together.
+_MISMATCH = r"broadcast a dimension|must match the|expects split_sizes|invalid for input of size|cannot be multiplied"
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn"}
 
 
@@ -126,6 +130,45 @@ def place(
     passed_over = {name for name in kept if any(re.search(pattern, name) for pattern in patterns)}
     passed_over -= set(renamed) | set(model.state_dict())
     return model, renamed, sorted(set(tensors) - set(kept) | passed_over)
+
+
+def try_out(path: Path, model: Any) -> None:
+    """Have a model on `meta` compute: shapes only, in milliseconds.
+
+    Raises `IngotError`, naming `path`, where its class asks for tensors that do not go together at the numbers of its
+    config. What `meta` itself cannot do (experts, anything that looks at numbers) says nothing.
+    """
+    import torch
+
+    _check_share(path, model)
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.zeros((1, 2), dtype=torch.int64, device="meta"))
+    except Exception as error:  # noqa: BLE001 - whatever a class raises
+        reason = " ".join(str(error).split())
+        if re.search(_MISMATCH, reason):
+            found = f"{type(model).__name__} can't compute with the sizes in it ({reason[:160]})"
+            raise IngotError(path, found, REMEDY) from None
+
+
+def _check_share(path: Path, model: Any) -> None:
+    """Most kinds of rotary embedding give way to `partial_rotary_factor` whatever the class; few classes do. The plain
+    one is the class's own, and a proportional one fills up with zeros.
+    """
+    text = model.config.get_text_config()
+    for table in rotary.tables(text.to_dict()):
+        share = table.get("partial_rotary_factor") or 1
+        kind = table.get("rope_type", "default")
+        if (
+            kind not in ("default", "proportional")
+            and share != 1
+            and not foreign.reads(type(model), text, "partial_rotary_factor")
+        ):
+            found = (
+                f"partial_rotary_factor is {share} with the rotary embedding {kind}, but {type(model).__name__} "
+                "rotates whole heads"
+            )
+            raise IngotError(path, found, REMEDY)
 
 
 def refuse_misfits(folder: Path, account: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,6 @@ def check_source(path: Path) -> Checkpoint:
             _check_tensor(places[name], name, tensor)
     check_layers(folder / "config.json", config, tensors)
     tied = bool(text_settings(config).get("tie_word_embeddings", "lm_head.weight" not in tensors))
-    if supported.exporter(folder / "config.json", config) == "builder":
-        _check_widths(folder, supported.text_config(config), tensors)
     nested = () if folder == path else (Remark(str(folder.relative_to(path)), "taken as the model's folder"),)
     return Checkpoint(
         folder, architecture, layout.files, tensors, tied, tokenizer, config, places, layout.index,
@@ -237,15 +235,6 @@ def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
         raise IngotError(path, found, FLOAT_REMEDY)
 
 
-def _check_widths(folder: Path, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Builder 0.18 takes every linear layer with as many outputs as there are tokens for the output head."""
-    vocabulary = config.get("vocab_size")
-    for name, tensor in tensors.items():
-        if re.search(r"\.\d+\.", name) and len(tensor.shape) == 2 and tensor.shape[0] == vocabulary:
-            found = f"{name} has as many outputs as the vocabulary, {vocabulary}: the builder would mistake it"
-            raise IngotError(folder, found, "Pad the vocabulary: model.resize_token_embeddings(…)")
-
-
 def _check_gguf(path: Path) -> Checkpoint:
     file = read_gguf(path)
     contained.check(path.parent, is_legal_file)
@@ -267,8 +256,6 @@ def _check_gguf(path: Path) -> Checkpoint:
             found = f"{name} is of GGML's type {tensor.dtype}, which is not read"
             raise IngotError(path, found, "Convert the model again, to one of the usual types (Q8_0, Q4_K_M, F16)")
     check_gguf(path, file.metadata, tensors)
-    if embedding := tensors.get("model.embed_tokens.weight"):
-        _check_widths(path, {"vocab_size": embedding.shape[0]}, tensors)
     tied = "lm_head.weight" not in tensors
     return Checkpoint(path, architecture, (path,), tensors, tied, path.parent, metadata=file.metadata)
 

@@ -203,7 +203,7 @@ BRIDGES: tuple[Bridge, ...] = (
         "LongRoPE outside Phi 3",
         "the builder switches to the table of long texts for Phi 3 alone: the context ends where that begins",
         "make_rope_init of other classes switches tables",
-        fits=lambda config: "longrope" in rotary.kinds(config) and not _is("Phi3ForCausalLM")(config),
+        fits=lambda config: "longrope" in rotary.kinds(config) and not rotary.switches(config),
         prepare=rotary.keep_to_original_context,
     ),
     ROTARY,
@@ -212,17 +212,17 @@ BRIDGES: tuple[Bridge, ...] = (
         "Phi 3 and 4 whose rope_parameters hold rope_type and no type",
         "phi.py reads rope_parameters['type'], which transformers 5 no longer writes",
         "Phi3MiniLongRoPEModel reads rope_type",
-        fits=lambda config: _is("Phi3ForCausalLM")(config) and "longrope" in rotary.kinds(config),
+        fits=lambda config: "longrope" in rotary.kinds(config) and rotary.switches(config),
         prepare=rotary.name_longrope,
     ),
     Bridge(
         "no longrope",
-        "Phi 3 whose context differs from original_max_position_embeddings without LongRoPE",
+        "Phi 3 whose context differs from original_max_position_embeddings without LongRoPE, or is within it",
         "create_model tells LongRoPE by two lengths alone",
         "create_model asks for the kind of rotary embedding",
         fits=lambda config: (
             _is("Phi3ForCausalLM")(config)
-            and "longrope" not in rotary.kinds(config)
+            and not ("longrope" in rotary.kinds(config) and rotary.switches(config))
             and config.original_max_position_embeddings != config.max_position_embeddings
         ),
         prepare=rotary.forget_original_context,

@@ -17,6 +17,9 @@ from typing import Any
 from scripts.convert import rotary
 from scripts.convert.rotary import architecture
 
+#: JetMoeRMSNorm's own, in transformers' modeling_jetmoe.py: its layers are not given the config's.
+_JETMOE_EPSILON = 1e-6
+
 
 def _nothing(*_: Any) -> None: ...
 
@@ -42,10 +45,9 @@ def for_config(config: Any) -> tuple[Bridge, ...]:
 
 def context(config: Any) -> int:
     """How many tokens the model is made for: where LongRoPE would switch tables, the context ends."""
-    longest = int(config.max_position_embeddings)
     if "longrope" in rotary.kinds(config):
-        return min(longest, int(rotary.parameters(config)["original_max_position_embeddings"]))
-    return longest
+        return rotary.original_context(config)
+    return int(config.max_position_embeddings)
 
 
 def attentions(graph: Any) -> Iterator[tuple[int, Any]]:
@@ -68,6 +70,14 @@ def _window(config: Any) -> int:
 def _kinds(config: Any) -> list[str]:
     """The kind of each layer; a window without them is every layer's."""
     return list(getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers)
+
+
+def _fix_epsilons(graph: Any, config: Any) -> None:  # noqa: ARG001
+    """Give every norm but the last, that before the output head, JetMoE's fixed epsilon."""
+    import onnx_ir
+
+    for node in [node for node in graph if "epsilon" in node.attributes][:-1]:
+        node.attributes["epsilon"] = onnx_ir.AttrFloat32("epsilon", _JETMOE_EPSILON)
 
 
 def _set_windows(graph: Any, config: Any) -> None:
@@ -153,6 +163,14 @@ BRIDGES: tuple[Bridge, ...] = (
         "mobius reads lm_head_bias",
         fits=lambda config: config.model_type == "phimoe" and not config.lm_head_bias,
         weights=_zero_biases,
+    ),
+    Bridge(
+        "epsilon of layers' norms",
+        "JetMoE with another rms_norm_eps than 1e-6",
+        "mobius takes rms_norm_eps for all norms, transformers for the last alone",
+        "mobius leaves it out of JetMoE's layers, or transformers passes it to them",
+        fits=_is("JetMoeForCausalLM"),
+        adjust=_fix_epsilons,
     ),
     Bridge(
         "window of each layer",

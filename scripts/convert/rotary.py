@@ -41,9 +41,18 @@ def _is_nested(config: Any) -> bool:
     return any(isinstance(table, dict) for table in parameters(config).values())
 
 
+def switches(config: Any) -> bool:
+    """Whether the builder writes LongRoPE's two tables, of short texts and of long ones: Phi 3's class alone does, and
+    only where the context goes beyond the original one.
+    """
+    return architecture(config) == "Phi3ForCausalLM" and original_context(config) < config.max_position_embeddings
+
+
 def wants_tables(config: Any) -> bool:
     if "proportional" in kinds(config):
         return False  # Gemma 4's own class makes both of its tables
+    if "longrope" in kinds(config) and not switches(config):
+        return True
     return _is_nested(config) or any(
         architecture(config) not in _EXACT.get(kind, ()) for kind in kinds(config) - {"default"}
     )
@@ -115,6 +124,12 @@ def forget_original_context(config: Any) -> None:
     config.original_max_position_embeddings = config.max_position_embeddings
 
 
+def original_context(config: Any) -> int:
+    """How many tokens the model was trained on before its positions were scaled: the fewest of what its tables say."""
+    rope, key = parameters(config), "original_max_position_embeddings"
+    named = [int(table[key]) for table in (rope, *rope.values()) if isinstance(table, dict) and key in table]
+    return min([*named, int(config.get_text_config().max_position_embeddings)])
+
+
 def keep_to_original_context(config: Any) -> None:
-    text = config.get_text_config()
-    text.max_position_embeddings = int(parameters(config)["original_max_position_embeddings"])
+    config.get_text_config().max_position_embeddings = original_context(config)

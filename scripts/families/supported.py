@@ -76,6 +76,9 @@ LEFT_OUT_KEYS = (
 )
 
 
+#: Families whose rotary embedding the builder divides into parts of time, height and width where it is said how.
+_SECTIONED = ("Qwen2_5_VL", "Qwen3VL")
+
 _NONE = "none named"
 
 
@@ -139,9 +142,14 @@ def exporter(path: Path, config: Config, asked: str | None = None) -> str:
         problems.append(problem)
     # Who knows the architecture, or why it is left out, says more than who does not.
     _, found, remedy = max(problems, key=lambda problem: problem[0])
-    if asked and any(_problem(one, name, text_config(config)) is None for one in EXPORTERS if one != asked):
+    if asked and any(makes(one, config) for one in EXPORTERS if one != asked):
         found, remedy = f"{found} (exporter {asked})", "Leave `exporter` out: the other one makes it"
     raise IngotError(path, found, remedy)
+
+
+def makes(exporter: str, config: Config) -> bool:
+    """Whether an exporter makes this model, as far as its config tells."""
+    return _problem(exporter, _name(config), text_config(config)) is None
 
 
 def _name(config: Config) -> str:
@@ -213,6 +221,8 @@ def _builders_traits(name: str, config: Config) -> list[tuple[str, str]]:
         )
     if name.startswith(("GptOss", "Qwen2_5_VL", "Qwen3VL")) and (share := rotary.rotary_share(config)) != 1:
         found.append((f"partial_rotary_factor = {share:g}, which the builder leaves out", _WITHOUT))
+    if name.startswith(_SECTIONED) and not all(table.get("mrope_section") for table in rotary.tables(config)):
+        found.append(("no mrope_section in its rotary embedding", "Copy it from the base model's config.json"))
     return found + _activation(config, _ACTIVATIONS)
 
 

@@ -30,6 +30,7 @@ class Written:
 def describe(path: Path, found: Found, near: Beside, target: Path, name: str | None) -> Written:
     """What `doit init` writes into folder `target`. Raises `IngotError` where what was found can't be built."""
     checkpoint = preflight.check_source(found.source)
+    preflight.check_exporter(checkpoint, None)
     alone = len(found.adapters) == 1
     adapters = [preflight.check_adapter(folder, 1.0, alone=alone) for folder in found.adapters]
 

@@ -46,11 +46,11 @@ def judged_export(name: str, folder: Path) -> Result:
     return judged(checkpoints.make(name, folder / "checkpoint"), folder)
 
 
-def judged(checkpoint: Path, folder: Path) -> Result:
+def judged(checkpoint: Path, folder: Path, exporter: str | None = None) -> Result:
     """Judge the float export of a checkpoint; everything is made below `folder`."""
-    prepare(Source(path=checkpoint), folder / "prepared")
+    prepare(Source(path=checkpoint), folder / "prepared", exporter=exporter)
     checkpoint = folder / "prepared"
-    export(checkpoint, folder / "export")
+    export(checkpoint, folder / "export", exporter=exporter)
     text = folder / "text.txt"
     text.write_text(tiny.TEXT * 2, encoding="utf-8")
     reference.build(checkpoint, {"text": text}, folder / "reference", tokens=300)

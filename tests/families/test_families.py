@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.checkpoint.weights import check_source
+from scripts.checkpoint.preflight import check_exporter, check_source
 from scripts.common.errors import IngotError
 from scripts.families import mobius, supported
 from scripts.quality import changes
@@ -99,7 +99,15 @@ def test_a_trait_that_cannot_be_is_named(config: dict[str, Any], word: str, tmp_
 def test_a_layer_as_wide_as_the_vocabulary_is_refused_in_a_nested_config_too(tmp_path: Path) -> None:
     checkpoint = checkpoints.make("gemma 3, nested", tmp_path / "checkpoint", intermediate_size=tiny.VOCAB)
     with pytest.raises(IngotError, match="as many outputs as the vocabulary"):
-        check_source(checkpoint)
+        check_exporter(check_source(checkpoint), None)
+
+
+def test_mobius_makes_a_layer_as_wide_as_the_vocabulary(tmp_path: Path) -> None:
+    checkpoint = checkpoints.make("llama", tmp_path / "checkpoint", intermediate_size=tiny.VOCAB)
+    with pytest.raises(IngotError, match='exporter = "mobius"'):
+        check_exporter(check_source(checkpoint), None)
+    result = measure.judged(checkpoint, tmp_path, exporter="mobius")
+    assert result.worst <= measure.GATE
 
 
 def test_a_refusal_names_one_architecture_and_not_all(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.families import checkpoints, measure
 FOR: dict[str, tuple[str, dict[str, Any]]] = {
     "interleaved rotary embedding": ("helium", {}),
     "biases that are not there": ("phi moe", {}),
+    "epsilon of layers' norms": ("jetmoe", {"rms_norm_eps": 0.01}),
     "window of each layer": ("mixtral", {}),
     "rotary tables": ("qwen3-moe, dynamic", {}),
     "layers without position": ("exaone 4", {}),

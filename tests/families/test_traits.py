@@ -211,10 +211,40 @@ def test_a_trait_that_cannot_be_built_is_refused_by_its_name(
         supported.check(tmp_path / "config.json", {"sliding_window": None, **config})
 
 
+PART = {**checkpoints.LINEAR, "partial_rotary_factor": 0.5}
+TWICE = {**checkpoints.LONG, "original_max_position_embeddings": 512}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "word"),
+    [
+        ("llama", {"rope_parameters": PART}, "partial_rotary_factor"),
+        ("jetmoe", {"rope_parameters": PART}, "partial_rotary_factor"),
+        ("qwen3-vl", {"rope_parameters": checkpoints.LINEAR}, "mrope_section"),
+        ("phi3, longrope", {"rope_parameters": TWICE}, "rope_parameters.original_max_position_embeddings is 512"),
+    ],
+)
+def test_what_the_class_cannot_compute_is_refused_at_the_door(
+    name: str, changes: dict[str, Any], word: str, tmp_path: Path
+) -> None:
+    checkpoint = checkpoints.make(name, tmp_path / "checkpoint")
+    file = checkpoint / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    (config.get("text_config") or config).update(changes)
+    file.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(IngotError, match=word):
+        build(Source(path=checkpoint), tmp_path / "prepared")
+    assert not (tmp_path / "prepared").exists()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
+        ("gemma 3", {"attn_logit_softcapping": 5.0}),
+        ("gemma 3", {"rope_parameters": {**checkpoints.GEMMA_ROPE, "full_attention": checkpoints.LONG}}),
+        ("phi3, longrope", {"original_max_position_embeddings": checkpoints.CONTEXT}),
+        ("jetmoe", {"rms_norm_eps": 0.01}),
         ("gpt-oss", {"swiglu_alpha": 2.5}),
         ("gpt-oss", {"layer_types": ["full_attention", "sliding_attention"]}),
         ("gemma 3", {"layer_types": ["full_attention", "sliding_attention"]}),
