@@ -8,6 +8,7 @@ Exits 1 if something needed is missing; what is merely good to know never fails.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -291,7 +292,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lock", type=Path, help="the pinned versions, default requirements.lock")
     given = parser.parse_args(arguments)
     lines = diagnose(given.cache, given.need_disk, given.lock, config=given.config, build=given.build)
-    print(render(lines, terminal.obeys(sys.stdout), terminal.columns(sys.stdout)))
+    try:
+        print(render(lines, terminal.obeys(sys.stdout), terminal.columns(sys.stdout)), flush=True)
+    except BrokenPipeError:  # `doit doctor | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1 if any(line.status == "bad" for line in lines) else 0
 
 

@@ -57,6 +57,14 @@ def read_json(path: Path, *, most: int = MOST, missing: str = "Put it there, or 
         raise IngotError(path, f"is not JSON: {error}", "Correct it there") from None
 
 
+def expanded(path: Path | str) -> Path:
+    """A path, `~` at its beginning being a home folder. Raises `IngotError` where there is no such."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise IngotError(path, "there is no such home folder", "Set HOME, or write the path from / on") from None
+
+
 def resolved(folder: Path, name: str) -> Path:
     """An absolute path, from one that is relative to `folder`. Raises `ValueError` where `name` can't be a path."""
     try:

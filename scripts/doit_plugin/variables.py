@@ -9,6 +9,9 @@ from pathlib import Path
 import doit
 from doit.exceptions import InvalidDodoFile
 
+from scripts.common.errors import IngotError
+from scripts.common.user_files import expanded
+
 
 def chosen_folders(*names: str) -> tuple[Path, ...]:
     """The folder that each variable gives, from where the user is; else the one of that name beside `dodo.py`.
@@ -19,7 +22,10 @@ def chosen_folders(*names: str) -> tuple[Path, ...]:
     project = Path.cwd()
     started = Path(doit.get_initial_workdir() or project)
     said = {name: doit.get_var(name) for name in names}
-    given = {name: Path(os.path.abspath(started / Path(value).expanduser())) for name, value in said.items() if value}
+    try:
+        given = {name: Path(os.path.abspath(started / expanded(value))) for name, value in said.items() if value}
+    except IngotError as error:
+        raise InvalidDodoFile(str(error)) from None
     if started.resolve() != project.resolve():
         words = [shlex.quote(f"{name}={path}") for name, path in given.items()]
         command = " ".join(["cd", shlex.quote(str(project)), "&&", "doit", *words])

@@ -25,6 +25,7 @@ from scripts.common import json_files, manifest, process
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_file as digest
 from scripts.common.manifest import MANIFEST, NOT_CONTENT, Files
+from scripts.common.user_files import expanded
 from scripts.foundry.marks import FOLDER, NOTES, owner
 
 INDEX = "foundry.local.modelinfo.json"
@@ -39,13 +40,14 @@ def resolve(setting: str) -> Path:
     """The cache folder that a setting means: "auto" asks the `foundry` command, "app:NAME" is the folder of an
     app built on the SDK (`~/.NAME/cache/models`), anything else is a path.
 
-    Raises `IngotError` if "auto" finds no answer, listing the folders that look like caches.
+    Raises `IngotError` if "auto" finds no answer, listing the folders that look like caches, and where a home folder is
+    meant and there is none.
     """
     if setting == "auto":
         return _ask_foundry()
     if setting.startswith("app:"):
-        return Path.home() / f".{setting[4:]}" / "cache" / "models"
-    return Path(setting).expanduser().absolute()
+        return expanded(f"~/.{setting[4:]}") / "cache" / "models"
+    return expanded(setting).absolute()
 
 
 def _ask_foundry() -> Path:
@@ -79,7 +81,10 @@ def location_in(text: str) -> Path | None:
 
 def candidates(home: Path | None = None) -> list[Path]:
     """Folders in the user's home that are laid out like a Foundry model cache."""
-    return sorted(path for path in (home or Path.home()).glob(".*/cache/models") if path.is_dir())
+    try:
+        return sorted(path for path in (home or Path.home()).glob(".*/cache/models") if path.is_dir())
+    except RuntimeError:  # there is none
+        return []
 
 
 # --- what a package and a deployed folder hold

@@ -9,6 +9,7 @@ import typer
 
 from scripts.common import program, visible
 from scripts.common.errors import IngotError
+from scripts.common.user_files import expanded
 from scripts.init import beside, places, writing
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -27,8 +28,8 @@ def init(
     """Write a models.toml for what is in a folder, and say what could not be known."""
     from scripts.init import judging
 
-    path = folder.expanduser().resolve()
-    found = places.look(path, [item.expanduser().resolve() for item in adapter or ()])
+    path = expanded(folder).resolve()
+    found = places.look(path, [expanded(item).resolve() for item in adapter or ()])
     target = _target(path, config)
     if target.exists() and not dry_run:
         remedy = "Change it by hand, or write another one elsewhere: doit init FOLDER config=DIR"
@@ -56,7 +57,7 @@ def _target(path: Path, config: Path | None) -> Path:
             raise IngotError(folder, "is in a cache of the hub, where no other file belongs",
                              "Say where to write models.toml: doit init FOLDER config=DIR")  # fmt: skip
         return folder / "models.toml"
-    return config.expanduser().resolve() / "models.toml"
+    return expanded(config).resolve() / "models.toml"
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def _base(adapter: Path, models: list[Path]) -> tuple[Path, tuple[str, ...]]:
         place
         for root in (adapter, *adapter.parents[:2], Path.cwd())
         if name
-        for place in [root / Path(name).expanduser()]
+        for place in [root / _expanded(name)]
         if _exists(place) and (_models(place) or place.suffix == ".gguf")
     ]
     if named:
@@ -176,6 +176,14 @@ def _around(adapter: Path, folder: Path) -> list[Path]:
     """The models in a folder and directly below it, but those that hold the adapter itself."""
     found = [path for place in (folder, *subfolders(folder)) for path in _models(place)]
     return [path for path in dict.fromkeys(found) if path not in (adapter, *adapter.parents)]
+
+
+def _expanded(name: str) -> Path:
+    """A stranger's path: one below nobody's home stays as it is written, and so is not there."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def _exists(path: Path) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.common.errors import IngotError, UnknownNameError
+from scripts.common.user_files import expanded
 from scripts.foundry.standing import Asked
 from scripts.pack import archive, content, oci, placing, subject
 from scripts.pack.content import Entry
@@ -29,7 +30,7 @@ def pack(
     if kind not in FORMATS:
         raise UnknownNameError(f"format={kind}", "there is no such format", f"There are: {', '.join(FORMATS)}")
     found = subject.load(asked, *subject.find(asked, word), beside)
-    out = (out or Path(f"{found.name}{'.oci' if kind == 'oci' else '.tar'}")).expanduser().absolute()
+    out = expanded(out or f"{found.name}{'.oci' if kind == 'oci' else '.tar'}").absolute()
     if kind == "tar" and out.suffix.lower() != ".tar":
         raise UnknownNameError(f"out={out}", "is not called .tar", "An archive is a tar file")
     if found.held and not force:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,18 @@ def test_a_signal_that_was_not_ignored_stops_the_build(tmp_path: Path, number: s
     doit.send_signal(number)
     said = doit.communicate(timeout=60)[0]
     assert doit.returncode == 130 and "stopped; what was finished is kept" in said, said
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.5])
+def test_ctrl_c_twice_ends_as_once(tmp_path: Path, pause: float) -> None:
+    doit = start(project := Project(tmp_path / "project"))
+    os.killpg(doit.pid, signal.SIGINT)
+    time.sleep(pause)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(doit.pid, signal.SIGINT)
+    said = doit.communicate(timeout=60)[0]
+    assert doit.returncode == 130 and "Traceback" not in said and "stopped" in said, said
+    assert not [*project.build.glob(".work/one.*/one")] and forked.run(project)
 
 
 def test_a_build_that_ignores_ctrl_c_can_still_be_terminated(tmp_path: Path) -> None:
