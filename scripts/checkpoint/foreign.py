@@ -48,8 +48,12 @@ ASKED = (
 )
 
 
-#: What a class reads and does nothing with, by the type of the text model: Gemma 3's attention is not told.
-_UNUSED = {"gemma3_text": ("attn_logit_softcapping",)}
+#: What a class's source names and the class does nothing with: Gemma 3's attention is not told, and its class with
+#: eyes leaves its logits as they are.
+_UNUSED = {
+    "Gemma3ForCausalLM": ("attn_logit_softcapping",),
+    "Gemma3ForConditionalGeneration": ("attn_logit_softcapping", "final_logit_softcapping"),
+}
 
 
 def forget(raw: dict[str, Any], config: Any, kind: type) -> list[str]:
@@ -65,7 +69,7 @@ def forget(raw: dict[str, Any], config: Any, kind: type) -> list[str]:
     for prefix, table in tables:
         outer = not prefix and isinstance(nested, dict)
         keys = [key for key in ASKED if key not in _fields(config)] if outer else list(unread)
-        keys += [key for key in _UNUSED.get(text.model_type, ()) if table.get(key) is not None]
+        keys += [key for key in _UNUSED.get(kind.__name__, ()) if table.get(key) is not None]
         found += [f"{prefix}{key}" for key in keys if table.pop(key, None) is not None]
         for name in ("rope_parameters", "rope_scaling"):
             if _SHARE in unread and _pop_share(table.get(name)):
@@ -80,11 +84,6 @@ def only_own(config: Any, kind: type) -> Any:
         if not _reads(source, key):
             delattr(copied, key)
     return copied
-
-
-def reads(kind: type, text: Any, key: str) -> bool:
-    """Whether the model's class `kind`, of the text config `text`, reads a key."""
-    return _reads(_source(kind, text), key)
 
 
 def _source(kind: type, text: Any) -> str:

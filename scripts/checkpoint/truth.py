@@ -18,13 +18,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.checkpoint import foreign
 from scripts.checkpoint.headers import Tensor
 from scripts.checkpoint.plausible import REMEDY
 from scripts.common.errors import IngotError
 from scripts.common.imports import uncollected
 from scripts.common.watch import computing
-from scripts.families import rotary
 
 #: Parts of a name that come from what was wrapped around a model, or that say only where in it the text model is.
 _WRAPPERS = frozenset(
@@ -140,7 +138,6 @@ def try_out(path: Path, model: Any) -> None:
     """
     import torch
 
-    _check_share(path, model)
     try:
         with torch.no_grad():
             model(input_ids=torch.zeros((1, 2), dtype=torch.int64, device="meta"))
@@ -149,26 +146,6 @@ def try_out(path: Path, model: Any) -> None:
         if re.search(_MISMATCH, reason):
             found = f"{type(model).__name__} can't compute with the sizes in it ({reason[:160]})"
             raise IngotError(path, found, REMEDY) from None
-
-
-def _check_share(path: Path, model: Any) -> None:
-    """Most kinds of rotary embedding give way to `partial_rotary_factor` whatever the class; few classes do. The plain
-    one is the class's own, and a proportional one fills up with zeros.
-    """
-    text = model.config.get_text_config()
-    for table in rotary.tables(text.to_dict()):
-        share = table.get("partial_rotary_factor") or 1
-        kind = table.get("rope_type", "default")
-        if (
-            kind not in ("default", "proportional")
-            and share != 1
-            and not foreign.reads(type(model), text, "partial_rotary_factor")
-        ):
-            found = (
-                f"partial_rotary_factor is {share} with the rotary embedding {kind}, but {type(model).__name__} "
-                "rotates whole heads"
-            )
-            raise IngotError(path, found, REMEDY)
 
 
 def refuse_misfits(folder: Path, account: Mapping[str, Any]) -> None:

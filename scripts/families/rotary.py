@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 Config = Mapping[str, Any]
@@ -18,6 +21,38 @@ def rotary_share(config: Config) -> float:
         (share for share in (config.get("partial_rotary_factor"), config.get("rotary_pct"), *named) if share), 1
     )
     return float(share) if isinstance(share, (int, float)) else 1.0
+
+
+def unread_share(config: Config) -> str | None:
+    """What is wrong with a share of each head in a class that rotates all of it.
+
+    The plain rotary embedding is the class's own, and a proportional one fills up with zeros; all other kinds give way
+    to `partial_rotary_factor` whatever the class.
+    """
+    share = rotary_share(config)
+    kinds = [_kind(table) for table in tables(config)]
+    kind = next((kind for kind in kinds if kind not in ("default", "proportional")), None)
+    if kind is None or share == 1 or _reads_share(str(config.get("model_type"))):
+        return None
+    return f"partial_rotary_factor = {share:g} with the rotary embedding {kind}, in a class that rotates whole heads"
+
+
+@cache
+def _reads_share(kind: str) -> bool:
+    """Whether the classes of a model type read the share, from their source: importing it takes seconds. True where
+    there is none to read.
+    """
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None or not kind.isidentifier():
+        return True
+    folder = Path(spec.origin).parent / "models" / kind.removesuffix("_text")
+    sources = sorted(folder.glob("modeling_*.py"))
+    return not sources or any("partial_rotary_factor" in source.read_text(encoding="utf-8") for source in sources)
+
+
+def _kind(table: Mapping[str, Any]) -> str:
+    kind = str(table.get("rope_type") or table.get("type") or "default")
+    return {"su": "longrope", "mrope": "default"}.get(kind, kind)
 
 
 def tables(config: Config) -> list[Mapping[str, Any]]:
@@ -39,11 +74,10 @@ def problems(config: Config) -> list[str]:
         for key in ("rope_theta", "factor", "original_max_position_embeddings")
         if table.get(key) is not None and not (isinstance(table[key], (int, float)) and table[key] > 0)
     ]
-    kinds = [str(table.get("rope_type") or table.get("type") or "default") for table in tables(config)]
     return wrong + [
         f"the rotary embedding {kind}, which transformers has no table for"
-        for kind in kinds
-        if {"su": "longrope", "mrope": "default"}.get(kind, kind) not in KINDS
+        for kind in map(_kind, tables(config))
+        if kind not in KINDS
     ]
 
 

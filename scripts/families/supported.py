@@ -240,6 +240,8 @@ def _mobius_traits(name: str, config: Config) -> list[tuple[str, str]]:
 def _traits(config: Config) -> list[tuple[str, str]]:
     """What in this config nobody can make, each with a remedy."""
     found = [(problem, _WITHOUT) for problem in rotary.problems(config)]
+    if wrong := rotary.unread_share(config):
+        found.append((wrong, _WITHOUT))
     window = config.get("sliding_window")
     if isinstance(window, int) and window < 2 and config.get("use_sliding_window", True):
         found.append((f"sliding_window = {window}", "Set it to null in config.json if no layer has a window"))

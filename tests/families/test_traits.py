@@ -242,6 +242,7 @@ def test_what_the_class_cannot_compute_is_refused_at_the_door(
     ("name", "changes"),
     [
         ("gemma 3", {"attn_logit_softcapping": 5.0}),
+        ("gemma 3, nested", {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 5.0}),
         ("gemma 3", {"rope_parameters": {**checkpoints.GEMMA_ROPE, "full_attention": checkpoints.LONG}}),
         ("phi3, longrope", {"original_max_position_embeddings": checkpoints.CONTEXT}),
         ("jetmoe", {"rms_norm_eps": 0.01}),
