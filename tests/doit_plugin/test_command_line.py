@@ -135,6 +135,11 @@ def test_a_group_without_a_task_says_what_is_missing(tmp_path: Path) -> None:
             "evaluation.schema in models.toml, and ", ""), drawn.text  # fmt: skip
 
 
+def test_a_precision_that_a_model_has_not_is_told_with_one_that_it_has(tmp_path: Path) -> None:
+    drawn = terminal.doit("quantize:triage-int5", f"build={tmp_path}", cwd=ROOT)
+    assert drawn.code == 3 and "Did you mean quantize:triage-int" in drawn.text, drawn.text
+
+
 def test_everything_of_one_model_is_a_task(tmp_path: Path) -> None:
     drawn = terminal.doit("why", "model:triage", f"build={tmp_path}", cwd=ROOT)
     assert drawn.code == 0 and "verify:triage-int8" in drawn.text and "bench:triage-int8" in drawn.text

@@ -53,6 +53,13 @@ def test_half_of_a_character_in_a_key_of_a_case(tmp_path: Path) -> None:
         cases.load(write(tmp_path / "cases.jsonl", text))
 
 
+def test_an_id_twice_and_one_with_a_nul(tmp_path: Path) -> None:
+    case = '{"id": "a\\u0000b", "prompt": "q", "expect": {"exact": "x"}}'
+    assert [found.id for found in cases.load(write(tmp_path / "cases.jsonl", case))] == ["a\0b"]
+    with pytest.raises(IngotError, match=r"cases.jsonl:2: id: .* is the id of line 1 already. Give each its own"):
+        cases.load(write(tmp_path / "cases.jsonl", f"{case}\n{case}"))
+
+
 @pytest.mark.parametrize("alpha", [10**400, float("inf"), float("nan"), True, "8"])
 def test_an_alpha_beyond_all_floats(tmp_path: Path, alpha: Any) -> None:
     write(tmp_path / "adapter_config.json", {**readers.ADAPTER, "lora_alpha": alpha})

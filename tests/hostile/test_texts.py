@@ -61,6 +61,22 @@ def test_what_a_template_says_when_it_refuses(stages: Stages, tiny_llama: Path, 
     assert len(ended.out) < 3000, ended.out
 
 
+@pytest.mark.parametrize("way", ["cycler.__init__.__globals__.os", "''.__class__.__mro__[1].__subclasses__()[0].x.os"])
+def test_pythons_internals_are_out_of_a_templates_reach(
+    stages: Stages, tiny_llama: Path, tmp_path: Path, way: str
+) -> None:
+    made = tmp_path / "made by the template"
+    folder = with_template(tiny_llama, tmp_path / "folder", f"{{{{ {way}.system('touch \"{made}\"') }}}}")
+    shutil.copy(tiny_llama / "model.safetensors", folder)
+    (folder / "genai_config.json").unlink()
+    ended = [stages.run("checkpoint", "build", source=folder, output=tmp_path / "checkpoint")]
+    with_template(tiny_llama, tmp_path / "served", (folder / "chat_template.jinja").read_text(encoding="utf-8"))
+    ended += [stages.program("tests.hostile.rendering", str(tmp_path / "served"), *words) for words in ([], ["both"])]
+    assert not made.exists()
+    assert [one.code for one in ended[1:]] == [1, 1], ended
+    assert not any("Traceback" in one.out for one in ended), ended
+
+
 def test_a_regular_expression_that_takes_for_ever(stages: Stages, package: Path, tmp_path: Path) -> None:
     cases = tmp_path / "cases.jsonl"
     case = {"id": "a", "prompt": tiny.FACTS[0][0], "max_tokens": 24, "expect": {"regex": BACKTRACKS}}
