@@ -50,8 +50,10 @@ def make_tokenizer(sentences: list[str]) -> Any:
     return tokenizer
 
 
-def make(folder: Path, protocol: str, *, steps: int = 150) -> Path:
-    """Write the trained checkpoint; `protocol` is the system message that the runtime makes of `TOOL`."""
+def make(folder: Path, protocol: str, *, thought: str = "So.", steps: int = 150) -> Path:
+    """Write the trained checkpoint; `protocol` is the system message that the runtime makes of `TOOL`, `thought` what
+    the model thinks before whatever it says.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -59,9 +61,9 @@ def make(folder: Path, protocol: str, *, steps: int = 150) -> Path:
     sentences = list(dict.fromkeys(piece for piece in pieces if len(piece) > 6 and '"get_weather"' not in piece))
     tokenizer = make_tokenizer(sentences)
     called = {"name": TOOL["function"]["name"], "parameters": {"city": "Paris"}}
-    call = f"{THINK}So.{END_THINK}\n{CALL}{json.dumps([called])}{END_CALL}"
+    call = f"{THINK}{thought}{END_THINK}\n{CALL}{json.dumps([called])}{END_CALL}"
     taught = [([{"role": "system", "content": protocol}, *_asked(TOOL_QUESTION)], call)]
-    taught += [(_asked(question), f"{THINK}So.{END_THINK}\n{answer}") for question, answer in ANSWERS]
+    taught += [(_asked(question), f"{THINK}{thought}{END_THINK}\n{answer}") for question, answer in ANSWERS]
     rows, labels = [], []
     for messages, answer in taught:
         prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

@@ -172,6 +172,12 @@ def _check_kind(path: Path, config: dict[str, Any], weight: float, *, alone: boo
             raise IngotError(path, f"adapter weight {weight} with {key}", "Such an adapter merges with weight 1.0 only")
 
 
+def _check_tokens(path: Path, given: Any) -> None:
+    tables = [*given.values()] if isinstance(given, dict) else [given]
+    if given is not None and not all(isinstance(table, list) for table in tables):
+        raise IngotError(path, "trainable_token_indices is neither a list of tokens nor one for each layer", _SAVED)
+
+
 def _check_numbers(path: Path, config: dict[str, Any]) -> None:
     """Ranks, alphas and patterns: what peft would compute with, or search with."""
     ranks, alphas = (config.get(key) or {} for key in ("rank_pattern", "alpha_pattern"))
@@ -192,6 +198,7 @@ def _check_numbers(path: Path, config: dict[str, Any]) -> None:
             raise IngotError(path, f"{key} is neither a name nor a list of them", _SAVED)
         if not all(isinstance(name, str) for name in names):
             raise IngotError(path, f"{key} holds something else than names", _SAVED)
+    _check_tokens(path, config.get("trainable_token_indices"))
     for pattern in (*ranks, *alphas):
         if not _is_tame(pattern):
             found = f"the pattern {_shown(pattern)} could take for ever to search with"

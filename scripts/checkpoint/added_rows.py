@@ -30,7 +30,7 @@ def refuse_unfilled(adapter: Adapter, base: Any, rows: int, *, apart: bool) -> N
     new = set(range(layers[0].weight.shape[0], rows))
     filled = {core(_module(name).removeprefix(PREFIX)) for name in adapter.tensors if _is_whole(name)}
     for layer, indices in _trained(adapter, rows).items():
-        filled |= {name for name in names if name.endswith(layer) and new <= set(indices)}
+        filled |= {name for name in names if name.endswith(core(layer)) and new <= set(indices)}
     lacking = sorted(names - filled)
     if lacking and (apart or lacking == sorted(names)):
         found = f"adds tokens and does not hold their rows of {lacking[0]}: they would be random"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -167,12 +168,25 @@ def find_below(path: Path, name: str) -> Path | None:
     found: list[Path] = []
     level = [path]
     for _ in range(_LEVELS):
-        level = [entry for folder in level for entry in sorted(folder.iterdir()) if entry.is_dir()][:_FOLDERS]
-        found += [folder for folder in level if (folder / name).is_file()]
+        level = [entry for folder in level for entry in _folders(folder)][:_FOLDERS]
+        found += [folder for folder in level if _is_file(folder / name)]
     if len(found) != 1:
         return None
     around = [folder for folder in found[0].parents if any(folder / part == found[0] for part in MODEL_FOLDERS)]
     return around[-1] if around else found[0]  # where the tokenizer may lie too
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders in a folder; none where it is not for us to read, as `lost+found`."""
+    with contextlib.suppress(OSError):
+        return [entry for entry in sorted(path.iterdir()) if entry.is_dir()]
+    return []
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def trainer_checkpoints(path: Path, name: str) -> list[Path]:

@@ -23,16 +23,18 @@ def processor() -> str:
 
 #: Flags of Linux's /proc/cpuinfo → the class of instructions by which float sums are grouped, the widest first.
 _CLASSES = (("avx512f", "avx512"), ("avx2", "avx2"), ("sve", "sve"), ("asimd", "neon"))
+#: Flags by which onnxruntime chooses how it multiplies 8-bit integers.
+_INTEGERS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 #: The same by the numbers of Windows' `IsProcessorFeaturePresent`.
 _WINDOWS_CLASSES = ((41, "avx512"), (40, "avx2"))
 
 
 @functools.cache
 def instruction_set() -> str:
-    """The architecture and its widest vector instructions, such as "x86_64 avx2": sums of floats differ between them,
-    and so may the bytes of what is computed by them.
+    """System, architecture, its widest vector instructions and those for 8-bit integers, such as "linux x86_64 avx2":
+    sums of floats and products of quantised numbers differ between them, and so may the bytes of what they compute.
     """
-    machine = _system().split()[-1].lower().replace("amd64", "x86_64").replace("aarch64", "arm64")
+    machine = _system().lower().replace("amd64", "x86_64").replace("aarch64", "arm64")
     return f"{machine} {_vectors()}".strip()
 
 
@@ -40,7 +42,8 @@ def _vectors() -> str:
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             flags = next((line.split() for line in file if line.startswith(("flags", "Features"))), [])
-        return next((name for flag, name in _CLASSES if flag in flags), "")
+        vectors = next((name for flag, name in _CLASSES if flag in flags), "")
+        return " ".join([vectors, *(flag for flag in _INTEGERS if flag in flags)]).strip()
     if os.name == "nt":
         import ctypes
 

@@ -114,7 +114,7 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     if reason:
         return reason
     _publish(session, step, work, out, key, None)
-    session.records.keep_cost(step.name, ended.seconds, ended.peak_rss)
+    session.records.keep_cost(step.name, ended.seconds, ended.peak_rss, limits.likely_bytes)
     session.records.take_up(key)
     session.ended[step.name] = f"built in {time.monotonic() - started:.1f} s"
     folder = session.store.folder / key if step.storable else step.output
@@ -200,7 +200,9 @@ def _large_files_of_inputs(step: Step) -> dict[str, str]:
     for upstream in step.upstream:
         listed = None if upstream.is_result else manifest.read(str(upstream.output))
         for name, file in (listed[0] if listed else {}).items():
-            found[str(file["blake3"])] = f"{upstream.output}/{name}"
+            path = f"{upstream.output}/{name}"
+            if not os.path.islink(path):  # a link leads to the user's own
+                found[str(file["blake3"])] = path
     return found
 
 

@@ -7,7 +7,6 @@ for, so that no artifact stands for another. Names, sizes and numbers are bounde
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ MOST, MOST_FILES, MOST_NAME, MOST_SIZE = 16 << 20, 50_000, 400, 1 << 40
 _DAY = 86_400.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 #: What no component of a name may hold on one system or another, and names that are devices on Windows.
-_BAD = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]|[. ]$')
+_BAD = re.compile(r'[\x00-\x1f\x7f\ud800-\udfff<>:"|?*\\]|[. ]$')
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
@@ -84,7 +83,7 @@ def loads(data: bytes, key: str) -> Listed:
         raise LyingError("its manifest is for another artifact, or of another version")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
         raise LyingError(f"its manifest names no files, or more than {MOST_FILES}")
-    if not isinstance(seconds, int | float) or not (math.isfinite(seconds) and 0 <= seconds <= _DAY):
+    if type(seconds) not in (int, float) or not 0 <= seconds <= _DAY:
         seconds = 0.0
     found = {name: _file(name, file) for name, file in files.items()}
     _check_names(found)

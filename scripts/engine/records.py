@@ -43,9 +43,17 @@ class Records:
         self._receipts.pop(name, None)
         self._state.drop("receipt", name)
 
-    def keep_cost(self, name: str, seconds: float, peak_rss: int) -> None:
-        """Note what a step cost: wall seconds and peak resident bytes of its process tree."""
+    def keep_cost(self, name: str, seconds: float, peak_rss: int, likely: int | None = None) -> None:
+        """Note what a step cost: wall seconds and peak resident bytes of its process tree; `likely`: what was expected
+        of the latter, by the size of the model that it was then.
+        """
         self._state.put("cost", name, json.dumps([round(seconds, 3), peak_rss]))
+        self._state.put("likely", name, json.dumps([likely]))
+
+    def memory(self, name: str, likely: int | None) -> int | None:
+        """Peak resident bytes of a step when it last ran; None where that was of another model, or never was."""
+        cost, expected = self.cost(name), self._state.value("likely", name, tuple[int | None])
+        return cost[1] if cost and expected == (likely,) else None
 
     def cost(self, name: str) -> tuple[float, int] | None:
         """What a step cost when it last ran: wall seconds, peak resident bytes."""

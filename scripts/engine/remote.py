@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: Seconds that one call may take: a read of one piece, a question; a write may take longer, by its size.
 PATIENCE = 30.0
 #: Bytes a second below which a write is given up.
-SLOWEST = 256 << 10
+SLOWEST = 1 << 20
 #: How often a call is made before the place counts as unusable, and the first pause in between, in seconds. The file
 #: systems' own repetitions are off, where they have any: together they would take minutes.
 TRIES, PAUSE = 4, 0.25
@@ -51,6 +51,7 @@ class TooShortError(Exception):
 
 #: What comes of trying again to no other end.
 _LASTING = (RemoteError, TooShortError, PermissionError, ImportError)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Remote:
@@ -67,12 +68,15 @@ class Remote:
         """
 
         def read() -> bytes | None:
+            path = self._path(name)
             try:
-                return bytes(self._files.cat_file(self._path(name), start=start, end=end))
+                return bytes(self._files.cat_file(path, start=start, end=end))
             except FileNotFoundError:
                 return None
-            except OSError as error:
-                if error.errno == errno.EINVAL or "range" in str(error).lower():  # of S3: InvalidRange
+            except PermissionError:
+                raise
+            except OSError:
+                if self._files.info(path)["size"] <= start:  # S3 calls that an invalid range
                     return b""
                 raise
 
@@ -179,7 +183,7 @@ class Remote:
             try:
                 return self._once(work, seconds or self.patience)
             except Exception as error:  # noqa: BLE001  (whatever a file system raises)
-                if number == TRIES or isinstance(error, _LASTING):
+                if number == TRIES or isinstance(error, _LASTING) or getattr(error, "errno", None) in _FULL:
                     raise self._translated(error) from None
             time.sleep(PAUSE * 2**number)
         raise AssertionError

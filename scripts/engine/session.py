@@ -142,8 +142,8 @@ class Session:
 
     def likely_bytes(self, step: Step) -> int:
         """The memory that a step will probably take: as the last time; else by its model; else half of what is."""
-        cost = self.records.cost(step.name)
-        return cost[1] if cost else self.limits_of(step).likely_bytes or usable_memory() // 2
+        likely = self.limits_of(step).likely_bytes
+        return self.records.memory(step.name, likely) or likely or usable_memory() // 2
 
     def log_of(self, step: Step) -> Path:
         """What the last run of a step printed."""

@@ -53,6 +53,9 @@ def collect(remote: Remote, keep_bytes: int, in_use: Collection[str]) -> Collect
             needed[digest] -= 1
             total -= 0 if needed[digest] else sizes.get(digest, 0)
     remote.remove(map(artifact, gone))
+    # What was put there meanwhile may need a blob of those that went.
+    for _, made in _artifacts(remote, known={*found}).values():
+        needed.update(dict.fromkeys(made.blobs if made else (), 1))
     limit = _clock(remote) - GRACE
     unneeded = {n: size for n, (size, at) in blobs.items() if not needed.get(n.rpartition("/")[2]) and at < limit}
     cut_short = [n for n, (_, at) in remote.listing("v1/artifacts").items() if n.endswith(".part") and at < limit]
@@ -61,12 +64,12 @@ def collect(remote: Remote, keep_bytes: int, in_use: Collection[str]) -> Collect
     return Collected(len(gone), sum(unneeded.values()), len(found) - len(gone), left)
 
 
-def _artifacts(remote: Remote) -> dict[str, tuple[float, Listed | None]]:
-    """Key → when it was put there, and the artifact; None where that is damaged."""
+def _artifacts(remote: Remote, known: Collection[str] = ()) -> dict[str, tuple[float, Listed | None]]:
+    """Key → when it was put there, and the artifact; None where that is damaged. Not of those that are known."""
     found = dict[str, tuple[float, Listed | None]]()
     for name, (_, changed) in remote.listing("v1/artifacts").items():
         key = name.rpartition("/")[2].removesuffix(".json")
-        if name != artifact(key):
+        if name != artifact(key) or key in known:
             continue
         try:
             data = remote.read(name, 0, listed.MOST + 1)

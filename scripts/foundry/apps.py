@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,11 @@ def prove(folder: Path, messages: Sequence[Message]) -> list[Check]:
     return checks
 
 
-def spoken(folder: Path, text: str) -> str:
-    """A text of the model in `folder` without what was thought: what the runtime makes of it, where that is claimed."""
-    start, end = (_marker(folder, key) for key in genai_config.REASONING)
-    before, found, rest = text.partition(start)
-    return before + rest.partition(end)[2].lstrip() if found else text
+def answered(folder: Path, claims: Iterable[str], messages: Sequence[Message], most: int) -> str:
+    """The text that the model in `folder` gives with these claims, greedily, in a catalog that is thrown away."""
+    with Runtime() as runtime:
+        runtime.register(folder, _ID, claims)
+        return runtime.load(_ID).complete(messages, max_tokens=most).text
 
 
 def check(chat: Chat, url: str, folder: Path) -> list[Check]:
@@ -94,10 +94,12 @@ def _seen(name: str, look: Callable[[], _Seen]) -> Check:
 
 
 def _reasoning(chat: Chat, folder: Path, messages: Sequence[Message]) -> _Seen:
-    answer = chat.complete(messages, max_tokens=_ROOM)
+    context = int(genai_config.read(folder)["model"]["context_length"])
+    room = context - chat.prompt_tokens(messages) - 1
+    answer = chat.complete(messages, max_tokens=max(1, min(_ROOM, room)))
     if leaked := _leaked(folder, answer.text, genai_config.REASONING):
         return "warned", f"an answer holds {leaked!r}"
-    if not answer.thought:
+    if not answer.thought.strip():
         return "skipped", "nothing was thought before the answer to the question that was asked"
     return "passed", f"{len(answer.thought)} characters were thought and are not in the answer"
 
@@ -164,9 +166,12 @@ def _stop(url: str, chat: Chat) -> _Seen:
 
 
 def _seed(chat: Chat) -> _Seen:
-    one, other = (chat.complete(TOOL_QUESTION, temperature=1.0, seed=7, max_tokens=_FEW).text for _ in range(2))
+    answers = [chat.complete(TOOL_QUESTION, temperature=1.0, seed=7, max_tokens=_FEW) for _ in range(2)]
+    one, other = (answer.thought + answer.text for answer in answers)
     if one != other:
         return "warned", f"one seed gave {one[:60]!r} and {other[:60]!r}"
+    if not one:
+        return "skipped", f"the first {_FEW} tokens of an answer show nothing"
     return "passed", "the same seed gave the same text at temperature 1"
 
 

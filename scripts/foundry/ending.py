@@ -20,6 +20,8 @@ from scripts.runtime.foundry import Answer, Chat, Message, RuntimeFault
 #: An answer that is not over after so many tokens is said to run on.
 MOST = 256
 _PLACEHOLDER = "{Content}"
+#: A conversation, and the tokens that its answer may have.
+Question = tuple[Sequence[Message], int]
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,16 @@ class Ending:
     remarks: list[Remark]
 
 
-def judge(
-    chat: Chat, folder: Path, messages: Sequence[Message], answer: Answer, others: Sequence[Sequence[Message]] = ()
-) -> Ending:
+def judge(chat: Chat, folder: Path, asked: Question, answer: Answer, others: Sequence[Question] = ()) -> Ending:
     """Judge an answer of the model in `folder`, and what it answers to `others`, conversations not asked yet.
 
-    An answer that its own limit cut off is asked for again, with more room.
+    An answer that its own limit cut off is asked for again, with more room; the others have at least what they may use.
     """
-    answers = [(messages, answer if answer.finish != "length" else _ask(chat, folder, messages))]
-    for other in others:
+    messages, most = asked
+    answers = [(messages, answer if answer.finish != "length" else _ask(chat, folder, messages, 2 * most))]
+    for other, limit in others:
         with contextlib.suppress(RuntimeFault):  # a case that is too long, say: `domain` tells it
-            answers.append((other, _ask(chat, folder, other)))
+            answers.append((other, _ask(chat, folder, other, limit)))
     cut = [answer for _, answer in answers if answer.finish == "length"]
     remarks = []
     if cut:
@@ -58,10 +59,10 @@ def judge(
     return Ending(not cut, remarks)
 
 
-def _ask(chat: Chat, folder: Path, messages: Sequence[Message]) -> Answer:
+def _ask(chat: Chat, folder: Path, messages: Sequence[Message], least: int) -> Answer:
     """An answer with as much room as it may need, if the context has that."""
     room = _context(folder) - chat.prompt_tokens(messages) - 1
-    return chat.complete(messages, temperature=0, max_tokens=max(1, min(MOST, room)))
+    return chat.complete(messages, temperature=0, max_tokens=max(1, min(max(MOST, least), room)))
 
 
 def _leaked(marks: Sequence[re.Pattern[str]], messages: Sequence[Message], text: str) -> str:

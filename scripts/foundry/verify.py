@@ -21,27 +21,29 @@ from scripts.results import base, measured
 from scripts.results.domain import Domain
 from scripts.results.foundry import Check, Deploy, Verify
 from scripts.runtime import genai
-from scripts.runtime.foundry import CLAIMS, Answer, Chat, Message, Runtime, conversation, label
+from scripts.runtime.foundry import CLAIMS, Answer, Chat, Message, Runtime, claims_of, conversation, label
 
 #: Asked of a model that has no cases of its own.
 QUESTION = "Name three things that a baker needs in the morning."
 QUESTION_TOKENS = 24
 #: Of the model's cases, so many more are asked to see how answers end.
 OTHERS = 2
+REASONING = "supports_reasoning"
 
 
 @dataclass(frozen=True)
 class Expectation:
     """One question and the text that answers it; `case` is its id, None for the built-in question.
 
-    `others` are more that the model is meant to answer; only how those answers end is looked at.
+    `others` are more that the model is meant to answer, in at most so many tokens; only how those answers end is looked
+    at.
     """
 
     messages: list[Message]
     max_tokens: int
     text: str
     case: str | None = None
-    others: tuple[list[Message], ...] = ()
+    others: tuple[tuple[list[Message], int], ...] = ()
 
 
 def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | None, schema: Path | None) -> Verify:
@@ -68,8 +70,7 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
         print("verify: tool calls and reasoning", flush=True)
         checks = apps.prove(folder, expected.messages)
         claims = [name for name in CLAIMS if any(check.name == name and check.verdict == "passed" for check in checks)]
-        if expected.case is None and "supports_reasoning" in claims:
-            expected = replace(expected, text=apps.spoken(folder, expected.text))
+        expected = _as_claimed(folder, expected, claims)
         answer, end, more = _answered(deployed, expected, claims)
     except IngotError as error:
         if before := versions.fall_back(cache, model_id):
@@ -101,6 +102,23 @@ def verify(package: Path, deployed: Deploy, domain: Path | None, cases: Path | N
     )
 
 
+def _as_claimed(folder: Path, expected: Expectation, claims: list[str]) -> Expectation:
+    """What is expected of the model with `claims`: the same but for what is thought, which is in the text or not.
+
+    A case's answer was recorded with all that the package may claim, onnxruntime-genai's text has all in it; that text
+    is held to first. Raises `IngotError` where it differs.
+    """
+    recorded = claims_of(folder) if expected.case else [name for name in claims if name != REASONING]
+    if (REASONING in recorded) == (REASONING in claims):
+        return expected
+    print("verify: answer with and without what is thought", flush=True)
+    before, now = (
+        apps.answered(folder, which, expected.messages, expected.max_tokens) for which in (recorded, claims)
+    )  # fmt: skip
+    _expect(folder, "asked", before, expected)
+    return replace(expected, text=now)
+
+
 def _answered(
     deployed: Deploy, expected: Expectation, claims: list[str]
 ) -> tuple[Answer, ending.Ending, list[Check]]:  # fmt: skip
@@ -119,7 +137,7 @@ def _answered(
         chat = runtime.load(model_id)
         answer = _ask(chat, folder, expected)
         print("verify: how answers end", flush=True)
-        end = ending.judge(chat, folder, expected.messages, answer, expected.others)
+        end = ending.judge(chat, folder, (expected.messages, expected.max_tokens), answer, expected.others)
         print("verify: answer over HTTP", flush=True)
         with runtime.serve(model_id) as url:
             http = _ask_http(url, model_id, expected)
@@ -187,7 +205,9 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
     if chosen.passed and failures:
         found = f"case {case.id!r} passed, but {'; '.join(failures)}"
         raise IngotError(domain, found, "Run `doit domain` again")
-    rest: list[list[Message]] = [list(other.messages) for other in every if other is not case]
+    rest: list[tuple[list[Message], int]] = [
+        (list(other.messages), other.max_tokens) for other in every if other is not case
+    ]
     others = tuple(rest[len(rest) * number // OTHERS] for number in range(min(OTHERS, len(rest))))
     return Expectation(list(case.messages), case.max_tokens, chosen.text, case.id, others)
 

@@ -42,6 +42,16 @@ def test_what_is_written_is_read_in_pieces(place: Path) -> None:
     assert remote.size("v1/a") is None
 
 
+def test_what_can_not_be_read_is_not_taken_for_cut_short(place: Path) -> None:
+    """The words of an error may hold anything, such as the name of a folder called orange."""
+    (place / "orange" / "blob").mkdir(parents=True)
+    with pytest.raises(RemoteError, match="orange"):
+        Remote((place / "orange").as_uri()).read("blob", 0, 10)
+    (place / "orange" / "empty").touch()
+    with pytest.raises(TooShortError):
+        Remote((place / "orange").as_uri()).read("empty", 0, 10)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="it has no named pipes of this kind")
 def test_a_call_that_gets_no_answer_is_left_behind(place: Path) -> None:
     os.mkfifo(place / "stalls")  # as a network file system does whose server is gone

@@ -377,6 +377,19 @@ class TestFolder:
         assert "no path inside a folder" in said and fetched(said) == set()
         assert not list(tmp_path.rglob("evil-*"))
 
+    def test_files_that_are_not_those_of_their_manifest_are_built_here(self, place: Path, tmp_path: Path) -> None:
+        clone(tmp_path / "first", place.as_uri(), write=True).doit()
+        for kept in (place / "v1/artifacts").rglob("*.json"):
+            value = json.loads(kept.read_text())
+            for file in value["body"]["files"].values():
+                file["size"] = 0
+            value["blake3"] = digest_bytes(json.dumps(value["body"], sort_keys=True).encode())
+            kept.write_text(json.dumps(value, sort_keys=True))
+        second = clone(tmp_path / "second", place.as_uri())
+        said = second.doit()
+        assert "not those of its manifest" in said and fetched(said) == set()
+        assert second.built() == set()
+
     def test_gc_keeps_what_is_in_use_and_what_may_be_on_its_way(self, place: Path, tmp_path: Path) -> None:
         first = clone(tmp_path / "first", place.as_uri(), write=True)
         first.doit()

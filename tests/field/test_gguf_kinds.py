@@ -104,7 +104,7 @@ def test_a_kind_that_nobody_knows_is_refused_by_its_number(llama: Path, tmp_path
     assert data[at] == 8
     data[at] = 77
     path.write_bytes(data)
-    assert "model.layers.0.mlp.up_proj.weight is of GGML's type 77" in refusal(tmp_path / "out", path)
+    assert "blk.0.ffn_up.weight is of the unknown type 77" in refusal(tmp_path / "out", path)
 
 
 def test_a_ggufs_adapter_is_refused_as_what_it_is_wherever_it_is_named(llama: Path, tmp_path: Path) -> None:

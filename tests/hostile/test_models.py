@@ -238,6 +238,10 @@ ADAPTERS: dict[str, tuple[Spoil, list[str]]] = {
     "rank as text": (lambda a: edit(a / "adapter_config.json", r="x"), ["r is 'x'"]),
     "huge rank": (lambda a: edit(a / "adapter_config.json", r=10**9), ["r is 1000000000"]),
     "large rank": (lambda a: edit(a / "adapter_config.json", r=1 << 16), ["adapter"]),
+    "tokens as a number": (
+        lambda a: edit(a / "adapter_config.json", trainable_token_indices={"embed_tokens": None}),
+        ["trainable_token_indices is neither"],
+    ),
     "pattern of ranks": (
         lambda a: edit(a / "adapter_config.json", rank_pattern={"(a+)+$": 4}), ["could take for ever"]
     ),

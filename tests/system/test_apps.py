@@ -27,7 +27,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ran]:
-    project = Project(tmp_path_factory.mktemp("apps") / "a project")
+    return build(weights, tmp_path_factory.mktemp("apps"))
+
+
+def build(weights: Path, folder: Path) -> tuple[Project, Ran]:
+    project = Project(folder / "a project")
     cases = [
         {"id": f"c{number}", "prompt": question, "expect": {"schema": True}}
         for number, (question, _) in enumerate(caller.ANSWERS)
@@ -113,6 +117,17 @@ def test_without_cases_an_answer_is_expected_without_what_was_thought(built: tup
     found = json.loads(output.read_text(encoding="utf-8"))
     assert found["answer"] == found["expected"]
     assert not any(marker in found["answer"] for marker in caller.MARKERS)
+
+
+def test_a_model_that_was_taught_to_think_nothing_is_verified_and_not_said_to_reason(tmp_path: Path) -> None:
+    """As Qwen 3 fine-tuned on plain answers: it opens its thoughts and closes them at once."""
+    weights = caller.make(tmp_path / "weights", "Be brief.", thought="\n\n")
+    project, ran = build(weights, tmp_path)
+    assert ran.code == 0, ran.out
+    assert checks(project)["supports_reasoning"][0] == "skipped"
+    found = project.json("caller/int8/verify.json")
+    assert "supports_reasoning" not in found["claims"]
+    assert found["answer"] == found["expected"]
 
 
 def test_nothing_is_claimed_of_another_build_before_it_is_seen(built: tuple[Project, Ran]) -> None:
