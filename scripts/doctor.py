@@ -188,6 +188,7 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         check_adapter,
         check_context,
         check_exporter,
+        check_memory,
         check_source,
         check_template,
         estimate,
@@ -211,6 +212,10 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         base.parameters, base.largest, rewritten=rewritten, precisions=len(model.recipes),
         serves_float=model.serves_float,
     )  # fmt: skip
+    try:
+        check_memory(need)
+    except IngotError as error:
+        return error, need.disk_bytes
     memory = max(need.memory_bytes, need.serving_bytes) / 2**30
     told = f"{base.architecture}, {base.parameters / 1e6:.0f} million parameters; a build takes about {memory:.1f} GiB"
     return f"{told} of memory", need.disk_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +69,20 @@ def test_weights_that_a_build_would_refuse_are_seen(tmp_path: Path, tiny_llama: 
     assert "LlamaForCausalLM" in line(lines, "model good").found
     assert line(lines, "model gone").status == "bad"
     assert "nowhere" in line(lines, "model gone").found
+
+
+def test_a_model_that_this_machine_has_no_memory_for_is_told(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models.toml").write_text(f'[[model]]\nname = "m"\nsource = {{ path = "{tiny_llama}" }}\n')
+    assert "GiB of memory" in line(diagnose(config=tmp_path, build=tmp_path / "build"), "model m").found
+    monkeypatch.setattr("scripts.checkpoint.preflight.psutil.virtual_memory", lambda: psutil_memory(2**20))
+    found = line(diagnose(config=tmp_path, build=tmp_path / "build"), "model m")
+    assert found.status == "bad" and "memory: 0.0 GiB free" in found.found
+
+
+def psutil_memory(size: int) -> SimpleNamespace:
+    return SimpleNamespace(available=size, total=1 << 40)
 
 
 def test_a_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:

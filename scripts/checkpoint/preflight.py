@@ -29,6 +29,7 @@ __all__ = [
     "check_adapter",
     "check_context",
     "check_exporter",
+    "check_memory",
     "check_room",
     "check_source",
     "check_template",
@@ -126,6 +127,11 @@ def check_room(need: Estimate, folder: Path, *, disk: int | None = None, memory:
     if free < need.disk_bytes:
         found = f"{_gib(free)} of disk free, about {_gib(need.disk_bytes)} needed"
         raise IngotError(folder, found, "Free some space or build on another disk (`doit build=FOLDER`)")
+    check_memory(need, memory)
+
+
+def check_memory(need: Estimate, memory: int | None = None) -> None:
+    """Raise `IngotError` if this machine's memory has less than `need`; `memory` stands for the free bytes."""
     free = psutil.virtual_memory().available if memory is None else memory
     if free < need.memory_bytes:
         found = f"{_gib(free)} free, about {_gib(need.memory_bytes)} needed for a model of this size"

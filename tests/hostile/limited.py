@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,6 +145,13 @@ class Hostile(Project):
         folder = self.build / "good"
         files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
         return {str(file.relative_to(folder)): file.lstat().st_ino for file in files}
+
+
+def change(path: Path, how: Callable[[dict[str, Any]], object]) -> None:
+    """Have `how` change what is in a JSON file."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    how(value)
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def copy(weights: Path, folder: Path) -> Path:

@@ -142,16 +142,6 @@ def test_a_small_file(stages: Stages, weights: Path, name: str, text: str, said:
     build(stages, weights, said, *([name] if "transformers" not in said and said != "custom code" else []))
 
 
-def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
-    def spoil(weights: Path) -> None:
-        path = weights / "tokenizer.json"
-        value = json.loads(path.read_text(encoding="utf-8"))
-        change(value)
-        path.write_text(json.dumps(value), encoding="utf-8")
-
-    return spoil
-
-
 WORD = {"id": 3, "content": "a", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
         "special": True}  # fmt: skip
 REPLACE = {"type": "Replace", "pattern": {"Regex": "(x+x+)+y|()"}, "content": "a" * 1000}
@@ -177,7 +167,7 @@ TOKENIZERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_a_tokenizer(stages: Stages, weights: Path, kind: str) -> None:
     change, said = TOKENIZERS[kind]
-    changed(change)(weights)
+    limited.change(weights / "tokenizer.json", change)
     build(stages, weights, said)
 
 

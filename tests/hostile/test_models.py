@@ -34,14 +34,8 @@ def template(text: str) -> Spoil:
     return lambda weights: (weights / "chat_template.jinja").write_text(text, encoding="utf-8")
 
 
-def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Spoil:
-    def spoil(weights: Path) -> None:
-        path = weights / "tokenizer.json"
-        value = json.loads(path.read_text(encoding="utf-8"))
-        change(value)
-        path.write_text(json.dumps(value), encoding="utf-8")
-
-    return spoil
+def tokenizer(change: Callable[[dict[str, Any]], object]) -> Spoil:
+    return lambda weights: limited.change(weights / "tokenizer.json", change)
 
 
 def sparse(name: str, size: int) -> Spoil:
