@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ _IMPATIENT = 4
 
 PIPE = subprocess.PIPE
 _living: set[Child] = set()
-_interrupted = threading.Event()
+#: A plain flag: an Event takes a lock to be set, and a second signal may come while the first is at that.
+_interrupted = False
 _signals = 0
 
 
@@ -120,7 +120,7 @@ def run(
         peak, most, broke, pause = 0, 0, None, _FIRST_POLL
         try:
             with _Exit(child) as exited:
-                while not _interrupted.is_set() and not exited.within(pause):
+                while not _interrupted and not exited.within(pause):
                     pause = min(2 * pause, _POLL)
                     resident, own = tree_memory(child.pid)
                     peak, most = max(peak, resident), max(most, own)
@@ -174,13 +174,13 @@ def _text(data: bytes) -> str:
 
 def check_interrupted() -> None:
     """Raise `InterruptedBuildError` where the build is being stopped: for threads, which no signal reaches."""
-    if _interrupted.is_set():
+    if _interrupted:
         raise InterruptedBuildError
 
 
 def is_interrupted() -> bool:
     """Whether the build is being stopped."""
-    return _interrupted.is_set()
+    return _interrupted
 
 
 def take_signals() -> None:
@@ -202,7 +202,7 @@ def give_signals_back() -> None:
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
     global _signals
     _signals += 1
-    first = not _interrupted.is_set()
+    first = not _interrupted
     end_all()
     if first:
         raise KeyboardInterrupt  # once: a second one would cut the tidying short
@@ -212,7 +212,8 @@ def _on_signal(_number: int, _frame: FrameType | None) -> None:
 
 def end_all() -> None:
     """Stop the build: kill every child, and let every `run()` raise `InterruptedBuildError`."""
-    _interrupted.set()
+    global _interrupted
+    _interrupted = True
     for child in list(_living):
         kill_tree(child)
 

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import textwrap
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from scripts.runtime.foundry import Runtime
 from scripts.serving import clients
 from scripts.serving.place import Model
 
-_POLL = 0.5  # seconds; on Windows a wait without an end is not interrupted by Ctrl-C
+_POLL = 0.1  # seconds
 
 
 def serve(models: Sequence[Model], cache: Path, port: int) -> None:
@@ -35,12 +35,12 @@ def serve(models: Sequence[Model], cache: Path, port: int) -> None:
         for model in models:
             print(f"loading {model.id}", flush=True)
             runtime.load(model.id)
-            if stop.is_set():
+            if stop:
                 return
         with runtime.serve(*(model.id for model in models)) as url:
             print(told(url, models), flush=True)
-            while not stop.wait(_POLL):
-                pass
+            while not stop:
+                time.sleep(_POLL)
             print("stopping", flush=True)
 
 
@@ -73,10 +73,15 @@ def _check_free(port: int) -> None:
 
 
 @contextmanager
-def _stop_asked() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, instead of what they do elsewhere."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+def _stop_asked() -> Iterator[list[int]]:
+    """The signals that came, Ctrl-C and SIGTERM, instead of what they do elsewhere.
+
+    A list, and no Event: that takes a lock to be set, which is held where a signal comes while another is handled.
+    """
+    stop: list[int] = []
+    before = {
+        number: signal.signal(number, lambda come, _: stop.append(come)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield stop
     finally:

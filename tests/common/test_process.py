@@ -145,3 +145,38 @@ def test_no_other_module_starts_processes() -> None:
             if {"subprocess", "multiprocessing"} & {name.split(".")[0] for name in names}:
                 found.append(path.relative_to(ROOT / "scripts").as_posix())
     assert found == ["common/process.py"]
+
+
+#: A second Ctrl-C while the handler of the first is at its nth line, whichever module that is in.
+TWICE = """
+import os, signal, sys
+from scripts.common import process
+left = int(sys.argv[1])
+def trace(frame, event, arg):
+    global left
+    left -= event == "line"
+    if event == "line" and not left:
+        os.kill(os.getpid(), signal.SIGINT)
+    return trace
+process.take_signals()
+try:
+    sys.settrace(trace)
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):
+        pass
+except KeyboardInterrupt:
+    sys.settrace(None)
+    print("ended", left)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no signals of this kind")
+def test_a_signal_that_comes_while_another_is_handled_ends_as_one() -> None:
+    for line in range(1, 40):
+        done = subprocess.run(
+            [sys.executable, "-c", TWICE, str(line)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.startswith("ended"), (line, done.stderr)
+        if int(done.stdout.split()[1]) > 0:  # it has no such line: all were tried
+            break
+    assert line > 3
