@@ -7,6 +7,7 @@ that whatever ends the step ends all of it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -25,6 +26,7 @@ from scripts.common.tree_memory import tree_memory
 _POLL, _FIRST_POLL = 0.2, 0.02  # seconds; a short step's memory is worth knowing too
 #: After this many signals the build ends at once, tidy or not.
 _IMPATIENT = 4
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 PIPE = subprocess.PIPE
 _living: set[Child] = set()
@@ -184,19 +186,28 @@ def is_interrupted() -> bool:
 
 
 def take_signals() -> None:
-    """From now on Ctrl-C, SIGTERM and a closed terminal end the children and raise `KeyboardInterrupt`, once."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    """From now on Ctrl-C, SIGTERM and a closed terminal end the children and raise `KeyboardInterrupt`, once.
+
+    They stay without effect while Python ends: it gives them their usual one first, and a second Ctrl-C would then
+    change the exit code of a build that has tidied up.
+    """
+    for name in _SIGNALS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it ignored
             signal.signal(number, _on_signal)
+    atexit.register(_replace_handler, signal.SIG_IGN)
 
 
 def give_signals_back() -> None:
     """The build is over: a signal now has its usual effect, and no traceback."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    _replace_handler(signal.SIG_DFL)
+
+
+def _replace_handler(by: signal.Handlers) -> None:
+    for name in _SIGNALS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is _on_signal:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, by)
 
 
 def _on_signal(_number: int, _frame: FrameType | None) -> None:

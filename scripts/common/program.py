@@ -7,9 +7,11 @@ progress as plain lines, and raises `IngotError` for whatever the reader can put
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +40,7 @@ def main(app: Callable[..., object], *, watched: bool = False) -> NoReturn:
 
     `watched`: it computes what files of strangers ask for, in a child (`scripts.common.watch`).
     """
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second one, as Python ends, keeps the exit code
     lifeline.hold()
     with lifeline.lock():
         if watched:

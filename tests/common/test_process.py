@@ -180,3 +180,43 @@ def test_a_signal_that_comes_while_another_is_handled_ends_as_one() -> None:
         if int(done.stdout.split()[1]) > 0:  # it has no such line: all were tried
             break
     assert line > 3
+
+
+#: A second Ctrl-C when Python has given the signals their usual effect back, and ends.
+AT_THE_END = """
+import os, signal, sys
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT):
+        kill(pid, number)
+sys.modules["last"] = Last()
+"""
+BUILD = (
+    AT_THE_END
+    + """
+from scripts.common import process
+process.take_signals()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+)
+STAGE = (
+    AT_THE_END
+    + """
+from scripts.common import program
+app = program.program("stopped at once")
+@app.command()
+def stop() -> None:
+    raise KeyboardInterrupt
+sys.argv[1:] = ["stop"]
+program.main(app)
+"""
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no signals of this kind")
+@pytest.mark.parametrize("code", [BUILD, STAGE], ids=["build", "stage"])
+def test_a_signal_that_comes_while_python_ends_leaves_the_exit_code(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
