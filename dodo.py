@@ -354,5 +354,5 @@ def report() -> Step:
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
                                 "base": model.base.place if model.base else None, "settings": asked(model)}
                                for model in MODELS], "options": typed("config", "build")},
-        scratch={"build": BUILD}, shows="table.txt",
+        scratch={"build": BUILD}, shows="table.txt", forms={"junit": "junit.xml"},
     )  # fmt: skip

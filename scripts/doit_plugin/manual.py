@@ -88,6 +88,7 @@ def of_task(task: Any, below: Sequence[Any]) -> str:
     """What `doit help TASK` prints."""
     one = below[0].name if below else task.name
     rows = [(f"doit {task.name}", "each of these, and what it needs" if below else "it, and what it needs")]
+    rows += [(f"doit {task.name} --{option['long']}", option["help"]) for option in task.params]
     rows += [(f"doit {sub.name}", "") for sub in below]
     rows += [(f"doit info {one}", "what it reads and makes, and whether it is up to date")]
     return "\n".join([task.name, "", *_wrapped(_sentence(task.doc or "no description"), ""), "", *_columns(rows)])

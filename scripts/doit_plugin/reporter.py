@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scripts.common import json_files, terminal, visible
@@ -37,6 +38,7 @@ class Reporter:
         kinds = ("built", "restored", "fetched", "kept", "done", "up to date", "skipped", "failed")
         self._counts = dict.fromkeys(kinds, 0)
         self._selected: list[str] = []
+        self._forms: list[tuple[Step, str]] = []
         self._failed: list[str] = []
         self._refused: list[str] = []
         self._errors: list[str] = []
@@ -47,6 +49,9 @@ class Reporter:
         for name in selected_tasks:  # a group stands for its tasks
             below = [sub for sub in tasks[name].task_dep if tasks[sub].subtask_of == name]
             self._selected += below if tasks[name].has_subtask else [name]
+        for step in filter(None, map(self._session.steps.get, self._selected)):
+            given = (tasks[step.name].options or {}) if step.forms else {}
+            self._forms += [(step, form) for form in step.forms if given.get(form)]
         with contextlib.suppress(OSError):  # a build that can't be written can still be up to date
             self._session.sweep()
 
@@ -122,7 +127,10 @@ class Reporter:
             self._progress.note("\n" + text)
         for step in steps if len(steps) <= _NAMED else ():
             if not step.shows and self._session.status.verdict(step) not in _NOTHING_MADE:
-                self._progress.note(f"  {step.name:<28} {_place(step)}")
+                self._progress.note(f"  {step.name:<28} {_typed(step.output)}")
+        for step, form in self._forms:
+            if (file := step.output / step.forms[form]).is_file():
+                self._progress.note(f"{form}: {_typed(file)}")
         counted = ", ".join(f"{count} {what}" for what, count in self._counts.items() if count) or "nothing to do"
         bad = "bad" if self._counts["failed"] else None
         self._progress.note(f"{counted}, in {time.monotonic() - self._started:.1f} s", bad)
@@ -140,9 +148,9 @@ def _shown(step: Step) -> str | None:
     return text
 
 
-def _place(step: Step) -> str:
-    """Where its output is, as one would type it here."""
-    return str(step.output).removeprefix(os.getcwd() + os.sep)
+def _typed(path: Path) -> str:
+    """A path as one would type it here."""
+    return str(path).removeprefix(os.getcwd() + os.sep)
 
 
 def _refusal(step: Step | None) -> str | None:

@@ -135,4 +135,6 @@ def task(session: Session, step: Step, doc: str) -> dict[str, Any]:
         "targets": [StepFile(path) for path in ([] if step.is_result else [str(step.output)]) + [step.target]],
         "uptodate": [(UpToDate(session, step),)],
         "io": {"capture": False}, "verbosity": 2,
+        **({"params": [{"name": form, "long": form, "type": bool, "default": False, "help": f"and say where {file} is"}
+                       for form, file in step.forms.items()]} if step.forms else {}),
     }  # fmt: skip

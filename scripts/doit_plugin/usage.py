@@ -123,6 +123,11 @@ class Usage(DoitCmdBase):  # type: ignore[misc]
             raise unknown_task(error.not_found, tasks, self.commands if self.may_be_left_out else ()) from None
         except CmdParseError:  # an option after the name of a task is one of that task's
             first = next(place for place, word in enumerate(args) if word.startswith("-"))
+            known = {task.name: task for task in self.task_list}
+            own = known[args[first - 1]].params if first and args[first - 1] in known else ()
+            if own:
+                told = ", ".join(f"--{option['long']}" for option in own)
+                raise CmdParseError(f"{args[first]}: {args[first - 1]} has no such option. It has: {told}") from None
             early = " ".join([*args[first:], *args[:first]])
             raise CmdParseError(f"{args[first]}: options come before the tasks: doit {early}") from None
 

@@ -103,12 +103,14 @@ class Session:
         guards: Mapping[str, Any] | None = None, problem: IngotError | None = None,
         follows: Iterable[Step] = (), dispensable: bool = False,
         parts: Mapping[str, tuple[str, ...]] | None = None, shared: bool = False,
+        forms: Mapping[str, str] | None = None,
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
             name, output, stage, verb, inputs, loads, tools, parameters or {}, verdicts or {}, observed or {},
             scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
             preflight or {}, belongs or {}, guards or {}, problem, tuple(follows), dispensable, parts or {}, shared,
+            forms or {},
         )  # fmt: skip
         self.steps[name] = made
         return made

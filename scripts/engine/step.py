@@ -86,6 +86,7 @@ class Step:
     limits          time and memory that its process tree may use; None: what the session says
     undo            for `doit clean`: a command that takes back what the result did outside `build/`
     shows           a text file in the output folder that is printed at the end of a run
+    forms           option of the task → a file in the output folder that a run with it names at its end
     reads           steps whose outputs it finds by itself, below a scratch folder; they may have stopped
     stored          whether earlier outputs are kept, to be restored; not what measures or has an external state
     shared          it goes to a team's store all the same: for what is large here, and takes long to make elsewhere
@@ -129,6 +130,7 @@ class Step:
     dispensable: bool = False
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shared: bool = False
+    forms: Mapping[str, str] = field(default_factory=dict)
 
     #: All that it reads, in the order of the command line.
     read: tuple[Read, ...] = field(init=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.doit_plugin import terminal
-from tests.engine.projects import Project
+from tests.engine.projects import CHEAP, Project
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("accept", "check", "clean", "dumpdb", "forget", "gate", "gc", "help", "ignore", "info", "list", "reset-dep",
@@ -19,7 +19,8 @@ COMMANDS = ("accept", "check", "clean", "dumpdb", "forget", "gate", "gc", "help"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "a project")
+    option = {"name": "xml", "verb": "copy", "inputs": ["src/b"], "forms": {"junit": "0-y.txt"}}
+    return Project(tmp_path / "a project", [*CHEAP, option])
 
 
 def refused(project: Project, *words: str) -> str:
@@ -88,6 +89,7 @@ def test_the_version_is_that_of_ingot_and_of_doit() -> None:
         (("list", "--sort=size"), "--sort: expected one of name, definition"),
         (("join", "-n", "2"), "options come before the tasks: doit -n 2 join"),
         (("list", "join", "--deps"), "options come before the tasks: doit list --deps join"),
+        (("xml", "--junitt"), "--junitt: xml has no such option. It has: --junit"),
         (("list", "-f", ""), "an empty word"),
         (("list", "--file="), "expected a Python file, such as dodo.py"),
         (("list", "-f", "."), "expected a Python file, such as dodo.py"),

@@ -53,6 +53,13 @@ def test_a_run_of_a_part_ends_with_where_it_is_what_was_done_and_how_long_it_too
     assert first[-1].startswith("4 built, in ") and second[-1].startswith("4 up to date, in ")
 
 
+def test_an_option_of_a_task_has_the_run_say_where_that_form_of_its_output_is(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", [{**REPORT, "forms": {"junit": "0-y.txt"}}])
+    for _ in range(2):  # built, then up to date
+        assert forked.run(project, "report", "--junit").splitlines()[-2] == "junit: build/report/0-y.txt"
+    assert "junit" not in forked.run(project, "report")
+
+
 def test_a_part_that_failed_is_not_said_to_be_anywhere(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", [BROKEN])
     assert "build/broken" not in forked.run(project, code=1).replace("logs/broken.log", "")
