@@ -103,15 +103,14 @@ def estimate(
     `precisions` outputs too; with `serves_float` something of it is served that computes with float32 weights.
 
     Disk: 4 bytes a parameter for a checkpoint that is written (`rewritten`: merged or out of GGUF, in float32), and
-    as much while it is made; 4.2 for the float export, 2.1 for each precision (the widest is fp16), and one export more
-    while it is made.
+    as much while it is made; 4.2 for the float export, 2.1 for each precision (the widest is fp16).
     Memory: 1 GiB for interpreter and libraries; each stage holds a few matrices of the model at a time, whatever it
     weighs (tests/benchmarks/growth.py). What is served holds all of it.
     """
     disk = 8 * parameters if rewritten else 0
     matrices = 3 * 4 * largest if rewritten or precisions else 0
     if precisions:
-        disk += int((2 * 4.2 + 2.1 * precisions) * parameters)
+        disk += int((4.2 + 2.1 * precisions) * parameters)
     served = (_FLOAT_SERVED if serves_float else _QUANTISED_SERVED) * parameters if precisions else 0
     return Estimate(disk + 2**26, _LIBRARIES + matrices, int(_LIBRARIES + served), serves_float)
 

@@ -8,6 +8,7 @@
 - It ignores options that it does not know: they are refused.
 - Its ONNX passes write one file unless told otherwise, and protobuf ends at 2 GB: they are told.
 - It sets `tempfile.tempdir` for the whole process, to a folder that goes: what it was before is put back.
+- It copies what the last pass wrote from its cache: it is linked, so that a model takes its disk once.
 - It sends a first message home in spite of its own switch: see `scripts.common.quiet`.
 """
 
@@ -16,9 +17,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +122,8 @@ def run(workflow: dict[str, Any], scratch: Path, passes: Callable[[], None]) -> 
         _check_olive_options(prepared, OlivePackageConfig.model_validate(known))
         before = tempfile.tempdir
         try:
-            run_olive(prepared, package_config=known, tempdir=str(cache))
+            with _linking(cache):
+                run_olive(prepared, package_config=known, tempdir=str(cache))
         except IngotError:
             raise
         except Exception as error:
@@ -131,6 +135,7 @@ def run(workflow: dict[str, Any], scratch: Path, passes: Callable[[], None]) -> 
         raise _failure(None, heard)
     if json.loads(described.read_text(encoding="utf-8")).get("type", "").lower() != "onnxmodel":
         raise IngotError("olive", "the workflow's last pass makes no single ONNX model", "End it with one that does")
+    shutil.rmtree(cache)  # the model's files have no other name from here on
     for name in LITTER:
         (output / name).unlink(missing_ok=True)
     return output
@@ -170,6 +175,28 @@ def _failure(error: BaseException | None, heard: list[logging.LogRecord]) -> Ing
         reason = spoken[-1] if spoken else "it gave no reason"
     reason = " ".join(reason.split())
     return IngotError("olive", f"ended without a model: {reason[:600]}", "The log above has the details")
+
+
+@contextmanager
+def _linking(cache: Path) -> Iterator[None]:
+    """Have Olive link the files of `cache`, which go with it, where it would copy them; others it copies as before."""
+    from olive import resource_path
+
+    def link(source: str, target: str) -> str:
+        if Path(source).is_symlink() or not Path(source).resolve().is_relative_to(cache.resolve()):
+            return str(shutil.copy2(source, target))
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without hard links
+            return str(shutil.copy2(source, target))
+        return target
+
+    copy_dir = resource_path.copy_dir
+    resource_path.copy_dir = partial(copy_dir, copy_function=link)
+    try:
+        yield
+    finally:
+        resource_path.copy_dir = copy_dir
 
 
 @contextmanager

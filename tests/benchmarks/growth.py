@@ -1,13 +1,14 @@
 """How time and memory of each stage grow with a model's size; prints JSON.
 
-    python -m tests.benchmarks.growth [--shapes 135M,0.5B,1.5B] [--folder FOLDER]
+    python -m tests.benchmarks.growth [--shapes 135M,0.5B,1.5B] [--plain] [--without int8] [--folder FOLDER]
 
 Models of random bfloat16 weights in the shapes of SmolLM2 and Qwen2.5, each with a random LoRA adapter on all its
-matrices, go through merging, reference, export, its verdict, int8, int4 and int4's verdict, by the stages' own
-programs. A stage's `own_bytes` is the peak of what its process tree holds besides pages of mapped files, which the
-system can take back; `resident_bytes` counts those too; `disk_bytes` is the peak of what it had written, scratch files
-and output. The exponents are those of a power law in the number of
-parameters, between the largest two shapes. "imports" is a process that only imports the tools.
+matrices (`--plain`: without, so that the checkpoint is linked), go through merging, reference, export, its verdict,
+int8, int4, int4's verdict and package, by the stages' own programs. `goal_bytes`: 2 GB and three times the largest
+matrix in float32, which a stage's own memory should stay within. A stage's `own_bytes` is the peak of what its process
+tree holds besides pages of mapped files, which the system can take back; `resident_bytes` counts those too;
+`disk_bytes` is the peak of what it had written, scratch files and output. The exponents are those of a power law in the
+number of parameters, between the largest two shapes. "imports" is a process that only imports the tools.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,40 +47,48 @@ SHAPES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="135M,0.5B,1.5B", help="of " + ", ".join(SHAPES))
+    parser.add_argument("--plain", action="store_true", help="without an adapter")
+    parser.add_argument("--without", default="", help="stages to leave out: int8,quality.json,…")
     parser.add_argument("--folder", type=Path, help="where to work; the system's temporary folder if not given")
     given = parser.parse_args()
     rows = {}
     for shape in given.shapes.split(","):
         with tempfile.TemporaryDirectory(prefix="growth", dir=given.folder) as folder:
-            rows[shape] = measured(shape, Path(folder))
+            rows[shape] = measured(shape, Path(folder), plain=given.plain, without=given.without.split(","))
     result = {"shapes": rows, "exponents": exponents(list(rows.values())), "machine": fingerprint()}
     print(json.dumps(result, indent=1))
 
 
-def measured(shape: str, folder: Path) -> dict[str, Any]:
+def measured(shape: str, folder: Path, *, plain: bool, without: Sequence[str]) -> dict[str, Any]:
     """Parameters, the largest matrix in float32, and each stage's seconds and peaks."""
-    parameters, largest = make(shape, folder / "source", folder / "adapter")
+    parameters, largest = make(shape, folder / "source", None if plain else folder / "adapter")
     recipes = tomli.loads((ROOT / "config/recipes.toml").read_text(encoding="utf-8"))
     quality = ["quality", "compare", "--reference", str(folder / "reference")]
     quantize = ["convert", "quantize", "--export", str(folder / "export")]
+    adapter = [] if plain else ["--adapter", str(folder / "adapter")]
+    package = ["package", "build", "--checkpoint", str(folder / "checkpoint"), "--precision", "int4"]
     words = {
-        "checkpoint": ["checkpoint", "build", "--source", str(folder / "source"), "--adapter", str(folder / "adapter")],
+        "checkpoint": ["checkpoint", "build", "--source", str(folder / "source"), *adapter],
         "reference": ["quality", "reference", "--checkpoint", str(folder / "checkpoint"), "--text", str(TEXT)],
         "export": ["convert", "export", "--checkpoint", str(folder / "checkpoint")],
         "quality.json": [*quality, "--onnx", str(folder / "export")],
         "int8": [*quantize, "--recipe", json.dumps(recipes["int8"])],
         "int4": [*quantize, "--recipe", json.dumps(recipes["int4"])],
         "quality-int4.json": [*quality, "--onnx", str(folder / "int4"), "--export", str(folder / "export")],
+        "package": [*package, "--onnx", str(folder / "int4"), "--model-id", "m-int4-generic-cpu:1"],
     }
     stages = {"imports": run([sys.executable, "-c", "import torch, transformers, olive, onnxruntime_genai"], folder)}
     for name, (stage, *rest) in words.items():
+        if name in without:
+            continue
         stages[name] = run([sys.executable, "-m", f"scripts.{stage}", *rest, "--output", str(folder / name)], folder)
         print(f"{shape}: {name}: {json.dumps(stages[name])}", file=sys.stderr, flush=True)
-    return {"parameters": parameters, "largest_matrix_bytes": largest, "stages": stages}
+    goal = 2 * 10**9 + 3 * largest
+    return {"parameters": parameters, "largest_matrix_bytes": largest, "goal_bytes": goal, "stages": stages}
 
 
-def make(shape: str, source: Path, adapter: Path) -> tuple[int, int]:
-    """Write the model and its adapter; returns its number of parameters and the bytes of its largest matrix."""
+def make(shape: str, source: Path, adapter: Path | None) -> tuple[int, int]:
+    """Write the model and its adapter, if any; returns its number of parameters and the bytes of its largest matrix."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -98,6 +108,8 @@ def make(shape: str, source: Path, adapter: Path) -> tuple[int, int]:
     model.tie_weights()
     sizes = [value.numel() for value in model.parameters()]
     tiny._save(model, tiny.make_tokenizer(), source)
+    if adapter is None:
+        return sum(sizes), 4 * max(sizes)
     trained = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
     for name, value in trained.named_parameters():
         if "lora_B" in name:

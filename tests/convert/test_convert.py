@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +46,27 @@ def distance(one: Path, other: Path) -> float:
 
 def test_an_export_holds_what_a_model_needs_and_nothing_else(llama_export: Path) -> None:
     assert set(content(llama_export)) == MADE | {"generation_config.json"}
+
+
+def test_a_model_takes_its_disk_once_while_it_is_made(
+    tiny_llama: Path, llama_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+
+    def spied(real: Callable[..., Any]) -> Callable[..., Any]:
+        def copy(source: Any, *rest: Any, **how: Any) -> Any:
+            copied.append(str(source))
+            return real(source, *rest, **how)
+
+        return copy
+
+    for name in ("copy", "copy2", "copyfile"):
+        monkeypatch.setattr(shutil, name, spied(getattr(shutil, name)))
+    export(tiny_llama, tmp_path / "export")
+    quantize(llama_export, RECIPES["int8"], tmp_path / "int8")
+    assert copied
+    assert not [name for name in copied if name.endswith(".data")]
+    assert all((tmp_path / name / "model.onnx.data").stat().st_nlink == 1 for name in ("export", "int8"))
 
 
 def test_an_export_computes_what_its_checkpoint_computes(tiny_llama: Path, llama_export: Path) -> None:
