@@ -192,6 +192,8 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         check_source,
         check_template,
         estimate,
+        key_value_bytes,
+        served_context,
     )
 
     path, alone = model.source.path, len(model.adapters) == 1
@@ -210,7 +212,8 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
     rewritten = bool(model.adapters) or base.is_packed
     need = estimate(
         base.parameters, base.largest, rewritten=rewritten, precisions=len(model.recipes),
-        serves_float=model.serves_float,
+        serves_float=model.serves_float, token_bytes=key_value_bytes(base),
+        context=served_context(base, model.context),
     )  # fmt: skip
     try:
         check_memory(need)

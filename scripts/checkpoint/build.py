@@ -19,6 +19,7 @@ from scripts.checkpoint.layout import find_weights
 from scripts.checkpoint.sources import Opened, Source, opened
 from scripts.checkpoint.spilled import Spill
 from scripts.checkpoint.weights import Checkpoint
+from scripts.common import context as contexts
 from scripts.common import json_files
 from scripts.common.errors import IngotError
 from scripts.common.model_files import ADAPTER, files_in, is_companion, is_tokenizer_file
@@ -82,7 +83,9 @@ def build(
         rewritten = bool(adapters) or work.checkpoint.is_packed
         need = preflight.estimate(
             work.checkpoint.parameters, work.checkpoint.largest, rewritten=rewritten, precisions=precisions,
-            serves_float=serves_float,
+            serves_float=serves_float, token_bytes=preflight.key_value_bytes(work.checkpoint),
+            context=preflight.served_context(work.checkpoint, contexts.wanted(context[0], int(context[1] or 0)))
+            if context else 0,
         )  # fmt: skip
         preflight.check_room(need, output.parent)
         preflight.check_exporter(work.checkpoint, exporter)

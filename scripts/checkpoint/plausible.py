@@ -125,6 +125,13 @@ def check_gguf(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Te
             raise IngotError(path, f"holds {tokens} tokens, but its embedding has {rows} rows", remedy)
 
 
+def config_of_gguf(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes that a GGUF's metadata tells, by the names that config.json has for them."""
+    kind = metadata.get("general.architecture")
+    found = {key: metadata.get(f"{kind}.{name}") for name, key in _OF_GGUF.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def check_layers(path: Path, config: dict[str, Any], names: Iterable[str]) -> None:
     """Raise `IngotError` where `config` promises more layers than any tensor's name counts."""
     counted = 1 + max((int(number[:9]) for name in names for number in re.findall(r"\.(\d+)\.", name)), default=-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import psutil
 
 from scripts.checkpoint import templates, vocabulary
 from scripts.checkpoint.adapters import Adapter, check_adapter
+from scripts.checkpoint.plausible import config_of_gguf
 from scripts.checkpoint.weights import Checkpoint, check_source
-from scripts.common import context_limit
+from scripts.common import context_limit, kv_cache
 from scripts.common.errors import IngotError
 from scripts.families import supported
 
@@ -34,6 +35,8 @@ __all__ = [
     "check_source",
     "check_template",
     "estimate",
+    "key_value_bytes",
+    "served_context",
 ]
 
 #: Where a GGUF has its chat template.
@@ -51,14 +54,23 @@ class Estimate:
     memory_bytes: int
     serving_bytes: int
     serves_float: bool
+    #: Of `serving_bytes`, what each token of the context takes; and how long the context is.
+    token_bytes: int = 0
+    context: int = 0
+    #: What would be served without anything in float32.
+    quantised_bytes: int = 0
 
 
 def check_context(checkpoint: Checkpoint, asked: int | None, max_length: float | None) -> None:
     """Raise `IngotError` where the model was not made for so many tokens, as far as its config tells."""
-    kind = checkpoint.metadata.get("general.architecture")
-    most = context_limit.most(checkpoint.config) or checkpoint.metadata.get(f"{kind}.context_length")
+    most = _most_tokens(checkpoint)
     if isinstance(most, int):
         context_limit.choose(asked, {} if max_length is None else {"max_length": max_length}, most)
+
+
+def _most_tokens(checkpoint: Checkpoint) -> int | None:
+    kind = checkpoint.metadata.get("general.architecture")
+    return context_limit.most(checkpoint.config) or checkpoint.metadata.get(f"{kind}.context_length")
 
 
 def check_exporter(checkpoint: Checkpoint, asked: str | None) -> None:
@@ -96,23 +108,38 @@ def check_template(checkpoint: Checkpoint, adapters: Sequence[Adapter], wanted: 
     templates.check_syntax(Path(wanted) if wanted and Path(wanted).is_file() else checkpoint.path, found.text)
 
 
+def key_value_bytes(checkpoint: Checkpoint) -> int:
+    """Bytes of keys and values that a token of the context takes where a model is served; 0 where that is not told."""
+    return kv_cache.bytes_per_token(checkpoint.config or config_of_gguf(checkpoint.metadata)) or 0
+
+
+def served_context(checkpoint: Checkpoint, context: int) -> int:
+    """The tokens that a package will have whose `context` is asked for."""
+    return min(context, _most_tokens(checkpoint) or context)
+
+
 def estimate(
-    parameters: int, largest: int, *, rewritten: bool, precisions: int = 0, serves_float: bool = False
-) -> Estimate:
+    parameters: int, largest: int, *, rewritten: bool, precisions: int = 0, serves_float: bool = False,
+    token_bytes: int = 0, context: int = 0,
+) -> Estimate:  # fmt: skip
     """What a model of `parameters`, its largest tensor of `largest`, needs: the checkpoint alone, or its export and
     `precisions` outputs too; with `serves_float` something of it is served that computes with float32 weights.
+    `token_bytes`: keys and values of one token, of `context` tokens.
 
     Disk: 4 bytes a parameter for a checkpoint that is written (`rewritten`: merged or out of GGUF, in float32), and
     as much while it is made; 4.2 for the float export, 2.1 for each precision (the widest is fp16).
     Memory: 1 GiB for interpreter and libraries; each stage holds a few matrices of the model at a time, whatever it
-    weighs (tests/benchmarks/growth.py). What is served holds all of it.
+    weighs (tests/benchmarks/growth.py). What is served holds all of it, and keys and values for its whole context.
     """
     disk = 8 * parameters if rewritten else 0
     matrices = 3 * 4 * largest if rewritten or precisions else 0
     if precisions:
         disk += int((4.2 + 2.1 * precisions) * parameters)
-    served = (_FLOAT_SERVED if serves_float else _QUANTISED_SERVED) * parameters if precisions else 0
-    return Estimate(disk + 2**26, _LIBRARIES + matrices, int(_LIBRARIES + served), serves_float)
+    cache = token_bytes * context if precisions else 0
+    shares = (_FLOAT_SERVED, _QUANTISED_SERVED) if precisions else (0.0, 0.0)
+    in_float, quantised = (int(_LIBRARIES + share * parameters + cache) for share in shares)
+    served = in_float if serves_float else quantised
+    return Estimate(disk + 2**26, _LIBRARIES + matrices, served, serves_float, token_bytes, context, quantised)
 
 
 def check_room(need: Estimate, folder: Path, *, disk: int | None = None, memory: int | None = None) -> None:
@@ -137,8 +164,21 @@ def check_memory(need: Estimate, memory: int | None = None) -> None:
         raise IngotError("memory", found, "Close other programs or build on a larger machine")
     if free < need.serving_bytes:
         found = f"{_gib(free)} free, about {_gib(need.serving_bytes)} needed to serve a model of this size"
-        smaller = "; without evaluation.cases and fp16 nothing is served in float32" if need.serves_float else ""
-        raise IngotError("memory", found, f"Close other programs or build on a larger machine{smaller}")
+        if cache := need.token_bytes * need.context:
+            found += f", {_gib(cache)} of that for the keys and values of {need.context} tokens"
+        remedy = "; or ".join(["Close other programs or build on a larger machine", *_smaller(need, free)])
+        raise IngotError("memory", found, remedy)
+
+
+def _smaller(need: Estimate, free: int) -> Iterator[str]:
+    """What could be asked for instead, and would fit."""
+    if need.token_bytes:
+        tokens = min(need.context, (free - need.serving_bytes) // need.token_bytes + need.context) // 256 * 256
+        if tokens > 0:
+            yield f"set context_length = {tokens} or less"
+    if need.serves_float:
+        yield (f"leave out evaluation.cases and fp16, so that nothing is served in float32: "
+               f"about {_gib(need.quantised_bytes)}")  # fmt: skip
 
 
 def _gib(size: int) -> str:

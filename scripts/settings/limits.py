@@ -5,6 +5,7 @@ They are in no key: to change one builds nothing again.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
+from scripts.common import kv_cache
 from scripts.common.machine import usable_memory
 from scripts.common.model_files import QUANTISED
 from scripts.common.typed import given
@@ -41,6 +43,8 @@ _MINUTES = {
     "report": (60, 0),
 }
 _OTHERS = (240, 240)
+#: The tasks that load a model to be asked.
+_SERVING = ("domain", "baseline", "lm-eval", "bench", "bench-full", "soak", "verify", "edges")
 #: Of a source that is not on this disk yet: as large as any that is built on one machine.
 _UNKNOWN = 16 * _GIB
 #: Besides the weights, in whichever form; those are served in float32 at most, which is twice 16 bits.
@@ -92,10 +96,13 @@ class Allowed(NamedTuple):
     likely_bytes: int | None
 
 
-def allowed(task: str, layers: Sequence[Limits], weights: int | None) -> Allowed:
+def allowed(
+    task: str, layers: Sequence[Limits], weights: int | None, *, cache: int = 0, in_float: bool = True
+) -> Allowed:
     """The limits of `task` (`export`), for a model whose weights take so many bytes; None: it is not known yet.
 
-    `layers` are what the user says, the nearest first: of the model, then of all.
+    `cache`: bytes of keys and values for its whole context, which what serves sets aside; `in_float`: whether what is
+    served computes with float32 weights. `layers` are what the user says, the nearest first: of the model, then of all.
     """
     said = [limit for limits in layers for limit in (given(limits).get(task), limits) if limit is not None]
     minutes = next((limit.minutes for limit in said if limit.minutes is not None), None)
@@ -104,7 +111,10 @@ def allowed(task: str, layers: Sequence[Limits], weights: int | None) -> Allowed
         base, per_gib = _MINUTES.get(task, _OTHERS)
         minutes = base + per_gib * (_UNKNOWN if weights is None else weights) / _GIB
     memory_bytes = usable_memory() if memory is None else int(memory * _GIB)
-    likely = None if weights is None else _LIBRARIES + 2 * weights
+    likely = None
+    if weights is not None:
+        serves = task in _SERVING
+        likely = _LIBRARIES + int((2.1 if in_float or not serves else 0.8) * weights) + (cache if serves else 0)
     return Allowed(minutes * 60, memory_bytes, f"limits.{task} in models.toml", likely)
 
 
@@ -118,6 +128,15 @@ def weights_size(path: Path) -> int | None:
         return size * (_GGUF if _is_quantised(path) else 1) or None
     except OSError:
         return None
+
+
+def key_value_bytes(path: Path, context: int) -> int:
+    """Bytes of keys and values for `context` tokens of the model in a folder; 0 where that can't be told."""
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):  # what is wrong with it is the checkpoint stage's to tell
+        return 0
+    return (kv_cache.bytes_per_token(config) or 0) * context if isinstance(config, dict) else 0
 
 
 def _is_quantised(folder: Path) -> bool:

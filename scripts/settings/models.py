@@ -13,7 +13,7 @@ from scripts.common import context as contexts
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN
 from scripts.definitions.passes import HERE, TARGETS
-from scripts.settings.limits import Allowed, Limits, allowed, weights_size
+from scripts.settings.limits import Allowed, Limits, allowed, key_value_bytes, weights_size
 from scripts.settings.recipes import Recipe
 
 #: What a model without its fine-tuning is called, after the model's own name.
@@ -220,6 +220,9 @@ class Settings:
         model = next((model for model in self.models if subject in model.subjects), None)
         if model is None:
             return allowed(task, (self.limits,), None)
-        places = filter(None, (model.source.path, build / model.name / "checkpoint"))
+        places = [path for path in (model.source.path, build / model.name / "checkpoint") if path]
         size = next(filter(None, map(weights_size, places)), None)
-        return allowed(task, (model.limits, self.limits), size)
+        cache = next(filter(None, (key_value_bytes(path, model.context) for path in places)), 0)
+        recipe = next((variant.recipe for variant in model.precisions if variant.name == subject), None)
+        in_float = recipe is None or recipe.computes_in_float
+        return allowed(task, (model.limits, self.limits), size, cache=cache, in_float=in_float)

@@ -6,11 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scripts.checkpoint import preflight
+from scripts.checkpoint.weights import check_source
 from scripts.common.errors import IngotError
 from tests import tiny
 from tests.checkpoint.program import build, copy, edit, refusal
@@ -250,11 +252,33 @@ def test_too_little_disk_or_memory_is_refused_with_both_figures(tmp_path: Path) 
         preflight.check_room(need, tmp_path / "not yet there", disk=2**30, memory=2**40)
     with pytest.raises(IngotError, match=r"memory: 4\.0 GiB free, about 6\.\d GiB needed for a model of this size"):
         preflight.check_room(need, tmp_path, disk=2**40, memory=2**32)
-    with pytest.raises(IngotError, match=r"16\.0 GiB free, about 28\.\d GiB needed to serve .* without evaluation"):
+    with pytest.raises(IngotError, match=r"16\.0 GiB free, about 28\.\d GiB needed to serve .*evaluation.cases"):
         preflight.check_room(need, tmp_path, disk=2**40, memory=2**34)
     smaller = preflight.estimate(7_000_000_000, 500_000_000, rewritten=True, precisions=1)
     preflight.check_room(smaller, tmp_path, disk=2**40, memory=2**34)
     preflight.check_room(need, tmp_path, disk=2**40, memory=2**40)
+
+
+def test_keys_and_values_count_and_the_context_that_would_fit_is_told() -> None:
+    need = preflight.estimate(
+        1_000_000_000, 100_000_000, rewritten=False, precisions=1, token_bytes=2**18, context=32768
+    )
+    with pytest.raises(IngotError, match=r"8\.0 GiB of that for the keys and values of 32768 tokens") as refused:
+        preflight.check_memory(need, 2**32)
+    tokens = int(refused.value.remedy.split("context_length = ")[1].split()[0])
+    smaller = replace(need, context=tokens, serving_bytes=need.serving_bytes - 2**18 * (32768 - tokens))
+    preflight.check_memory(smaller, 2**32)
+
+
+def test_a_gguf_tells_what_keys_and_values_take(tiny_llama: Path) -> None:
+    checkpoint = check_source(tiny_llama)
+    sizes = {"block_count": "num_hidden_layers", "embedding_length": "hidden_size",
+             "attention.head_count": "num_attention_heads",
+             "attention.head_count_kv": "num_key_value_heads"}  # fmt: skip
+    metadata = {f"llama.{key}": checkpoint.config[name] for key, name in sizes.items()}
+    metadata["general.architecture"] = "llama"
+    told = preflight.key_value_bytes(replace(checkpoint, config={}, metadata=metadata))
+    assert told == preflight.key_value_bytes(checkpoint) > 0
 
 
 def test_a_build_asks_the_machine_before_it_reads_weights(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tomli
 
+from scripts.common import genai_config, kv_cache
 from scripts.convert.export import export
 from scripts.convert.graph import Graph, summary
 from scripts.convert.quantize import quantize
@@ -67,6 +68,16 @@ def test_a_model_takes_its_disk_once_while_it_is_made(
     assert copied
     assert not [name for name in copied if name.endswith(".data")]
     assert all((tmp_path / name / "model.onnx.data").stat().st_nlink == 1 for name in ("export", "int8"))
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+def test_a_config_tells_the_keys_and_values_that_the_runtime_sets_aside(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    settings = genai_config.read(request.getfixturevalue(f"{name}_export"))
+    config = json.loads((request.getfixturevalue(f"tiny_{name}") / "config.json").read_text())
+    of_token = kv_cache.bytes_per_token(config)
+    assert of_token and of_token * settings["model"]["context_length"] == genai_config.key_value_bytes(settings)
 
 
 def test_an_export_computes_what_its_checkpoint_computes(tiny_llama: Path, llama_export: Path) -> None:

@@ -85,6 +85,18 @@ def test_a_larger_model_gets_more_time_and_what_the_machine_has(tmp_path: Path) 
     assert unknown.memory_bytes == usable_memory()
 
 
+def test_what_serves_takes_keys_and_values_for_its_context_too(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(bytes(1000))
+    sizes = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 64}
+    (weights / "config.json").write_text(json.dumps(sizes))
+    found = settings(tmp_path, f"{MINIMAL}context_length = 1000\n")
+    bench, export = (found.limits_of(step, tmp_path / "build").likely_bytes for step in ("bench:m-int4", "export:m"))
+    assert bench is not None and export is not None
+    assert bench - export == 2 * 4 * 2 * 8 * 4 * 1000 + 800 - 2100
+
+
 def test_weights_that_were_fetched_are_measured_where_they_are(tmp_path: Path) -> None:
     source = f'{{ hub = "a/b", revision = "{"0" * 40}" }}'
     found = settings(tmp_path, f'[[model]]\nname = "m"\nsource = {source}\n')
