@@ -27,6 +27,7 @@ from scripts.common import terminal
 from scripts.common.errors import IngotError
 from scripts.common.process import StoppedBuildError, end_all, give_signals_back, take_signals
 from scripts.doit_plugin.commands import Accept, Check, Families, Gate, Gc, Init, SessionCommand, Why, reading
+from scripts.doit_plugin.order import MeasuringLast
 from scripts.doit_plugin.tasks import UpToDate
 from scripts.doit_plugin.usage import how_many, is_empty, reworded, unknown_task, why_empty
 from scripts.engine import publish
@@ -39,7 +40,7 @@ __all__ = [
 _TIDY_SECONDS = 5.0
 
 
-class Run(SessionCommand, DoitRun):  # type: ignore[misc]
+class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
     """`doit run`: exits 1 where a step failed, 130 where it was stopped; children never outlive it."""
 
     doc_purpose = "build; what `doit` does without a command"

@@ -1,0 +1,68 @@
+"""What measures comes last, one step at a time, whatever order it is declared in; and nothing is left out for that."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.projects import Project
+from tests.faults import forked
+
+COPY: dict[str, Any] = {"verb": "copy", "inputs": ["src/a"]}
+SLOW = {**COPY, "parameters": {"delay": 0.5}}
+MEASURES = {**COPY, "alone": True}
+GRAPH: list[dict[str, Any]] = [
+    {"name": "bench:a", **MEASURES},
+    {"name": "bench:b", **MEASURES},
+    {"name": "seen", "verb": "count", "inputs": [], "verdicts": ["bench:a", "bench:b"]},
+    {"name": "one", **SLOW},
+    {"name": "two", **SLOW, "inputs": ["one"]},
+    {"name": "three", **COPY, "inputs": ["two"]},
+]
+
+
+def ended(said: str) -> list[str]:
+    return re.findall(r"^[✓✗–] (\S+)", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "1"), ("-n", "2"), ("-n", "5")])
+def test_what_measures_runs_after_all_that_does_not_need_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    said = forked.run(Project(tmp_path / "project", GRAPH), *words)
+    names = ended(said)
+    assert sorted(names[:3]) == ["one", "three", "two"] and names[3:] == ["bench:a", "bench:b", "seen"]
+    assert "waiting for" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (["bench:b"], ["bench:b"]),
+        (["-n", "2", "bench:b", "bench:a"], ["bench:b", "bench:a"]),
+        (["-n", "2", "seen"], ["bench:a", "bench:b", "seen"]),
+        (["--single", "bench:a"], ["bench:a"]),
+    ],
+)
+def test_what_measures_can_be_asked_for_alone(tmp_path: Path, words: list[str], runs: list[str]) -> None:
+    said = forked.run(Project(tmp_path / "project", GRAPH), *words)
+    assert sorted(ended(said)) == sorted(runs)
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_a_failure_keeps_no_measurement_waiting(tmp_path: Path, words: tuple[str, ...]) -> None:
+    project = Project(tmp_path / "project", [*GRAPH, {"name": "broken", "verb": "fail", "inputs": ["src/a"]}])
+    said = forked.run(project, *words, code=1)
+    assert ended(said)[-3:] == ["bench:a", "bench:b", "seen"] and "✗ broken" in said
+    again = forked.run(project, *words, code=1)
+    assert ended(again) == ["broken"]
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_measurements_that_are_up_to_date_are_not_made_again(tmp_path: Path, words: tuple[str, ...]) -> None:
+    project = Project(tmp_path / "project", GRAPH)
+    forked.run(project)
+    assert ended(forked.run(project, *words)) == []
+    project.set("three", parameters={"delay": 0.1})
+    assert ended(forked.run(project, *words)) == ["three"]
