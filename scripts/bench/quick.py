@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.bench import conditions, stats
+from scripts.bench import conditions, roofline, stats
 from scripts.bench.child import Child
 from scripts.results import measured
 from scripts.results.bench import Bench
@@ -44,15 +44,24 @@ def quick(package: Path) -> Bench:
     prefill = min(PREFILL, facts["context_length"] - 8)
     blocks = []
     for number in range(BLOCKS):
-        blocks.append(_block(package, words, prefill, number))
+        blocks.append(_block(package, words, prefill, facts["threads"], number))
         print(f"bench: {number + 1} of {BLOCKS} measured", flush=True)
     requests = [request for block in blocks for request in block["requests"]]
+    of_token = roofline.bytes_per_token(package, (DECODE + 1) / 2)
+    bandwidth = max(block["bandwidth"] for block in blocks)
+    rates = _means(blocks, {"pp512": 2, "tg128": 2, "load_seconds": 3, "cpu_percent": 1, "cpu_seconds_per_token": 5})
+    share = rates["tg128"] * of_token / bandwidth
+    most = f"{of_token / 1e6:.1f} MB a token, {bandwidth / 1e9:.1f} GB a second read by {facts['threads']} threads"
+    print(f"bench: {most}: decodes at {share:.0%} of what memory allows", flush=True)
     latencies: dict[str, Any] = stats.latencies(requests)
     return Bench(
         verdict="passed",
         reasons=[],
         **latencies,
-        **_means(blocks, {"pp512": 2, "tg128": 2, "load_seconds": 3, "cpu_percent": 1, "cpu_seconds_per_token": 5}),
+        **rates,
+        read_bytes_per_token=of_token,
+        read_bytes_per_second=round(bandwidth),
+        bandwidth_share=round(share, 4),
         peak_rss_bytes=max(block["peak_rss_bytes"] for block in blocks),
         steady_rss_bytes=round(statistics.median(block["steady_rss_bytes"] for block in blocks)),
         noise=floor(blocks),
@@ -69,6 +78,8 @@ def quick(package: Path) -> Bench:
             "latencies_by": f"streaming in the process that serves, by its own clock; {BLOCKS} such processes, of each "
             "one warm-up request dropped",
             "pp512_tg128_by": "onnxruntime-genai's generator on the same package, in the same process, random tokens",
+            "read_bytes_per_second_by": "the same processes without a model, with as many threads, reading "
+            "256 MiB in order; the fastest of all",
             "memory_and_cpu_by": "psutil, from outside that process, while it loaded and answered",
             "noise_by": f"how far the {BLOCKS} processes are apart, all of the same package",
             **neighbours.conditions(),
@@ -92,7 +103,7 @@ def prompt(words: int, number: int) -> str:
     return f"Note {number}: " + " ".join(text[(number + i) % len(text)] for i in range(words)) + ". Sum this up."
 
 
-def _block(package: Path, words: Sequence[int], prefill: int, number: int) -> dict[str, Any]:
+def _block(package: Path, words: Sequence[int], prefill: int, cores: int, number: int) -> dict[str, Any]:
     """What one process says: it loads, is warmed up, answers, and is measured bare. Every other one goes backwards."""
     with Child(package) as child:
         load = child.ask({"do": "load"})["load_seconds"]
@@ -105,12 +116,14 @@ def _block(package: Path, words: Sequence[int], prefill: int, number: int) -> di
         cpu, wall = child.cpu_seconds() - cpu, time.perf_counter() - begin
         steady, peak, threads = child.rss(), child.peak_rss(), child.threads()
         rates = child.ask({"do": "rates", "prefill": prefill, "decode": DECODE, "times": 1})
+        bandwidth = child.ask({"do": "bandwidth", "threads": cores})["bytes_per_second"]
     tokens = sum(request["completion_tokens"] for request in requests)
     return {
         "requests": requests,
         "load_seconds": load,
         "pp512": prefill / rates["prefill_seconds"][0],
         "tg128": DECODE / rates["decode_seconds"][0],
+        "bandwidth": bandwidth,
         "steady_rss_bytes": steady,
         "peak_rss_bytes": peak,
         "cpu_percent": 100 * cpu / wall,

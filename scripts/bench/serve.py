@@ -9,6 +9,7 @@ Requests and replies:
     {"do": "ask", "prompt": text, "tokens": n}      -> {"prompt_tokens", "completion_tokens", "at_ms": [..], "done_ms"}
     {"do": "listen"}                                -> {"url", "model"}: the OpenAI-compatible endpoint, until the end
     {"do": "rates", "prefill": n, "decode": n, "times": k} -> {"prefill_seconds": [..], "decode_seconds": [..]}
+    {"do": "bandwidth", "threads": n}               -> {"bytes_per_second"}: reading memory in order
 `rates` unloads what is served. `at_ms` are the moments at which the pieces of the answer came, in milliseconds since
 the request. A failure is answered with {"error": text}.
 """
@@ -21,6 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from scripts.bench import roofline
 from scripts.common import genai_config, json_child
 from scripts.common.errors import IngotError
 from scripts.runtime import genai
@@ -62,6 +64,9 @@ class _Server:
                 case "rates":
                     self._stack.close()  # the serving model goes before the bare one comes
                     return _rates(self._package, request["prefill"], request["decode"], request["times"])
+                case "bandwidth":
+                    self._stack.close()
+                    return {"bytes_per_second": roofline.read_bandwidth(request["threads"])}
                 case other:
                     raise IngotError("bench child", f"does not know {other!r}")
         except (IngotError, RuntimeError) as error:

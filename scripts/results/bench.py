@@ -65,6 +65,15 @@ class Bench(Speed, kw_only=True, frozen=True):
     inter_token_latency_ms: BetweenTokens
     request_latency_ms: WholeRequest
     cpu_percent: Annotated[Positive | None, metric("CPU use", "{:.0f}%", unit="% of one core")] = None
+    read_bytes_per_token: Annotated[Bytes | None, metric("bytes read a token", "", unit="bytes")] = None
+    read_bytes_per_second: Annotated[Positive | None, metric(
+        "memory bandwidth", "{:.1f} GB/s", factor=1e-9, unit="bytes a second",
+    )] = None  # fmt: skip
+    bandwidth_share: Annotated[Positive | None, metric(
+        "decode against memory bandwidth", "{:.0f}%", factor=100, column=Column("roofline", 10, "Speed"),
+        description="Decode as a share of what memory bandwidth allows (bytes a token, over the bytes a second that as "
+        "many threads read in order)",
+    )] = None  # fmt: skip
     samples: Table = {}
 
 

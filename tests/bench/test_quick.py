@@ -53,6 +53,8 @@ def test_a_package_is_measured(package: Path, tmp_path: Path) -> None:
     assert 0 < result["load_seconds"] < 60
     assert 30_000_000 < result["steady_rss_bytes"] <= result["peak_rss_bytes"]
     assert result["cpu_seconds_per_token"] > 0 < result["cpu_percent"]
+    assert result["bandwidth_share"] > 0 < result["read_bytes_per_second"]
+    assert "of what memory allows" in done.stdout + output.with_suffix(".log").read_text()
     requests = result["samples"]["requests"]
     assert len(requests) >= 8
     assert len({request["prompt_tokens"] for request in requests}) >= 4

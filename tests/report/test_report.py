@@ -152,6 +152,7 @@ def test_the_table_shows_the_figures(build: Path) -> None:
         "decode": "61.2",
         "prefill": "180",
         "TTFT": "310 ms",
+        "roofline": "-",
         "peak RSS": "430.0 MB",
         "KL": "0.004",
         "top-1": "97.0%",
