@@ -39,7 +39,11 @@ class Loader(DodoTaskLoader):  # type: ignore[misc]
             given.check(self.variables)
 
     def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Any]:
-        """Doit's tasks. Raises `InvalidCommand` where a name on the command line is not one of them."""
+        """Doit's tasks; none where the command needs none. Raises `InvalidCommand` where a name on the command line is
+        not one of them.
+        """
+        if cmd.needs_no_tasks():
+            return []
         tasks: list[Any] = super().load_tasks(cmd, pos_args)
         cmd.check_names(tasks, pos_args)
         return tasks

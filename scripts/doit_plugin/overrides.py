@@ -31,6 +31,7 @@ from scripts.doit_plugin.order import MeasuringLast
 from scripts.doit_plugin.tasks import UpToDate
 from scripts.doit_plugin.usage import how_many, is_empty, reworded, unknown_task, why_empty
 from scripts.engine import publish
+from scripts.engine.step import Step
 
 __all__ = [
     "Accept", "Check", "Clean", "DumpDB", "Families", "Forget", "Gate", "Gc", "Ignore", "Info", "Init", "List",
@@ -38,6 +39,8 @@ __all__ = [
 ]  # fmt: skip
 
 _TIDY_SECONDS = 5.0
+#: Options of a run that change nothing of what is asked for, by doit's names.
+_PLAIN = {"num_process", "dodoFile", "cwdPath", "seek_file"}
 
 
 class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
@@ -47,6 +50,11 @@ class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
     doc_usage = "[TASK | FILE ...]"
     doc_description = "Without a task: everything up to the report. A FILE is one that a task makes."
     may_be_left_out = True
+    #: Nothing was asked for on the command line but to build what is asked for by default.
+    _plain = False
+    #: The steps that are asked for; those of a run that has nothing to do.
+    _wanted: Sequence[Step] | None = None
+    _settled: Sequence[Step] = ()
     cmd_options = tuple(
         {**option, "type": how_many} if option["name"] == "num_process" else option
         for option in reworded(
@@ -86,8 +94,18 @@ class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
             if "*" in name and not meant:
                 raise unknown_task(name, known)
 
+    def needs_no_tasks(self) -> bool:
+        """Whether all that plain `doit` asks for is up to date: to make tasks takes longer than to find out."""
+        steps_of = self.loader.load_doit_config().get("steps_of")
+        self._wanted = steps_of(self.sel_tasks or ()) if self._plain and steps_of else None
+        settled = self.session.settled(self._wanted or ())
+        if not any("ignore:" in record for record in self.session.state.all("task").values() if settled):
+            self._settled = settled
+        return bool(self._settled)
+
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
+        self._plain = not args and params._non_default_keys <= _PLAIN
         take_signals()
         try:
             code = super().execute(params, args)
@@ -109,6 +127,9 @@ class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
     @functools.wraps(DoitRun._execute)  # doit passes what the signature names
     def _execute(self, *args: Any, **options: Any) -> int:
         self.session.begin(force_all=bool(options["always"]))
+        if self._settled:
+            options["reporter"].report_settled(self._settled, self._wanted)
+            return 0
         code: int = super()._execute(*args, **options) or 0
         return code
 

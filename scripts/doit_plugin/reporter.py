@@ -55,6 +55,15 @@ class Reporter:
         with contextlib.suppress(OSError):  # a build that can't be written can still be up to date
             self._session.sweep()
 
+    def report_settled(self, steps: Sequence[Step], wanted: Sequence[Step]) -> None:
+        """All of a run whose steps are up to date; `wanted` are those that were asked for."""
+        self._selected = [step.name for step in wanted]
+        with contextlib.suppress(OSError):
+            self._session.sweep()
+        for step in steps:
+            self._count_current(step)
+        self.complete_run()
+
     def get_status(self, task: Any) -> None:
         """Before a task is found up to date or not."""
 
@@ -93,9 +102,11 @@ class Reporter:
     def skip_uptodate(self, task: Any) -> None:
         """A task need not run."""
         if task.actions:
-            step = self._session.steps.get(task.name)
-            skipped = step is not None and self._session.status.of(step).outcome.startswith("skipped:")
-            self._counts["skipped" if skipped else "up to date"] += 1
+            self._count_current(self._session.steps.get(task.name))
+
+    def _count_current(self, step: Step | None) -> None:
+        skipped = step is not None and self._session.status.of(step).outcome.startswith("skipped:")
+        self._counts["skipped" if skipped else "up to date"] += 1
 
     def skip_ignore(self, task: Any) -> None:
         """A task that the user told doit to ignore."""

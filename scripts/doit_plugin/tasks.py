@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from doit.action import BaseAction
@@ -27,12 +27,14 @@ class Tasks:
 
     def __init__(self, session: Session, broken: Iterable[str] = ()) -> None:
         self._session, self._broken = session, list(broken)
+        self._declared: dict[str, Callable[[], Sequence[Step]]] = {}
 
     def config(self, **more: Any) -> dict[str, Any]:
         """The DOIT_CONFIG with which doit's commands, checker, backend and reporter all serve this session."""
         session = self._session
         return {
             "session": session,  # for the commands, see `scripts.doit_plugin.commands.session_of`
+            "steps_of": self.steps_of,
             "check_file_uptodate": lambda: Checker(session), "reporter": Reporter(session),
             # A backend can only be named; what doit hands it as it is, is the codec.
             "backend": "ingot", "codec_cls": lambda: Records(session), "dep_file": str(session.build / "state.db"),
@@ -44,7 +46,14 @@ class Tasks:
 
         `needs` says, where there may be no subject, what makes one: for whoever asks doit for the group all the same.
         """
-        return lambda function: StepsOf(self._session, function, subjects, needs, self._broken)
+
+        def make(function: Callable[[S], Step]) -> StepsOf[S]:
+            made = StepsOf(self._session, function, subjects, needs, self._broken)
+            if not self._broken:  # those belong to each group
+                self._declared[made.name] = made.steps
+            return made
+
+        return make
 
     def once(self, function: Callable[[], Step]) -> Callable[[], Step]:
         """Decorator: a function that makes one step becomes the task of its name."""
@@ -52,7 +61,20 @@ class Tasks:
         doc = (function.__doc__ or "").strip()
         create = functools.wraps(function)(lambda: task(self._session, made(), doc))
         made.create_doit_tasks = create  # type: ignore[attr-defined]
+        self._declared[_name(function)] = lambda: [made()]
         return made
+
+    def steps_of(self, names: Iterable[str]) -> list[Step] | None:
+        """The steps of these tasks and groups, without making any task; None where one is of another kind."""
+        found = list[Step]()
+        for name in names:
+            if name in self._declared:
+                found += self._declared[name]()
+            elif name in self._session.steps:
+                found.append(self._session.steps[name])
+            else:
+                return None
+        return found
 
 
 class StepsOf(Generic[S]):
@@ -64,7 +86,7 @@ class StepsOf(Generic[S]):
         self._session, self._broken = session, broken
         self._make: Callable[[S], Step] = functools.cache(function)
         self._subjects, self._needs = tuple(subjects), needs
-        self._name, self._doc = function.__name__.replace("_", "-"), (function.__doc__ or "").strip()
+        self.name, self._doc = _name(function), (function.__doc__ or "").strip()
 
         @functools.wraps(function)  # doit orders tasks by the line on which the wrapped function begins
         def create() -> Iterator[dict[str, Any]]:
@@ -76,8 +98,12 @@ class StepsOf(Generic[S]):
         """The step of one subject."""
         return self._make(subject)
 
+    def steps(self) -> list[Step]:
+        """The steps of all subjects."""
+        return [self(subject) for subject in self._subjects]
+
     def _tasks(self) -> Iterator[dict[str, Any]]:
-        yield {"basename": self._name, "name": None, "doc": self._doc, "meta": {"needs": self._needs},
+        yield {"basename": self.name, "name": None, "doc": self._doc, "meta": {"needs": self._needs},
                "task_dep": self._broken}  # fmt: skip
         for subject in self._subjects:
             yield task(self._session, self(subject), self._doc)
@@ -121,6 +147,10 @@ class Action(BaseAction):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"<build {self.step.name}>"
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return function.__name__.replace("_", "-")
 
 
 def task(session: Session, step: Step, doc: str) -> dict[str, Any]:

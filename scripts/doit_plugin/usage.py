@@ -141,6 +141,10 @@ class Usage(DoitCmdBase):  # type: ignore[misc]
             if name not in known and not ("*" in name and fnmatch.filter(known, name)):
                 raise unknown_task(name, known)
 
+    def needs_no_tasks(self) -> bool:
+        """Whether the command can do without any task. The loader asks before it makes them."""
+        return False
+
     def _explained(self, error: CmdParseError) -> str:
         """doit's own text lists the objects by which it knows its options."""
         cause = error.__context__

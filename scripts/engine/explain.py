@@ -12,7 +12,7 @@ from scripts.engine import outputs
 from scripts.engine.keys import input_names
 from scripts.engine.reasons import Reason
 from scripts.engine.session import Session
-from scripts.engine.step import Step
+from scripts.engine.step import Step, in_order
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,6 @@ class Plan:
     def seconds(self) -> float:
         """Wall seconds by the last runs, one after the other; what never ran, or would be restored, counts nothing."""
         return sum(due.seconds or 0.0 for due in self.would_run if not due.restorable)
-
-
-def in_order(wanted: Iterable[Step]) -> list[Step]:
-    """The steps and all that they are made from, each after what it reads."""
-    found: dict[Step, None] = {}
-    pending: list[tuple[Step, bool]] = [(step, False) for step in reversed(list(wanted))]
-    while pending:
-        step, ready = pending.pop()
-        if ready:
-            found[step] = None
-        elif step not in found:
-            pending.append((step, True))
-            pending += [(upstream, False) for upstream in reversed(step.upstream)]
-    return list(found)
 
 
 def plan(session: Session, wanted: Iterable[Step]) -> Plan:

@@ -22,7 +22,7 @@ from scripts.engine.room import Room
 from scripts.engine.sources import Sources
 from scripts.engine.state import State
 from scripts.engine.status import Status
-from scripts.engine.step import ExternalState, Step
+from scripts.engine.step import ExternalState, Step, in_order
 from scripts.engine.store import Store
 from scripts.engine.user_files import Belongs, UserFiles
 
@@ -137,6 +137,16 @@ class Session:
     def is_up_to_date(self, step: Step) -> bool:
         """Whether a step need not run; where nothing will run, nor any that it follows."""
         return self.status.is_current(step) if self.looks_ahead else not self.status.of(step).reasons
+
+    def settled(self, wanted: Iterable[Step]) -> list[Step]:
+        """These steps and all that they are made from, if each is up to date; else none, and each is looked at again in
+        its turn.
+        """
+        steps = in_order(wanted)
+        if all(not self.status.of(step).reasons for step in steps):
+            return steps
+        self.status.forget_all()
+        return []
 
     def limits_of(self, step: Step) -> Limits:
         """How long a step may take, and how much memory it may use."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,17 +61,23 @@ class Sources:
         self._seen: dict[str, _Known | None] = {}
         self._folders: dict[str, frozenset[str]] = {}
         self._closures: dict[tuple[str, str, tuple[str, ...]], Closure] = {}
+        self._doubted, self._lock = False, threading.RLock()
 
     def of(self, stage: str, verb: str, loads: tuple[str, ...] = ()) -> Closure:
         """What `python -m scripts.<stage> <verb>` can load; `loads` are modules that only its parameters name."""
-        asked = stage, verb, loads
-        if asked not in self._closures:
-            self._closures[asked] = _Walk(self, f"{self._package}.{stage}", verb, loads).closure()
-        return self._closures[asked]
+        with self._lock:
+            if self._doubted:
+                self._doubted = False
+                if not self._is_as_it_was():
+                    self._closures, self._seen, self._folders = {}, {}, {}
+            asked = stage, verb, loads
+            if asked not in self._closures:
+                self._closures[asked] = _Walk(self, f"{self._package}.{stage}", verb, loads).closure()
+            return self._closures[asked]
 
     def forget(self) -> None:
-        """Someone may have edited a module: read it again when next asked."""
-        self._closures, self._seen, self._folders = {}, {}, {}
+        """Someone may have edited a module: look again when next asked."""
+        self._doubted = True
 
     def is_inert(self, name: str) -> bool:
         """Whether a module does nothing when it is loaded: a package that only says what it is."""
@@ -94,9 +101,31 @@ class Sources:
     def data_files(self, folder: str) -> frozenset[str]:
         """The files in a folder that are no modules."""
         if folder not in self._folders:
-            names = (name for name in os.listdir(folder) if not name.endswith((".py", ".pyc")))
-            self._folders[folder] = frozenset(name for name in names if os.path.isfile(f"{folder}/{name}"))
+            self._folders[folder] = self._list(folder)
         return self._folders[folder]
+
+    @staticmethod
+    def _list(folder: str) -> frozenset[str]:
+        names = (name for name in os.listdir(folder) if not name.endswith((".py", ".pyc")))
+        return frozenset(name for name in names if os.path.isfile(f"{folder}/{name}"))
+
+    def _is_as_it_was(self) -> bool:
+        """Whether all that was read has the stamp that it had, and nothing came to where something was looked for."""
+        if not digests.CTIME_TELLS:
+            return False
+        try:
+            return all(self._mark(file) == (known and known.mark) for file, known in self._seen.items()) and all(
+                self._list(folder) == names for folder, names in self._folders.items()
+            )
+        except OSError:
+            return False
+
+    def _mark(self, file: str) -> str | None:
+        """The stamps of a file and of what reads it; None where there is no such file."""
+        try:
+            return f"{self._reader} {' '.join(map(str, stamp(os.stat(file))))}"
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     @functools.cached_property
     def _known(self) -> dict[str, _Known]:
@@ -108,15 +137,17 @@ class Sources:
         return " ".join(map(str, stamp(os.stat(f"{os.path.dirname(__file__)}/code.py"))))
 
     def _read(self, file: str, name: str) -> _Known | None:
-        try:
-            mark = f"{self._reader} {' '.join(map(str, stamp(os.stat(file))))}"
-            known = self._known.get(file)
-            if known is None or known.mark != mark or not digests.CTIME_TELLS:
+        mark = self._mark(file)
+        if mark is None:
+            return None
+        known = self._known.get(file)
+        if known is None or known.mark != mark or not digests.CTIME_TELLS:
+            try:
                 with open(file, "rb") as opened:
                     known = self._known[file] = _parsed(mark, opened.read(), name, file)
-                self._state.put("code", file, json.dumps(known))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            self._state.put("code", file, json.dumps(known))
         return known
 
 

@@ -74,6 +74,11 @@ class Status:
         self._known.pop(step, None)
         self._current.pop(step, None)
 
+    def forget_all(self) -> None:
+        """Find out again of every step when next asked."""
+        self._known.clear()
+        self._current.clear()
+
     def forget_inputs(self, step: Step) -> None:
         """Its inputs and its code may have changed: find out again when next asked."""
         self._sources.forget()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,3 +225,17 @@ def flat(named: Mapping[str, Any]) -> list[tuple[str, Any]]:
         for item in (value if isinstance(value, tuple) else (value,))
         if item is not None
     ]
+
+
+def in_order(wanted: Iterable[Step]) -> list[Step]:
+    """The steps and all that they are made from, each after what it reads."""
+    found: dict[Step, None] = {}
+    pending: list[tuple[Step, bool]] = [(step, False) for step in reversed(list(wanted))]
+    while pending:
+        step, ready = pending.pop()
+        if ready:
+            found[step] = None
+        elif step not in found:
+            pending.append((step, True))
+            pending += [(upstream, False) for upstream in reversed(step.upstream)]
+    return list(found)

@@ -103,15 +103,17 @@ def task_all():
 INGOT = (
     GRAPH
     + r"""
+import os
 from scripts.common.machine import fingerprint
 from scripts.doit_plugin.tasks import Tasks, task
-from scripts.engine.session import Session
+from scripts.engine.session import Place, Session
 
 VERB = {"checkpoint": ("checkpoint", "build"), "reference": ("quality", "reference"), "export": ("convert", "export"),
         "quantize": ("convert", "quantize"), "quality": ("quality", "compare"), "package": ("package", "build"),
         "domain": ("quality", "domain"), "recommend": ("quality", "recommend"), "bench": ("bench", "quick"),
         "deploy": ("foundry", "deploy"), "verify": ("foundry", "verify"), "report": ("report", "render")}
-SESSION = Session(BUILD)
+STORE = os.environ.get("STORE")
+SESSION = Session(BUILD, shared=Place(STORE, True) if STORE else None)
 DOIT_CONFIG = Tasks(SESSION).config(default_tasks=["report"])
 MADE, MAKES = {}, {}
 for kind, name, output, reads, users, makes in graph(MODELS, PRECISIONS):
@@ -131,8 +133,11 @@ def task_all():
 )
 
 
-def prepare(folder: Path, models: int) -> None:
-    """Both projects, finished. The engine's children are replaced by what they would have made, nothing else is."""
+def prepare(folder: Path, models: int, kinds: tuple[str, ...] = ("bare", "ingot")) -> dict[str, float]:
+    """The projects, finished: seconds by kind. The engine's children are replaced by what they would have made, nothing
+    else is.
+    """
+    taken = {}
     for number in range(models):
         (folder / "weights" / f"m{number}").mkdir(parents=True)
         for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
@@ -141,15 +146,18 @@ def prepare(folder: Path, models: int) -> None:
     for name in ("general.txt", "own.txt", "cases.jsonl", "schema.json"):
         (folder / "eval" / name).write_text(name)
     head = f"MODELS, PRECISIONS = {models}, {PRECISIONS!r}\n"
-    for kind, text in (("bare", BARE), ("ingot", INGOT)):
+    for kind in kinds:
         (folder / kind).mkdir()
-        (folder / kind / f"{kind}.py").write_text(head + text)
-    (folder / "ingot" / "pyproject.toml").write_text(PLUGINS)
-    for kind in ("bare", "ingot"):
+        (folder / kind / f"{kind}.py").write_text(head + {"bare": BARE, "ingot": INGOT}[kind])
+        if kind == "ingot":
+            (folder / kind / "pyproject.toml").write_text(PLUGINS)
+        started = time.perf_counter()
         made = subprocess.run([sys.executable, "-m", "tests.benchmarks.noop", "--make", kind], check=False,
                               cwd=folder / kind, env=environment(folder), capture_output=True, text=True)  # fmt: skip
         if made.returncode:
             raise SystemExit(made.stdout[-2000:] + made.stderr[-2000:])
+        taken[kind] = time.perf_counter() - started
+    return taken
 
 
 def make(kind: str) -> int:
@@ -187,10 +195,10 @@ def environment(folder: Path) -> dict[str, str]:
             "PYTHONPYCACHEPREFIX": str(folder / "pycache")}  # fmt: skip
 
 
-def seconds(folder: Path, command: list[str], project: str) -> float:
+def seconds(folder: Path, command: list[str], project: str, **env: str) -> float:
     started = time.perf_counter()
     done = subprocess.run(
-        command, cwd=folder / project, env=environment(folder), capture_output=True, text=True, check=False
+        command, cwd=folder / project, env=environment(folder) | env, capture_output=True, text=True, check=False
     )
     taken = time.perf_counter() - started
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
