@@ -134,7 +134,7 @@ def export(model: Model) -> Step:
         f"export:{model.name}", BUILD / model.place / "export", stage="convert", verb="export",
         inputs={"checkpoint": checkpoint(model).part("model")}, parameters={"exporter": model.exporter},
         loads=lambda: exporters.modules(BUILD / model.place / "checkpoint", model.exporter),
-        dispensable=model in BASES,
+        dispensable=model in BASES, stored=model.keep_export, shared=True,
     )  # fmt: skip
 
 
@@ -186,6 +186,7 @@ def package(variant: Variant) -> Step:
                     "description": model.description, "version": model.version, "license": model.license,
                     "sampling": model.sampling, "context-length": model.context_length},
         parts={"served": leave_out(*CARD)}, dispensable=base is not None,
+        stored=bool(variant.recipe) or (base or model).keep_export, shared=True,
     )  # fmt: skip
 
 
@@ -356,3 +357,18 @@ def report() -> Step:
                                for model in MODELS], "options": typed("config", "build")},
         scratch={"build": BUILD}, shows="table.txt", forms={"junit": "junit.xml"},
     )  # fmt: skip
+
+
+for (
+    _model
+) in MODELS:  # `keep_export = false`: what serves and judges is made by then, and the weights are the largest files
+    if not _model.keep_export:
+        INGOT.remove_files(
+            [export(_model), package(_model.float)], ["*.onnx.data"],
+            after=[quality(_model.float), *map(quality, _model.precisions), *map(quantize, _model.precisions),
+                   *([domain(_model.float)] if _model.cases else [])],
+        )  # fmt: skip
+for _base in BASES:
+    _asked = [model.baseline for model in MODELS if model.base is _base and model.baseline]
+    if not _base.keep_export:
+        INGOT.remove_files([export(_base), *map(package, _asked)], ["*.onnx.data"], after=map(baseline, _asked))

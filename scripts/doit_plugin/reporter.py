@@ -42,6 +42,7 @@ class Reporter:
         self._failed: list[str] = []
         self._refused: list[str] = []
         self._errors: list[str] = []
+        self._running, self._settled = set[str](), set[str]()
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: Sequence[str]) -> None:
         """Before the run."""
@@ -69,12 +70,14 @@ class Reporter:
 
     def execute_task(self, task: Any) -> None:
         """Before a task runs."""
+        self._running.add(task.name)
         if task.name in self._session.steps:  # what a plain task prints goes to the terminal as it is
             self._progress.begin(task.name)
 
     def add_success(self, task: Any) -> None:
         """A task ran; for a step this may mean that it failed and noted so."""
         self._progress.end(task.name)
+        self._settle(task.name)
         if not task.actions:
             return
         ended = self._session.ended.get(task.name, "done")
@@ -101,6 +104,7 @@ class Reporter:
 
     def skip_uptodate(self, task: Any) -> None:
         """A task need not run."""
+        self._settle(task.name)
         if task.actions:
             self._count_current(self._session.steps.get(task.name))
 
@@ -127,6 +131,7 @@ class Reporter:
         """After the run: what stopped and why, what was to be shown or where it is, and the count."""
         if is_interrupted():
             return
+        self._make_room(None)
         steps = [step for name in self._selected if (step := self._session.steps.get(name))]
         shown = [text for step in steps if (text := _shown(step))]
         # By now the line of a failure may have scrolled away.
@@ -145,6 +150,18 @@ class Reporter:
         counted = ", ".join(f"{count} {what}" for what, count in self._counts.items() if count) or "nothing to do"
         bad = "bad" if self._counts["failed"] else None
         self._progress.note(f"{counted}, in {time.monotonic() - self._started:.1f} s", bad)
+
+    def _settle(self, name: str) -> None:
+        """The run is done with a step: what nothing needs any more can go."""
+        self._running.discard(name)
+        self._settled.add(name)
+        self._make_room(self._settled)
+
+    def _make_room(self, settled: set[str] | None) -> None:
+        if self._session.removals:
+            from scripts.engine import disk
+
+            disk.make_room(self._session, settled, self._running)
 
 
 def _shown(step: Step) -> str | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scripts.engine import outputs
+from scripts.engine import outputs, removed
 from scripts.engine.digests import Digests
 from scripts.engine.session import Session
 from scripts.engine.step import Step
@@ -37,7 +37,7 @@ def check(session: Session, steps: Iterable[Step], *, deep: bool) -> Report:
             report.damage[step.name] = damage
         else:
             report.whole.append(step.name)
-            report.remarks[step.name] = outputs.remarks(step)
+            report.remarks[step.name] = [*outputs.remarks(step), *removed.told(step)]
     report.hashed_bytes = digests.hashed_bytes
     return report
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from scripts.common import json_files, process
 from scripts.common.errors import IngotError
-from scripts.engine import tree
+from scripts.engine import removed, tree
 from scripts.engine.session import Session
 from scripts.engine.step import Step
 
@@ -19,7 +19,13 @@ _UNDO_SECONDS = 600
 
 def clean(session: Session, step: Step, dryrun: bool) -> None:
     """Remove a step's output and notes, or with `dryrun` say what would go. Raises `IngotError` where that can't be."""
-    paths = [str(step.output), *([step.provenance] if step.is_result else []), step.marker, str(session.log_of(step))]
+    paths = [
+        str(step.output),
+        *([step.provenance] if step.is_result else []),
+        step.marker,
+        removed.note_of(step),
+        str(session.log_of(step)),
+    ]
     gone = [path for path in paths if os.path.lexists(path)]
     for path in gone:
         session.progress.note(f"{step.name}: {'would remove' if dryrun else 'removed'} {path}")

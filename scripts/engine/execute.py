@@ -19,7 +19,7 @@ from scripts.common.errors import IngotError
 from scripts.common.os_errors import ours
 from scripts.common.process import run
 from scripts.common.visible import line
-from scripts.engine import locks, publish, tree
+from scripts.engine import known_files, locks, publish, removed, tree
 from scripts.engine.keys import key_of
 from scripts.engine.session import Session
 from scripts.engine.step import STOPPING, Part, Step, flat
@@ -94,6 +94,8 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
                 _publish(session, step, work, out, key, files, kept=restore is _restore)
                 session.ended[step.name] = f"{what} in {time.monotonic() - started:.1f} s"
                 return None
+    if reason := _make_whole(session, step):
+        return reason
     status, note = session.status, session.progress.note
     command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out)]
     written = _written(session, step)
@@ -120,7 +122,24 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     folder = session.store.folder / key if step.storable else step.output
     if step.shareable and session.shared and session.shared.writes and folder.is_dir():
         session.progress.said(step.name, "putting it into the shared store")
-        session.shared.upload(key, folder, _own(session, step), ended.seconds)
+        session.shared.upload(key, folder, known_files.of_user(session, step), ended.seconds)
+    return None
+
+
+def _make_whole(session: Session, step: Step) -> str | None:
+    """Build again what files were removed of and this step reads; or the reason why that failed."""
+    for needed in removed.needed(step):
+        with locks.artifact(session.build, needed.name, note=session.progress.note):
+            if not removed.absent(needed):
+                continue  # another step had it built meanwhile
+            session.progress.note(f"{needed.name}: built again, as {step.name} needs what was removed of it")
+            session.status.forget_inputs(needed)
+            key = key_of(session.status.keys.ingredients(needed))
+            with publish.workspace(session.build, needed.name, session.digests) as work:
+                reason = _build(session, needed, key, work)
+            session.status.forget(needed)
+            if reason:
+                return f"{needed.name} could not be built again: {reason}"
     return None
 
 
@@ -169,7 +188,7 @@ def _fetch(session: Session, step: Step, key: str, work: Path, out: Path) -> man
         return None
     folder = work / "fetched"
     files = session.shared.fetch(
-        key, folder, _own(session, step), _large_files_of_inputs(step),
+        key, folder, known_files.of_user(session, step), known_files.of_inputs(step),
         lambda line: session.progress.said(step.name, line),
     )  # fmt: skip
     if files is None:
@@ -181,29 +200,6 @@ def _fetch(session: Session, step: Step, key: str, work: Path, out: Path) -> man
         return None
     made.replace(out)
     return files
-
-
-def _own(session: Session, step: Step) -> dict[str, str]:
-    """Digest → path of the user's own files that a step reads."""
-    found = dict[str, str]()
-    for _, flag, item, _ in step.read:
-        if not isinstance(item, Step):
-            given = session.status.user_files.of(str(item), step.belongs.get(flag))
-            files = {"": given.digest} if given.files is None else given.files
-            found |= {digest: os.path.join(str(item), name) if name else str(item) for name, digest in files.items()}
-    return found
-
-
-def _large_files_of_inputs(step: Step) -> dict[str, str]:
-    """Digest → path of files of the outputs that it reads: its own may be the same, and need not be fetched."""
-    found = dict[str, str]()
-    for upstream in step.upstream:
-        listed = None if upstream.is_result else manifest.read(str(upstream.output))
-        for name, file in (listed[0] if listed else {}).items():
-            path = f"{upstream.output}/{name}"
-            if not os.path.islink(path):  # a link leads to the user's own
-                found[str(file["blake3"])] = path
-    return found
 
 
 def _publish(

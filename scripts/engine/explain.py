@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.engine import outputs
+from scripts.engine import outputs, removed
 from scripts.engine.keys import input_names
 from scripts.engine.reasons import Reason
 from scripts.engine.session import Session
@@ -59,7 +59,10 @@ def plan(session: Session, wanted: Iterable[Step]) -> Plan:
         reasons = tuple(r for r in status.reasons if not (r.kind == "input changed" and r.what in names))
         if reasons or follows:
             stale.add(step)
-            made.would_run.append(_due(session, step, reasons, tuple(upstream.name for upstream in follows)))
+            due = _due(session, step, reasons, tuple(upstream.name for upstream in follows))
+            if not due.restorable:
+                made.would_run += _made_whole(session, step, made.would_run)
+            made.would_run.append(due)
         elif status.outcome.startswith("skipped:"):
             made.skipped.append(step.name)
         else:
@@ -67,6 +70,19 @@ def plan(session: Session, wanted: Iterable[Step]) -> Plan:
             if told := outputs.remarks(step):
                 made.remarks[step.name] = told
     return made
+
+
+def _made_whole(session: Session, step: Step, due: Iterable[Due]) -> list[Due]:
+    """What would be built again because this step reads it and files of it were removed, each after what it reads."""
+    found: dict[str, Due] = {}
+    for needed in removed.needed(step):
+        if needed.name not in {one.task for one in due}:
+            found |= {one.task: one for one in _made_whole(session, needed, due)}
+            names = ", ".join(removed.absent(needed))
+            found[needed.name] = _due(
+                session, needed, (Reason("removed to save disk", f"{names}; {step.name} needs it"),), ()
+            )
+    return list(found.values())
 
 
 def _due(session: Session, step: Step, reasons: tuple[Reason, ...], follows: tuple[str, ...]) -> Due:

@@ -14,6 +14,7 @@ from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
 from scripts.common.os_errors import ours
 from scripts.engine import digests as _digests
+from scripts.engine import removed
 from scripts.engine.digests import Digests, stamp
 from scripts.engine.state import Stamp
 from scripts.engine.step import Step
@@ -115,9 +116,10 @@ def _read_artifact(step: Step, digests: Digests) -> Output | None:
     if listed is None:
         return None
     files, provenance = listed
+    gone = removed.absent(step)
     folders = {step.base} | {f"{step.base}/{part}" for file in files for part in _parents(file)}
     own = (manifest.MANIFEST, manifest.PROVENANCE)
-    names = [*sorted(folders), *(f"{step.base}/{file}" for file in (*files, *own))]
+    names = [*sorted(folders), *(f"{step.base}/{file}" for file in (*files, *own) if file not in gone)]
     # Stamps first, and again at last: what is added or edited while we read must not get a receipt.
     before = _stamps_or_none(step.parent, names)
     digests.wait_until_edits_show(before.values() if before else ())
@@ -126,6 +128,7 @@ def _read_artifact(step: Step, digests: Digests) -> Output | None:
     except OSError as error:
         where = os.path.relpath(error.filename, folder) if error.filename else folder
         return Output(f"damaged:{describe(error)}", provenance, [f"{where} {error.strerror}"], None)
+    found |= {name: files[name] for name in gone if name in files}
     damage = manifest.differences(files, found)
     outcome = manifest.files_digest(files)
     if provenance.get("output", outcome) != outcome:

@@ -18,6 +18,7 @@ from scripts.engine import publish
 from scripts.engine.digests import Digests
 from scripts.engine.progress import Progress
 from scripts.engine.records import Records
+from scripts.engine.removed import Removal
 from scripts.engine.room import Room
 from scripts.engine.sources import Sources
 from scripts.engine.state import State
@@ -76,6 +77,8 @@ class Session:
         self._place = shared
         #: The steps by name, in the order of their declaration.
         self.steps: dict[str, Step] = {}
+        #: Large files that go once nothing needs them any more.
+        self.removals: list[Removal] = []
         #: What became of each step that ran: "built in 1.2 s", "restored in 0.1 s", "fetched in 0.3 s", "kept",
         #: "failed: …", "skipped: …".
         self.ended: dict[str, str] = {}
@@ -114,6 +117,10 @@ class Session:
         )  # fmt: skip
         self.steps[name] = made
         return made
+
+    def remove_files(self, steps: Iterable[Step], patterns: Sequence[str], *, after: Iterable[Step]) -> None:
+        """Declare that files of these steps' outputs go once all of `after` are current; see `removed`."""
+        self.removals.append(Removal(tuple(steps), tuple(patterns), tuple(after)))
 
     @functools.cached_property
     def shared(self) -> Shared | None:

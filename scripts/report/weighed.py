@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.checkpoint.headers import read_safetensors
+from scripts.common import manifest
 from scripts.common.model_files import files_in, is_weight_file
 from scripts.results import remarks
 
@@ -15,8 +16,7 @@ def size_bytes(folder: Path) -> int | None:
     """Bytes of the files that belong to a model; the build's own notes do not. None where there is no folder."""
     if not folder.is_dir():
         return None
-    found = [path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_MODEL]
-    return sum(path.stat().st_size for path in found) or None
+    return sum(size for name, size in _sizes(folder) if Path(name).name not in _NOT_MODEL) or None
 
 
 def parameters(checkpoint: Path) -> int | None:
@@ -27,5 +27,13 @@ def parameters(checkpoint: Path) -> int | None:
 
 def bits(onnx: Path, weights: int | None) -> float | None:
     """Bits of the files that hold weights, the graph and its data, for each of so many."""
-    size = sum(path.stat().st_size for path in onnx.rglob("*") if ".onnx" in path.name and path.is_file())
+    size = sum(size for name, size in _sizes(onnx) if ".onnx" in Path(name).name)
     return round(8 * size / weights, 4) if size and weights else None
+
+
+def _sizes(folder: Path) -> list[tuple[str, int]]:
+    """Each file with its bytes: by the manifest, for what was removed to save disk counts; else as they are there."""
+    listed = manifest.load(str(folder))
+    if listed is None:
+        return [(str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file()]
+    return [(name, file["size"]) for name, file in listed["files"].items()]

@@ -57,6 +57,7 @@ class Model:
     license: str
     template: Path | str | None
     exporter: str | None
+    keep_export: bool
     context_length: int | None
     sampling: Mapping[str, float]
     text: Path | None

@@ -117,6 +117,7 @@ class _Reader:
             deploy=table.deploy, description=table.description or f"{self.name}, cast by Ingot",
             version=table.version, license=table.license, template=self._template(table.template),
             exporter=table.exporter,
+            keep_export=table.keep_export,
             context_length=table.context_length, sampling=given(table.sampling),
             **self._evaluation(evaluation), tickets=tickets, calibration=tuple(filter(None, texts)),
             export_gates={**EXPORT_GATES, **given(table.gates.get("export", Gates()))}, limits=table.limits,

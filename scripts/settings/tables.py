@@ -115,6 +115,10 @@ class ModelTable(Struct, forbid_unknown_fields=True, frozen=True):
         Literal["builder", "mobius"] | None,
         Meta(description="who makes the float ONNX; left out: who makes the family"),
     ] = None
+    keep_export: Annotated[
+        bool,
+        Meta(description="false: the float export is removed once everything is made of it, and made again if needed"),
+    ] = True
     context_length: Annotated[Context | None, Meta(description="tokens of prompt and answer together")] = None
     sampling: Annotated[Sampling, Meta(description="defaults for whoever chats")] = Sampling()
     evaluation: Annotated[EvaluationTable, Meta(description="what it is judged by")] = EvaluationTable()

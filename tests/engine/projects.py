@@ -29,7 +29,7 @@ BUILD = Path(get_var("build", "build")).absolute()
 STORE = HERE / "store.json"
 SESSION = Session(BUILD, package="tests.engine.stages",
                   shared=Place(*json.loads(STORE.read_text())) if STORE.exists() else None)
-MADE = {}
+MADE, REMOVALS = {}, []
 for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
     name, verb = row["name"], row["verb"]
     end = ".json" if verb in ("count", "clock", "place") or row.get("result") else ""
@@ -49,6 +49,10 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
             lambda result, digest: None if Path(result["place"]).exists() else f"{result['place']} is gone")
         if verb == "place" else None,
     )
+    if "removed_after" in row:
+        REMOVALS.append((name, row["removed_after"]))
+for name, after in REMOVALS:
+    SESSION.remove_files([MADE[name]], ["*.bin"], after=[MADE[other] for other in after])
 DOIT_CONFIG = Tasks(SESSION).config(default_tasks=list(MADE))
 
 def task_steps():
