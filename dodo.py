@@ -54,10 +54,14 @@ DEPLOYED = {"cache": CACHE, "config": str(CONFIG), "build": str(BUILD), "asked":
             "options": typed("config", "build")}  # fmt: skip
 DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition", deployed=DEPLOYED)
 
-BASES = list(dict.fromkeys(model.base for model in MODELS if model.base))
+MEASURES = {model: SETTINGS.measure(model, BUILD) for model in MODELS if model.cases}  # whose answers are the measure
+IN_FLOAT = [model for model in MODELS if MEASURES.get(model, model.float) is model.float]  # the others: too large here
+BASES = list(dict.fromkeys(model.base for model in IN_FLOAT if model.base))
 VARIANTS = [variant for model in MODELS for variant in model.variants]
-BASELINES = [model.baseline for model in MODELS if model.baseline]
+BASELINES = [model.baseline for model in IN_FLOAT if model.baseline]
 PRECISIONS = [variant for variant in VARIANTS if variant.recipe]
+ASKED = [variant for variant in VARIANTS if variant.model.cases and variant.runs_here
+         and (variant.recipe or variant.model in IN_FLOAT)]  # that are put the cases  # fmt: skip
 SERVED = [variant for variant in PRECISIONS if variant.runs_here]  # the others are made, and judged as far as that goes
 
 
@@ -181,7 +185,7 @@ def package(variant: Variant) -> Step:
         inputs={"onnx": onnx(variant), "checkpoint": checkpoint(base or model),
                 "template-of": checkpoint(model).part("tokenizer") if base else None},
         verdicts={"tuned": domain(model.float), "untuned": baseline(model.baseline)}
-        if variant.recipe and model.baseline else {},
+        if variant.recipe and model.baseline in BASELINES else {},
         parameters={"model-id": variant.model_id, "precision": variant.precision or "float",
                     "description": model.description, "version": model.version, "license": model.license,
                     "sampling": model.sampling, "context-length": model.context_length},
@@ -191,17 +195,19 @@ def package(variant: Variant) -> Step:
 
 
 @TASKS.each(
-    [variant for variant in VARIANTS if variant.model.cases and variant.runs_here],
+    ASKED,
     needs="evaluation.cases in models.toml",
 )
 def domain(variant: Variant) -> Step:
     """Score the model's own cases in the Foundry runtime"""
-    of_float = domain(variant.model.float) if variant.recipe else None
+    measure = MEASURES[variant.model]
     return INGOT.step(
         f"domain:{variant.name}", folder(variant) / "domain.json", stage="quality", verb="domain",
         inputs={"package": package(variant).part("served"), "cases": variant.model.cases,
-                "schema": variant.model.schema, "baseline": of_float},
-        parameters={"gates": variant.domain_gates, "limit": variant.model.asked}, observed=SUMS,
+                "schema": variant.model.schema,
+                "baseline": domain(measure) if variant.recipe and variant is not measure else None},
+        parameters={"gates": variant.domain_gates, "limit": variant.model.asked,
+                    **({"measure": measure.precision} if measure.recipe else {})}, observed=SUMS,
         preflight=CASES,
     )  # fmt: skip
 
@@ -342,9 +348,7 @@ def task_model() -> Iterator[dict[str, Any]]:
 def report() -> Step:
     """Render every result as a page, report.json, report.md and a table"""
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
-    answered = [domain(variant) for variant in VARIANTS if variant.model.cases and variant.runs_here] + list(
-        map(baseline, BASELINES)
-    )
+    answered = [*map(domain, ASKED), *map(baseline, BASELINES)]
     chosen = [recommend(model) for model in MODELS]
     seen = [kind(variant) for variant in SERVED for kind in (bench, verify)] + list(map(deploy, PRECISIONS))
     return INGOT.step(
@@ -353,7 +357,7 @@ def report() -> Step:
         reads=(*judged, *answered, *chosen, *seen, reconcile()),
         optional=[kind(variant) for variant in SERVED for kind in (bench_full, soak, edges)],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
-                                "base": model.base.place if model.base else None, "settings": asked(model)}
+                                "base": model.base.place if model.base in BASES else None, "settings": asked(model)}
                                for model in MODELS], "options": typed("config", "build")},
         scratch={"build": BUILD}, shows="table.txt", forms={"junit": "junit.xml"},
     )  # fmt: skip
@@ -366,9 +370,9 @@ for (
         INGOT.remove_files(
             [export(_model), package(_model.float)], ["*.onnx.data"],
             after=[quality(_model.float), *map(quality, _model.precisions), *map(quantize, _model.precisions),
-                   *([domain(_model.float)] if _model.cases else [])],
+                   *([domain(_model.float)] if _model.cases and _model in IN_FLOAT else [])],
         )  # fmt: skip
 for _base in BASES:
-    _asked = [model.baseline for model in MODELS if model.base is _base and model.baseline]
+    _asked = [variant for variant in BASELINES if variant.base is _base]
     if not _base.keep_export:
         INGOT.remove_files([export(_base), *map(package, _asked)], ["*.onnx.data"], after=map(baseline, _asked))

@@ -112,6 +112,15 @@ def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
     )
 
 
+def bits(kind: Any, options: Mapping[str, Any]) -> int:
+    """Bits of a weight that a pass leaves; of one of Olive's 8 are assumed."""
+    if own(kind) == "WeightOnlyQuantization":
+        return int(options.get("bits", 4))
+    if own(kind) == "ModelBuilder":
+        return {"int4": 4, "fp32": 32}.get(str(options.get("precision")), 16)
+    return 16 if own(kind) == "StoreFloat16" else 32 if own(kind) else 8
+
+
 def sums_floats(kind: Any, options: Mapping[str, Any]) -> bool:
     """Whether a pass adds up floats, whose sums, and so the bytes that come out, differ between processors' vectors."""
     name = own(kind)

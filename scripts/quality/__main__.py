@@ -57,11 +57,15 @@ def domain(
     baseline: Annotated[Path | None, typer.Option(help="domain.json of the float export, packaged alike")] = None,
     gates: Gates = "{}",
     limit: Limit = None,
+    measure: Annotated[
+        str | None, typer.Option(help="the precision that the baseline is of, the float export being too large")
+    ] = None,
 ) -> None:
     """Put cases of the model's own job to it, in the Foundry runtime."""
     from scripts.quality import domain as domains
 
-    _finish(output, domains.run(package, cases, schema, baseline, gates, domains.ASKED if limit is None else limit))
+    asked = domains.ASKED if limit is None else limit
+    _finish(output, domains.run(package, cases, schema, baseline, gates, asked, measure))
 
 
 @app.command()

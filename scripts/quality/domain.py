@@ -43,20 +43,30 @@ class Reply:
 
 
 def run(
-    package: Path, cases: Path, schema: Path | None, baseline: Path | None, gates: Any, limit: int = ASKED
-) -> Domain:
+    package: Path, cases: Path, schema: Path | None, baseline: Path | None, gates: Any, limit: int = ASKED,
+    measure: str | None = None,
+) -> Domain:  # fmt: skip
     """Ask the package at most `limit` cases, spread over the file; returns the content of domain.json.
 
+    `measure`: the precision that the baseline is of, where the float export is too large to be served; without a
+    baseline, what is asked is that precision itself, which nothing is there to compare with.
     Raises `IngotError` on bad input, on a package that the runtime does not load, on a baseline of other cases, and
     where not one case was answered.
     """
     limits = parse_gates(gates)
     asked = Asked.read(cases, schema, limit)
     against = _baseline(baseline, asked.digest, len(asked.cases))
+    if against is None and measure:
+        limits = {name: limit for name, limit in limits.items() if name != "domain_points"}
     if against is None and "domain_points" in limits:
         raise IngotError("--gates", "domain_points needs a baseline", "Give --baseline, the float export's domain.json")
     result = asked.put_to(package, against, constrain=True)
+    if result.baseline and measure:
+        result = replace(result, baseline=replace(result.baseline, precision=measure))
     verdict, reasons = judge(result, limits)
+    if against is None and measure:
+        told = f"the float export is too large to be served here: {measure} is what the others are compared with"
+        verdict, reasons = "warned" if verdict == "passed" else verdict, [*reasons, told]
     used = {name: limits[name] for name in OF_DOMAIN if name in limits}
     return replace(result, verdict=verdict, reasons=reasons, gates=used)
 
@@ -198,7 +208,7 @@ def judge(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, list[str
     if refused:
         return "refused", refused + warned
     against = result.baseline
-    who, score = ("it", result.score) if against is None else ("the float export itself", against.score)
+    who, score = ("it", result.score) if against is None else (f"{_whose(against)} itself", against.score)
     if score < HALF:
         passed = round(score * result.asked / 100)
         told = f"{who} gets {passed} of {result.asked} cases asked right, fewer than half"
@@ -227,12 +237,17 @@ def _by_points(result: Domain, gates: Mapping[str, float]) -> tuple[Verdict, str
     if -low <= gate + _ROUNDING:
         return None
     pairs = f"{len(against.lost)} of {result.asked} cases asked lost, {len(against.won)} won"
-    told = f"domain score is {_beside(points)} the float export's (95 %: {low:+.3g} to {high:+.3g}; {pairs})"
+    told = f"domain score is {_beside(points)} {_whose(against)}'s (95 %: {low:+.3g} to {high:+.3g}; {pairs})"
     allowed = f"the gate allows {gate:g}"
     if -points <= gate + _ROUNDING:
         return "warned", f"{_too_few(result)}: {told}; {allowed}"
     unsure = f"; {_too_few(result, 'to tell for sure')}" if -high <= gate else ""
     return "refused", f"{told}; {allowed}; by chance alone with p = {against.p_value:.2g}{unsure}"
+
+
+def _whose(against: Baseline) -> str:
+    """What a score is compared with."""
+    return "the float export" if against.precision == "float" else against.precision
 
 
 def _too_few(result: Domain, what: str = "to tell") -> str:

@@ -23,7 +23,11 @@ def cases(model: dict[str, Any]) -> list[str]:
     lines = [f"cases: {which}; right, with the interval of 95 %: {', '.join(scores)}"]
     beside = [(name, domain["score"], domain["baseline"]) for name, domain in asked if domain["baseline"]]
     points = [f"{name} {score - of['score']:+.1f}{between(of['difference_interval'])}" for name, score, of in beside]
-    return [*lines, *([f"points beside float's: {', '.join(points)}"] if points else [])]
+    measure = beside[0][2].get("precision", "float") if beside else ""
+    told = f"points beside {measure}'s: {', '.join(points)}"
+    if measure != "float":
+        told += "; the float export is too large to be served here"
+    return [*lines, *([told] if points else [])]
 
 
 def between(interval: Sequence[float] | None) -> str:

@@ -32,8 +32,7 @@ def bits(onnx: Path, weights: int | None) -> float | None:
 
 
 def _sizes(folder: Path) -> list[tuple[str, int]]:
-    """Each file with its bytes: by the manifest, for what was removed to save disk counts; else as they are there."""
-    listed = manifest.load(str(folder))
-    if listed is None:
-        return [(str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file()]
-    return [(name, file["size"]) for name, file in listed["files"].items()]
+    """Each file with its bytes; what its manifest lists and was removed to save disk counts as well."""
+    there = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    listed = (manifest.load(str(folder)) or {"files": {}})["files"]
+    return [*({name: int(file["size"]) for name, file in listed.items()} | there).items()]

@@ -22,12 +22,14 @@ class Answer(Struct, kw_only=True, frozen=True):
 
 
 class Baseline(Struct, kw_only=True, frozen=True):
-    """The float export on the same cases; `p_value`: how often chance alone would part the two as far.
+    """The float export on the same cases, or `precision` where that can't be served; `p_value`: how often chance alone
+    would part the two as far.
 
-    `difference_interval`: of the score less the float export's, in points.
+    `difference_interval`: of the score less that one's, in points.
     """
 
     score: Percent
+    precision: str = "float"
     lost: list[str]
     won: list[str]
     p_value: Share = 1.0

@@ -11,6 +11,7 @@ from typing import Any
 
 from scripts.common import context as contexts
 from scripts.common.errors import IngotError
+from scripts.common.machine import usable_memory
 from scripts.definitions.gates import OF_DOMAIN
 from scripts.definitions.passes import HERE, TARGETS
 from scripts.settings.limits import Allowed, Limits, allowed, key_value_bytes, weights_size
@@ -102,8 +103,10 @@ class Model:
 
     @property
     def serves_float(self) -> bool:
-        """Whether anything that computes with float32 weights is served: the float export is where there are cases."""
-        return bool(self.cases or self.lm_eval) or any(recipe.computes_in_float for recipe in self.recipes)
+        """Whether a precision that computes with float32 weights is served, or nothing else could answer the cases."""
+        served = [recipe for recipe in self.recipes if recipe.runs_here]
+        asked = bool(self.cases or self.lm_eval)
+        return any(recipe.computes_in_float for recipe in served) or (asked and not served)
 
     @property
     def elsewhere(self) -> Mapping[str, str]:
@@ -227,3 +230,23 @@ class Settings:
         recipe = next((variant.recipe for variant in model.precisions if variant.name == subject), None)
         in_float = recipe is None or recipe.computes_in_float
         return allowed(task, (model.limits, self.limits), size, cache=cache, in_float=in_float)
+
+    def serves_float(self, model: Model, build: Path) -> bool:
+        """Whether the memory that a step may use is enough to serve the float export, as far as is known."""
+        places = [path for path in (model.source.path, build / model.name / "checkpoint") if path]
+        rough = next(filter(None, map(weights_size, places)), 0)
+        asked = [limits for layer in (model.limits, self.limits) for limits in (layer, layer.domain)]
+        if rough * 4 < usable_memory() // 2 and not any(limits.memory_gib for limits in asked):
+            return True  # without a look into its files: there may be a thousand models
+        limit = self.limits_of(f"domain:{model.name}", build)
+        return limit.likely_bytes is None or limit.likely_bytes <= limit.memory_bytes
+
+    def measure(self, model: Model, build: Path) -> Variant:
+        """Whose answers those of the precisions are compared with: the float export; where that is too large to be
+        served on this machine, the finest precision that is not served in float32.
+        """
+        smaller = [item for item in model.precisions if item.recipe and item.runs_here
+                   and not item.recipe.computes_in_float]  # fmt: skip
+        if not smaller or self.serves_float(model, build):
+            return model.float
+        return max(smaller, key=lambda item: item.recipe.fineness if item.recipe else (0, False))

@@ -68,6 +68,12 @@ class Recipe:
         return not any(passes.quantises(kind, options) for kind, options in steps.passes_of(self.steps))
 
     @property
+    def fineness(self) -> tuple[int, bool]:
+        """How near it comes to float, as far as its passes tell: bits of a weight, whether it is calibrated."""
+        bits = [passes.bits(kind, options) for kind, options in steps.passes_of(self.steps)]
+        return min(bits, default=8), self.calibrates
+
+    @property
     def sums_floats(self) -> bool:
         """Whether what comes out may differ by a bit from one kind of processor to another."""
         found = steps.passes_of(self.steps)

@@ -51,6 +51,21 @@ def test_a_trained_model_passes_its_cases_and_a_damaged_one_is_refused(
     assert again.cases == before.cases  # greedy: the same text every time
 
 
+def test_where_the_float_export_is_too_large_another_precision_is_the_measure(
+    export: Path, cases: Path, tmp_path: Path
+) -> None:
+    finest = domain.run(export, cases, None, None, {"domain_points": 3}, measure="int8")
+    assert finest.verdict == "warned"
+    assert finest.reasons == [
+        "the float export is too large to be served here: int8 is what the others are compared with"
+    ]
+    base.write(tmp_path / "domain.json", finest)
+    broken = damage.copy(export, tmp_path / "broken", damage.swap_layers)
+    after = domain.run(broken, cases, None, tmp_path / "domain.json", {"domain_points": 5}, measure="int8")
+    assert after.verdict == "refused"
+    assert "points below int8's" in after.reasons[0]
+
+
 def test_a_baseline_of_other_cases_is_an_error(export: Path, cases: Path, tmp_path: Path) -> None:
     few = domain.run(export, cases, None, None, {}, limit=2)
     assert len(few.cases) == 2

@@ -97,6 +97,20 @@ def test_what_serves_takes_keys_and_values_for_its_context_too(tmp_path: Path) -
     assert bench - export == 2 * 4 * 2 * 8 * 4 * 1000 + 800 - 2100
 
 
+def test_what_answers_are_compared_with_is_the_finest_that_memory_can_serve(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    with (weights / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 30)
+    (tmp_path / "cases.jsonl").write_text('{"id": "a", "prompt": "b", "expect": {"exact": "c"}}')
+    model = f'{MINIMAL}precisions = ["int4", "fp16", "int8", "int4-best"]\nevaluation = {{ cases = "cases.jsonl" }}\n'
+    found = {}
+    for room in (4, 2):  # GiB: in float32 it takes 1 and 2.1, in 8 bits 1 and 0.8
+        read = settings(tmp_path, f"[limits.domain]\nmemory_gib = {room}\n{model}")
+        found[room] = read.measure(read.models[0], tmp_path / "build").precision
+    assert found == {4: "", 2: "int8"}
+
+
 def test_weights_that_were_fetched_are_measured_where_they_are(tmp_path: Path) -> None:
     source = f'{{ hub = "a/b", revision = "{"0" * 40}" }}'
     found = settings(tmp_path, f'[[model]]\nname = "m"\nsource = {source}\n')
