@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.machine import fingerprint, instruction_set
-from scripts.common.model_files import CARD, CHAT_TEMPLATES, TEMPLATES, TOKENIZER, is_adapter_file, is_model_file
+from scripts.common.model_files import (
+    CARD,
+    CHAT_TEMPLATES,
+    TEMPLATES,
+    TOKENIZER,
+    is_adapter_file,
+    is_documented_adapter_file,
+    is_documented_model_file,
+    is_model_file,
+)  # fmt: skip
 from scripts.common.process import Limits
 from scripts.convert import exporters
 from scripts.doit_plugin.dependency import user_errors
@@ -284,11 +293,35 @@ def recommend(model: Model) -> Step:
 
 
 @TASKS.each(PRECISIONS)
+def attest(variant: Variant) -> Step:
+    """Add to the package what it was made of: BOM, provenance, figures"""
+    model, recipe = variant.model, variant.recipe
+    assert recipe
+    return INGOT.step(
+        f"attest:{variant.name}", folder(variant) / "attested", stage="attest", verb="write",
+        inputs={"package": package(variant), "made-of": (checkpoint(model), export(model), onnx(variant)),
+                "source": model.source.path, "adapter": tuple(adapter.path for adapter in model.adapters),
+                "cases": model.cases, "schema": model.schema, "text": (SETTINGS.general_text, model.text),
+                "calibration": model.calibration if recipe.calibrates else ()},
+        belongs={"source": is_documented_model_file, "adapter": is_documented_adapter_file},
+        preflight={"source": "scripts.checkpoint.weights:check_source",
+                   "adapter": "scripts.checkpoint.adapters:check_adapter", **CASES},
+        verdicts={"quality": quality(variant),
+                  "domain": domain(variant) if model.cases and variant.runs_here else None},
+        parameters={"model-id": variant.model_id, "precision": variant.precision, "recipe": recipe.steps,
+                    "description": model.description, "version": model.version, "license": model.license,
+                    "fetched": model.source.flags or None,
+                    "base": (model.base.source.flags or None) if model.base else None,
+                    "weights": [adapter.weight for adapter in model.adapters] or None},
+    )  # fmt: skip
+
+
+@TASKS.each(PRECISIONS)
 def deploy(variant: Variant) -> Step:
     """Put the package into the Foundry cache, or record why not"""
     return INGOT.step(
         f"deploy:{variant.name}", folder(variant) / "deploy.json", stage="foundry", verb="deploy",
-        inputs={"package": package(variant), "recommendation": recommend(variant.model)},
+        inputs={"package": attest(variant), "recommendation": recommend(variant.model)},
         parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy,
                     "cache": CACHE},
         scratch={"config": CONFIG},
@@ -302,7 +335,7 @@ def verify(variant: Variant) -> Step:
     model = variant.model
     return INGOT.step(
         f"verify:{variant.name}", folder(variant) / "verify.json", stage="foundry", verb="verify",
-        inputs={"package": package(variant), "deployed": deploy(variant), "cases": model.cases, "schema": model.schema,
+        inputs={"package": attest(variant), "deployed": deploy(variant), "cases": model.cases, "schema": model.schema,
                 "domain": domain(variant) if model.cases else None},
         stored=False, preflight=CASES,
     )  # fmt: skip
@@ -313,7 +346,7 @@ def edges(variant: Variant) -> Step:
     """Send edge cases and invalid input; only if named"""
     return INGOT.step(
         f"edges:{variant.name}", folder(variant) / "edges.json", stage="edges", verb="run",
-        inputs={"package": package(variant), "deployed": deploy(variant)}, stored=False,
+        inputs={"package": attest(variant), "deployed": deploy(variant)}, stored=False,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 #: The stages in the order of the data: none imports a later one.
-STAGES = ("checkpoint", "convert", "quality", "package", "foundry", "bench", "report")
+STAGES = ("checkpoint", "convert", "quality", "package", "attest", "foundry", "bench", "report")
 #: What every stage may import: none of it knows a stage.
 SHARED = {"common", "definitions", "results", "runtime", "cases", "families"}
 #: Room → the rooms of the project that it may import besides itself.

@@ -31,8 +31,9 @@ TOKENIZER = (
     *CHAT_TEMPLATES,
 )
 LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
+_CARD = "README.md"
 #: What is told of a model, to people and to catalogs: nothing that it computes with.
-CARD = (*LEGAL, "README.md", "inference_model.json", "remarks.json")
+CARD = (*LEGAL, _CARD, "inference_model.json", "remarks.json")
 #: What goes with the weights wherever they go.
 COMPANIONS = (*CONFIGS, *TOKENIZER, *LEGAL)
 WEIGHTS = ("*.safetensors",)
@@ -92,6 +93,16 @@ def is_model_file(name: str) -> bool:
 def is_adapter_file(name: str) -> bool:
     """Whether a file, or a folder, of this name is part of a LoRA adapter, its own tokenizer and templates included."""
     return _belongs(name, _is_adapter_part, ADAPTER_FOLDERS)
+
+
+def is_documented_model_file(name: str) -> bool:
+    """`is_model_file`, and the model's own card."""
+    return name == _CARD or is_model_file(name)
+
+
+def is_documented_adapter_file(name: str) -> bool:
+    """`is_adapter_file`, and the adapter's own card and licence."""
+    return name == _CARD or is_legal_file(name) or is_adapter_file(name)
 
 
 def _is_model_part(name: str) -> bool:

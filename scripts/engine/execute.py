@@ -62,8 +62,14 @@ def _attempt(session: Session, step: Step) -> None:
 
 
 def _bring_up_to_date(session: Session, step: Step, *, again: bool = False) -> None:
-    key = key_of(session.status.keys.ingredients(step))
-    if reasons := _blocked(session, step):
+    reasons = _blocked(session, step)
+    try:
+        key = key_of(session.status.keys.ingredients(step))
+    except IngotError:
+        if not reasons:
+            raise
+        key = ""  # what is wrong with its other inputs was told by the step that it follows, or will be
+    if reasons:
         return _mark(session, step, "skipped", reasons, key=key)
     # Another build may have been here, or what failed before came right again: the output is of this key already.
     if not session.force_all and not session.status.by_reading(step, key).reasons:

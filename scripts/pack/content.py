@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from scripts.attest.papers import BOM, STATEMENT
 from scripts.common import manifest
 from scripts.common.manifest import PROVENANCE
 from scripts.common.visible import markdown
@@ -104,4 +105,4 @@ def _told(subject: Subject) -> str:
 To put it into the cache of a Foundry Local, on Linux and macOS: `sh install.sh [CACHE]`; on Windows: `powershell
 -ExecutionPolicy Bypass -File install.ps1 [CACHE]`. Each file is held against `{SUMS}` first. What is in the cache
 stays as it is: a model of this name there makes this one its next version. Figures are in `{REPORT}`, and what it was
-made from in `{PROVENANCE}`. Files of the build: BLAKE3 `{content}`."""
+made from in `{BOM}` (CycloneDX) and `{STATEMENT}` (in-toto, SLSA). Files of the build: BLAKE3 `{content}`."""

@@ -91,9 +91,9 @@ def load(asked: Asked, model: str, precision: str, beside: Beside) -> Subject:
 
     Raises `IngotError` where there is no package, or it is not one that Foundry could be given.
     """
-    name, package = f"{model}-{precision}", asked.build / model / precision / "package"
+    name, package = f"{model}-{precision}", asked.build / model / precision / "attested"
     if not package.is_dir():
-        raise IngotError(name, f"is not packaged: {package} is not there", f"Build it first: doit package:{name}")
+        raise IngotError(name, f"is not packaged: {package} is not there", f"Build it first: doit attest:{name}")
     files = caches.manifest_of(package)
     if problem := next((told for told in map(_unportable, files) if told), None):
         raise IngotError(package, problem, "Rename it in the checkpoint, and build again")

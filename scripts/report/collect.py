@@ -34,7 +34,7 @@ JUDGED = ("onnx", "quality", "package", "domain", "bench")
 #: Folder of the model without its fine-tuning.
 BASE = "base"
 #: Folders of a model, and of each of its precisions, whose remarks are told.
-REMARKED = ("checkpoint", "export"), ("onnx", "package")
+REMARKED = ("checkpoint", "export"), ("onnx", "package", "attested")
 _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
 
 Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Unadapted, Edges, Verify)

@@ -23,7 +23,7 @@ def ending(report: dict[str, Any]) -> list[str]:
         model, row = used
         lines.append(f"Use it:   {doit(called, 'chat', model['name'])} (talk to it)")
         lines.append(f"          {doit(called, 'serve', model['name'])} (for any OpenAI client)")
-        lines.append(f"          {called['build']}/{model['name']}/{row['precision']}/package/README.md has the code")
+        lines.append(f"          {called['build']}/{model['name']}/{row['precision']}/attested/README.md has the code")
     failed = any(step["verdict"] == "failed" for model in report["models"] for step in model["failures"])
     what = doit(called, "why") if failed else doit(called, "accept")
     told = "what would run again, and why" if failed else "keeps this report, to compare the next with"

@@ -7,7 +7,7 @@ from pathlib import Path
 from scripts.common import manifest
 
 #: What describes a package and takes no part in how it answers: a new description voids no measurement.
-CARD = frozenset({"README.md", "inference_model.json"})
+CARD = frozenset({"README.md", "inference_model.json", "remarks.json", "bom.cdx.json", "provenance.intoto.json"})
 
 
 def digest(package: Path) -> str | None:

@@ -29,6 +29,7 @@ _MINUTES = {
     "quantize": (60, 240),
     "quality": (60, 120),
     "package": (30, 15),
+    "attest": (30, 15),
     "domain": (240, 240),
     "baseline": (240, 240),
     "lm-eval": (1440, 1440),
@@ -73,6 +74,7 @@ class Limits(Limit, forbid_unknown_fields=True, frozen=True, rename={"lm_eval": 
     quantize: Limit = Limit()
     quality: Limit = Limit()
     package: Limit = Limit()
+    attest: Limit = Limit()
     domain: Limit = Limit()
     baseline: Limit = Limit()
     lm_eval: Limit = Limit()

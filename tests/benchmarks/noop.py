@@ -67,11 +67,14 @@ def graph(models, precisions):
         for p in precisions:
             v, folder = f"{m}-{p}", top / p
             yield row("bench", v, folder / "bench.json", (f"package:{v}",))
-            yield row("deploy", v, folder / "deploy.json", (f"package:{v}", f"recommend:{m}"))
-            yield row("verify", v, folder / "verify.json", (f"package:{v}", f"deploy:{v}", f"domain:{v}"),
+            yield row("attest", v, folder / "attested", (f"package:{v}", f"quality:{v}", f"domain:{v}"),
+                      (HERE / "weights" / m, texts / "cases.jsonl"), PACKAGE)
+            yield row("deploy", v, folder / "deploy.json", (f"attest:{v}", f"recommend:{m}"))
+            yield row("verify", v, folder / "verify.json", (f"attest:{v}", f"deploy:{v}", f"domain:{v}"),
                       (texts / "cases.jsonl",))
     yield "report", "report", BUILD / "report", tuple(
-        name for name in everything if not name.startswith(("checkpoint", "reference", "package"))), (), ("index.html",)
+        name for name in everything
+        if not name.startswith(("checkpoint", "reference", "package", "attest"))), (), ("index.html",)
 '''
 
 BARE = (
@@ -111,6 +114,7 @@ from scripts.engine.session import Place, Session
 VERB = {"checkpoint": ("checkpoint", "build"), "reference": ("quality", "reference"), "export": ("convert", "export"),
         "quantize": ("convert", "quantize"), "quality": ("quality", "compare"), "package": ("package", "build"),
         "domain": ("quality", "domain"), "recommend": ("quality", "recommend"), "bench": ("bench", "quick"),
+        "attest": ("attest", "write"),
         "deploy": ("foundry", "deploy"), "verify": ("foundry", "verify"), "report": ("report", "render")}
 STORE = os.environ.get("STORE")
 SESSION = Session(BUILD, shared=Place(STORE, True) if STORE else None)

@@ -74,7 +74,7 @@ def test_list_shows_the_users_files_that_count_and_the_results_of_the_steps_befo
         "my build/tiny/domain.json",
         "my config/eval/cases.jsonl",
     }
-    assert files["deploy:tiny-int4"] == {"my build/tiny/int4/package/manifest.json", "my build/tiny/recommend.json"}
+    assert files["deploy:tiny-int4"] == {"my build/tiny/int4/attested/manifest.json", "my build/tiny/recommend.json"}
     steps = {task for task in files if ":" in task and not task.startswith("model:")} | {"reconcile", "report"}
     assert not {task for task in steps if not files[task]}
 

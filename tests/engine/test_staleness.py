@@ -142,6 +142,16 @@ def test_a_missing_input_is_named_and_others_go_on(project: Project) -> None:
     assert project.built() >= {"join", "count"}
 
 
+def test_what_is_wrong_with_two_inputs_is_told_by_the_step_that_comes_first(project: Project) -> None:
+    gone = {"name": "gone", "verb": "copy", "inputs": ["src/nowhere"]}
+    both = {"name": "both", "verb": "join", "inputs": ["gone", "src/nowhere"]}
+    project.declare([gone, both])
+    said = project.doit(code=1)
+    assert "skipped: follows gone: failed" in said
+    project.write("src/nowhere/x.txt", "here")
+    assert project.built() == {"gone", "both"}
+
+
 def test_a_pipe_among_the_inputs_does_not_hang(project: Project) -> None:
     os.mkfifo(project.folder / "src/a/pipe")
     assert "neither a file nor a folder" in project.doit(code=1)

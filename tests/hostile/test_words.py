@@ -124,7 +124,7 @@ def test_the_page(built: tuple[Hostile, Ended]) -> None:
     assert "alert(2)" in text  # it is told, as text
 
 
-@pytest.mark.parametrize("name", ["report/report.md", "evil/int8/package/README.md"])
+@pytest.mark.parametrize("name", ["report/report.md", "evil/int8/package/README.md", "evil/int8/attested/README.md"])
 def test_markdown(built: tuple[Hostile, Ended], name: str) -> None:
     text = (built[0].build / name).read_text(encoding="utf-8")
     clean(text)

@@ -34,7 +34,7 @@ def project(tmp_path: Path, package: Path) -> Project:
 
 
 def packaged(project: Project) -> Path:
-    return project.build / "tiny" / "fp32" / "package"
+    return project.build / "tiny" / "fp32" / "attested"
 
 
 def verified(project: Project) -> None:

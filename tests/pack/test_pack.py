@@ -91,7 +91,7 @@ def test_what_a_gate_refused_takes_force_and_its_card_tells(project: Project, tm
         ([], 3, "names 0 models"),
         (["tiny-fp32", "format=zip"], 3, "There are: tar, oci"),
         (["tiny-fp32", "out=x.zip"], 3, "An archive is a tar file"),
-        (["tiny-half"], 1, "Build it first: doit package:tiny-half"),
+        (["tiny-half"], 1, "Build it first: doit attest:tiny-half"),
         (["tiny-fp32", "out=/no/such/folder/x.tar"], 1, "no such folder"),
     ],
 )

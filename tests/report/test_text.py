@@ -43,7 +43,7 @@ def test_the_end_names_the_report_the_deployed_models_and_the_next_command(full:
         "Deployed: triage-int8-generic-cpu:1 in out/foundry/cache/models",
         "Use it:   doit 'config=my folder' build=out chat triage (talk to it)",
         "          doit 'config=my folder' build=out serve triage (for any OpenAI client)",
-        "          out/triage/int8/package/README.md has the code",
+        "          out/triage/int8/attested/README.md has the code",
         "Next:     doit 'config=my folder' build=out why (what would run again, and why)",
     ]
 

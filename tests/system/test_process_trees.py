@@ -27,7 +27,7 @@ pytestmark = pytest.mark.long
 
 KINDS = {
     "checkpoint", "reference", "export", "quantize", "quality", "package", "domain", "baseline", "bench", "recommend",
-    "deploy", "verify", "report", "finetune", "bench-full", "soak", "edges",
+    "attest", "deploy", "verify", "report", "finetune", "bench-full", "soak", "edges",
 }  # fmt: skip
 HAS_LM_EVAL = importlib.util.find_spec("lm_eval") is not None
 TASK = """

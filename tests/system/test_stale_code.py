@@ -21,7 +21,7 @@ MEASURED = {"bench", "bench-full", "soak"}
 #: Edited file → the kinds of step that it makes stale; of `quantize`, the precisions.
 EDITS = {
     "common/moving.py": {"deploy", "reconcile", "verify"},
-    "common/links.py": {"package", "deploy", "reconcile", "verify", "bench-full"},
+    "common/links.py": {"package", "attest", "deploy", "reconcile", "verify", "bench-full"},
     "common/program.py": set(),
     "checkpoint/merge.py": {"checkpoint", "finetune"},
     "convert/builder_pass.py": {"export", "quantize m-flow"},
@@ -40,6 +40,7 @@ EDITS = {
     "foundry/verify.py": {"verify"},
     "foundry/apps.py": {"verify"},
     "package/markers.py": {"package"},
+    "attest/bom.py": {"attest"},
     "quality/constrained.py": {"domain"},
     "runtime/foundry.py": {*MEASURED, "domain", "deploy", "reconcile", "verify", "edges", "report"},
     "edges/child.py": {"edges"},

@@ -14,7 +14,7 @@ import pytest
 from tests.system.conftest import settings
 from tests.system.project import ROOT, Project, Ran
 
-STAGES = {"quantize", "quality", "package", "domain", "bench", "deploy", "verify"}
+STAGES = {"quantize", "quality", "package", "domain", "bench", "attest", "deploy", "verify"}
 MODEL = {
     f"{stage}:facts" for stage in ("checkpoint", "reference", "export", "quality", "package", "domain", "recommend")
 }
@@ -106,7 +106,7 @@ def test_a_changed_description_and_licence_measure_and_judge_nothing_again(built
         licence.write_text(text, encoding="utf-8")
     assert ran.code == 0, ran.out
     ran_again = {step.split(":")[0] for step in ran.steps}
-    assert ran_again == {"checkpoint", "package", "deploy", "reconcile", "verify", "report"}
+    assert ran_again == {"checkpoint", "package", "attest", "deploy", "reconcile", "verify", "report"}
 
 
 def test_an_edited_chat_template_exports_and_quantises_nothing_again(built: Project, weights: Path) -> None:
@@ -182,11 +182,11 @@ def test_parallel_steps_give_the_same_bytes_in_another_folder(
     for name, value in {"GIT_DIR": f"{tmp_path}/.git", "TZ": "Asia/Tokyo", "LC_ALL": "C", "USER": "else"}.items():
         monkeypatch.setenv(name, value)
     settings(project, weights)
-    ran = project.doit("-n", "2", "package")
+    ran = project.doit("-n", "2", "attest", "package")
     assert ran.code == 0, ran.out
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
     told = [str(project.build), str(tmp_path), time.strftime("%Y-%m-%d"), commit[:7]]
-    for name in ("facts/int4/package", "facts/int8/package", "facts/package"):
+    for name in ("facts/int4/package", "facts/int4/attested", "facts/int8/attested", "facts/package"):
         assert project.json(f"{name}/manifest.json") == built.json(f"{name}/manifest.json")
         for file in (project.build / name).iterdir():
             if file.name != "provenance.json":

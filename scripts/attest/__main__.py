@@ -1,0 +1,53 @@
+"""The stage program: `python -m scripts.attest write …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scripts.common import program
+
+app = program.program("Tell what a package was made of.")
+
+
+@app.command()
+def write(
+    package: Annotated[Path, typer.Option(help="The package: a folder that Foundry could be given")],
+    model_id: Annotated[str, typer.Option(help="What Foundry calls it, such as triage-int4-generic-cpu:1")],
+    precision: Annotated[str, typer.Option(help="Name of the recipe that made it")],
+    output: Annotated[Path, typer.Option(help="Folder to make")],
+    made_of: Annotated[list[Path] | None, typer.Option(help="Artifacts whose provenance names tools")] = None,
+    quality: Annotated[Path | None, typer.Option(help="quality.json; may be a marker")] = None,
+    domain: Annotated[Path | None, typer.Option(help="domain.json; may be a marker")] = None,
+    source: Annotated[Path | None, typer.Option(help="Weights of the user's: a folder, or a GGUF file")] = None,
+    adapter: Annotated[list[Path] | None, typer.Option(help="Folder of a LoRA adapter")] = None,
+    cases: Annotated[Path | None, typer.Option(help="The model's own cases")] = None,
+    schema: Annotated[Path | None, typer.Option(help="JSON schema of an answer")] = None,
+    text: Annotated[list[Path] | None, typer.Option(help="Evaluation text")] = None,
+    calibration: Annotated[list[Path] | None, typer.Option(help="Calibration text")] = None,
+    fetched: Annotated[
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="Weights that are no path")
+    ] = "null",
+    base: Annotated[
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="What was fine-tuned, likewise")
+    ] = "null",
+    recipe: Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help="The recipe")] = "null",
+    weights: Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help="Of the adapters")] = "null",
+    description: Annotated[str, typer.Option(help="One or two sentences")] = "",
+    version: Annotated[str, typer.Option(help="Version to show")] = "1",
+    license: Annotated[str, typer.Option(help="Licence of the weights")] = "unknown",  # noqa: A002
+) -> None:
+    """Link the package, and write bill of materials, provenance, and the card with its figures."""
+    from scripts.attest import build
+
+    data = {"cases": [cases] if cases else [], "answer schema": [schema] if schema else [],
+            "evaluation text": text or [], "calibration text": calibration or []}  # fmt: skip
+    asked = build.Asked(model_id, precision, description, version, license, fetched or {}, base or {}, recipe or {},
+                        weights or ())  # fmt: skip
+    build.write(package, made_of or [], asked, build.Given(source, adapter or [], data), quality, domain, output)
+
+
+if __name__ == "__main__":
+    program.main(app)

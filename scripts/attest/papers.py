@@ -1,0 +1,11 @@
+"""Names of the files that tell what a package was made of, beside the model's own."""
+
+from __future__ import annotations
+
+#: CycloneDX names its files so.
+BOM = "bom.cdx.json"
+#: in-toto's statement, unsigned: the signature is one file for everything.
+STATEMENT = "provenance.intoto.json"
+CARD = "README.md"
+#: Beside what it signs, and not signed itself.
+SIGNATURE = "model.sig"

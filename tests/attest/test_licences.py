@@ -1,0 +1,77 @@
+"""Licences of weights: read where they are stated, and told where they ask for something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.attest import licences
+from scripts.attest.licences import Stated
+
+
+def told(declared: str, name: str, model: str = "mine") -> str:
+    return "\n".join(remark.text for remark in licences.remarks(declared, model, [("the weights", Stated(name, "x"))]))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cc-by-nc-4.0", "commercial"), ("cc-by-nc-sa-4.0", "same licence"), ("cc-by-nd-4.0", "changed versions"),
+        ("cc-by-sa-4.0", "same licence"), ("gpl-3.0", "copyleft"), ("agpl-3.0", "copyleft"),
+        ("gemma", "Prohibited Use Policy"), ("llama2", "Acceptable Use Policy"), ("llama3.1", "begins with “Llama”"),
+        ("openrail++", "restricts uses"), ("bigscience-bloom-rail-1.0", "restricts uses"), ("mrl", "commercial"),
+        ("qwen-research", "commercial"), ("other", "of its own"),
+    ],
+)  # fmt: skip
+def test_a_licence_that_asks_for_something_is_told(name: str, said: str) -> None:
+    assert said in told("unknown", name)
+
+
+@pytest.mark.parametrize("name", ["apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "isc", "openrend"])
+def test_one_that_asks_for_no_more_than_its_notice_is_not(name: str) -> None:
+    assert not told("unknown", name)
+
+
+def test_a_name_as_llama_asks_for_it_is_not_remarked() -> None:
+    assert "begins with" not in told("unknown", "llama3.2", "Llama-triage-int4")
+
+
+def test_a_licence_that_models_toml_contradicts_is_told() -> None:
+    assert "models.toml says mit" in told("mit", "gemma")
+    assert "models.toml" not in told("Apache 2.0", "apache-2.0")
+
+
+def test_what_models_toml_says_counts_where_the_weights_say_nothing() -> None:
+    [said] = licences.remarks("cc-by-nc-4.0", "mine", [("the weights", None)])
+    assert "by models.toml" in said.text and "commercial" in said.text
+
+
+def test_nothing_stated_is_told() -> None:
+    assert "do not say" in licences.remarks("unknown", "mine", [("the weights", None)])[0].text
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT", "llama3.1"), ("Gemma Terms of Use\n", "gemma"),
+        ("Apache License\n   Version 2.0, January 2004", "apache-2.0"), ("MIT License\n", "mit"),
+        ("Creative Commons Attribution-NonCommercial 4.0 International", "cc-by-nc-4.0"),
+        ("GNU GENERAL PUBLIC LICENSE\n Version 3", "gpl-3.0"), ("something else", None),
+    ],
+)  # fmt: skip
+def test_a_licence_is_known_by_its_text(tmp_path: Path, text: str, name: str | None) -> None:
+    (tmp_path / "LICENSE.txt").write_text(text)
+    found = licences.stated(tmp_path)
+    assert (found and found.name) == name
+
+
+def test_the_card_s_own_name_of_a_licence_counts_before_its_text(tmp_path: Path) -> None:
+    (tmp_path / "LICENSE").write_text("MIT License")
+    (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: deepseek\n---\n")
+    assert licences.stated(tmp_path) == Stated("deepseek", "the model card")
+
+
+def test_a_card_that_is_no_text_states_nothing(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(b"---\n\xff\xfe\x00license: mit\n---\n")
+    assert licences.stated(tmp_path) is None
