@@ -251,9 +251,11 @@ def lm_eval(variant: Variant) -> Step:
 @TASKS.each(SERVED)
 def bench(variant: Variant) -> Step:
     """Measure response time, throughput, memory and CPU of what serves"""
+    model = variant.model
     return INGOT.step(
         f"bench:{variant.name}", folder(variant) / "bench.json", stage="bench", verb="quick",
         inputs={"package": package(variant).part("served")}, observed={"machine": fingerprint()}, alone=True,
+        follows=[quality(model.float), quality(variant), *([domain(variant)] if model.cases else [])],
     )  # fmt: skip
 
 

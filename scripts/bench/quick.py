@@ -1,11 +1,12 @@
-"""The quick profile: sixteen requests of mixed length, two rates, memory and CPU; about a minute for a small model.
+"""The quick profile: a dozen requests of mixed length, two rates, memory and CPU; about a minute for a small model.
 
 Everything is measured on children of their own (`serve`), response times by the child's clock where the pieces arrive,
 memory and CPU from outside by psutil. Names are those of AIPerf (`time_to_first_token_ms`, `inter_token_latency_ms`,
 `request_latency_ms`) and of llama-bench (`pp512`, `tg128`: tokens a second).
 
-The run is an A/A experiment: four processes, one after the other, serve the same package and are asked the same. What
-they say together is the result; how far they are apart is its noise (`stats.noise`).
+The run is an A/A experiment: three or four processes, one after the other, serve the same package and are asked the
+same. What they say together is the result; how far they are apart is its noise (`stats.noise`). Where three agree well
+enough, there is no fourth.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from scripts.results import measured
 from scripts.results.bench import Bench
 
 PROMPT_WORDS = (24, 96, 192, 320)  # about 1.3 tokens each
-BLOCKS = 4
+#: Processes that are measured at the least, and at the most; no more where the noise of each figure is `NARROW`.
+LEAST, MOST = 3, 4
+NARROW = 0.05
 NEW_TOKENS = 32
 PREFILL, DECODE = 512, 128
 _TEXT = (
@@ -42,10 +45,10 @@ def quick(package: Path) -> Bench:
     neighbours = conditions.Neighbours()
     words = [n for n in PROMPT_WORDS if 2 * n + NEW_TOKENS < facts["context_length"]] or [8]
     prefill = min(PREFILL, facts["context_length"] - 8)
-    blocks = []
-    for number in range(BLOCKS):
-        blocks.append(_block(package, words, prefill, facts["threads"], number))
-        print(f"bench: {number + 1} of {BLOCKS} measured", flush=True)
+    blocks = list[dict[str, Any]]()
+    while not is_enough(blocks):
+        blocks.append(_block(package, words, prefill, facts["threads"], len(blocks)))
+        print(f"bench: {len(blocks)} of at most {MOST} measured", flush=True)
     requests = [request for block in blocks for request in block["requests"]]
     of_token = roofline.bytes_per_token(package, (DECODE + 1) / 2)
     bandwidth = max(block["bandwidth"] for block in blocks)
@@ -75,26 +78,33 @@ def quick(package: Path) -> Bench:
             "new_tokens_at_most": NEW_TOKENS,
             "prefill_tokens": prefill,
             "process_threads": blocks[-1]["threads"],
-            "latencies_by": f"streaming in the process that serves, by its own clock; {BLOCKS} such processes, of each "
-            "one warm-up request dropped",
+            "latencies_by": f"streaming in the process that serves, by its own clock; {len(blocks)} such processes, of "
+            "each one warm-up request dropped",
             "pp512_tg128_by": "onnxruntime-genai's generator on the same package, in the same process, random tokens",
             "read_bytes_per_second_by": "the same processes without a model, with as many threads, reading "
             "256 MiB in order; the fastest of all",
             "memory_and_cpu_by": "psutil, from outside that process, while it loaded and answered",
-            "noise_by": f"how far the {BLOCKS} processes are apart, all of the same package",
+            "noise_by": f"how far the {len(blocks)} processes are apart, all of the same package",
             **neighbours.conditions(),
             **conditions.of_machine(),
         },
     )
 
 
+def is_enough(blocks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no more need to be measured: all figures are known well enough, or there were `MOST`."""
+    if len(blocks) < LEAST:
+        return False
+    return len(blocks) >= MOST or all(share is not None and share <= NARROW for share in floor(blocks).values())
+
+
 def floor(blocks: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """The A/A floor of each figure, as a share of its value, from blocks that each hold `requests` and figures."""
     times = [stats.latencies(block["requests"]) for block in blocks]
     figures = ("tg128", "pp512", "peak_rss_bytes", "steady_rss_bytes", "cpu_seconds_per_token")
-    return {name: stats.noise([block[name] for block in blocks]) for name in figures} | {
-        name: stats.noise([found[name].p50 for found in times]) for name in _TIMES
-    }
+    found = {name: [block[name] for block in blocks] for name in figures}
+    found |= {name: [of_block[name].p50 for of_block in times] for name in _TIMES}
+    return {name: stats.noise(values, stats.ENDED_EARLY) for name, values in found.items()}
 
 
 def prompt(words: int, number: int) -> str:

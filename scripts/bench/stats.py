@@ -21,6 +21,9 @@ RESAMPLES = 2000
 #: most. Simulated for normal blocks, with the larger deviation of the two runs. Few blocks know their own deviation
 #: badly, hence the steepness. Twice as much is exceeded by 3 pairs of 10,000, which is what many comparisons need.
 _SPREAD = {2: 8.0, 3: 3.15, 4: 2.26, 5: 1.86, 6: 1.62, 8: 1.34}
+#: The same for runs that go on until they know enough (`quick`: after 3 blocks where the noise is at most 5 %, else
+#: after 4): a run ends early where its blocks happen to agree, so they are farther apart than they look.
+ENDED_EARLY = {2: 8.0, 3: 3.7, 4: 2.55}
 #: The work beside attention's own grows with the prompt's length, attention with its square: no exact attention needs
 #: more. What grows faster does not compute: it swaps, copies its cache, or allocates anew.
 EXPONENT_LIMIT = 2.0
@@ -61,16 +64,17 @@ def latencies(requests: Sequence[Mapping[str, Any]]) -> dict[str, Percentiles]:
     }
 
 
-def noise(blocks: Sequence[float | None]) -> float | None:
+def noise(blocks: Sequence[float | None], spreads: Mapping[int, float] = _SPREAD) -> float | None:
     """The A/A floor: the share by which a figure of two such runs of one package may differ by chance.
 
     `blocks` are the figure as each block alone would state it, each from a process of its own, so that they differ by
     all that two runs differ by: layout in memory, clock, what else the machine did. None for fewer than two blocks.
+    `spreads`: how many blocks there are decides how many of their standard deviations that is.
     """
     found = [value for value in blocks if value is not None]
     if len(found) < 2 or not (mean := statistics.fmean(found)):
         return None
-    spread = _SPREAD[max(size for size in _SPREAD if size <= len(found))]
+    spread = spreads[max(size for size in spreads if size <= len(found))]
     return round(spread * statistics.stdev(found) / abs(mean), 4)
 
 

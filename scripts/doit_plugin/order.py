@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from doit.cmd_base import subtasks_iter
 from doit.control import ExecNode, TaskDispatcher
 
 from scripts.doit_plugin.commands import SessionCommand
@@ -83,6 +84,9 @@ def _above(tasks: dict[str, Any], among: Collection[str], names: Collection[str]
 class MeasuringLast(SessionCommand):
     """A command that runs tasks in this order."""
 
+    #: Whether what is to run was named on the command line.
+    asked_by_name = False
+
     # Private to doit: its command keeps here what makes the dispatcher, and takes a class of ours nowhere.
     @property
     def control(self) -> Any:
@@ -91,6 +95,13 @@ class MeasuringLast(SessionCommand):
 
     @control.setter
     def control(self, control: Any) -> None:
-        alone = [step.name for step in self.session.steps.values() if step.alone]
-        control.task_dispatcher = lambda: Dispatcher(control.tasks, control.targets, control.selected_tasks, alone)
+        control.task_dispatcher = lambda: self._dispatcher(control)
         self._control = control
+
+    def _dispatcher(self, control: Any) -> Dispatcher:
+        tasks, selected = control.tasks, control.selected_tasks
+        if self.asked_by_name:
+            subtasks = (sub.name for name in selected for sub in subtasks_iter(tasks, tasks[name]))
+            self.session.named = frozenset((*selected, *subtasks))
+        alone = [step.name for step in self.session.steps.values() if step.alone]
+        return Dispatcher(tasks, control.targets, selected, alone)

@@ -105,6 +105,7 @@ class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Doit calls this with the parsed command line."""
+        self.asked_by_name = bool(args)
         self._plain = not args and params._non_default_keys <= _PLAIN
         take_signals()
         try:

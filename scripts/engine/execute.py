@@ -22,7 +22,7 @@ from scripts.common.visible import line
 from scripts.engine import known_files, locks, publish, removed, tree
 from scripts.engine.keys import key_of
 from scripts.engine.session import Session
-from scripts.engine.step import STOPPING, Part, Step, flat
+from scripts.engine.step import Step
 
 _NO_ROOM = 1 << 20
 
@@ -62,7 +62,7 @@ def _attempt(session: Session, step: Step) -> None:
 
 
 def _bring_up_to_date(session: Session, step: Step, *, again: bool = False) -> None:
-    reasons = _blocked(session, step)
+    reasons = session.status.stopped(step, follows=step.name not in session.named)
     try:
         key = key_of(session.status.keys.ingredients(step))
     except IngotError:
@@ -242,14 +242,6 @@ def _store(session: Session, step: Step, folder: Path, key: str, work: Path) -> 
         session.store.keep(folder, key, work)
     except OSError as error:  # it is there to save time: a build without it is as good
         session.progress.note(f"{step.name}: not kept in the store ({error.strerror})")
-
-
-def _blocked(session: Session, step: Step) -> list[str]:
-    """Why there is nothing to work on: an input that failed, was skipped or refused, or is not there."""
-    given = [item.step if isinstance(item, Part) else item for _, item in flat(step.inputs)]
-    needed = [*(item for item in given if isinstance(item, Step)), *step.follows]
-    verdicts = [(item.name, session.status.verdict(item)) for item in needed]
-    return [f"follows {name}: {verdict or 'not built'}" for name, verdict in verdicts if verdict in (*STOPPING, None)]
 
 
 def _why_failed(session: Session, step: Step, work: Path, code: int, out: Path) -> str | None:

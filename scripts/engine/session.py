@@ -84,6 +84,8 @@ class Session:
         self.ended: dict[str, str] = {}
         #: Steps run although they are current, and restore nothing (`doit -a`).
         self.force_all = False
+        #: Steps that are asked for by name: they run also where what they only follow stopped.
+        self.named: frozenset[str] = frozenset()
         #: Nothing will run, so a step that follows a stale one is not up to date either.
         self.looks_ahead = True
         #: The threads that are at a step.
@@ -143,7 +145,13 @@ class Session:
 
     def is_up_to_date(self, step: Step) -> bool:
         """Whether a step need not run; where nothing will run, nor any that it follows."""
-        return self.status.is_current(step) if self.looks_ahead else not self.status.of(step).reasons
+        if self.looks_ahead:
+            return self.status.is_current(step)
+        if step.follows:  # that may have come to another verdict since this was last looked at
+            self.status.forget(step)
+            if step.name in self.named and self.status.verdict(step) == "skipped":
+                return bool(self.status.stopped(step, follows=False))
+        return not self.status.of(step).reasons
 
     def settled(self, wanted: Iterable[Step]) -> list[Step]:
         """These steps and all that they are made from, if each is up to date; else none, and each is looked at again in

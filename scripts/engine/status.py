@@ -21,7 +21,7 @@ from scripts.engine.keys import Keys, input_names
 from scripts.engine.reasons import Reason, changes
 from scripts.engine.records import Records
 from scripts.engine.sources import Sources
-from scripts.engine.step import Step, flat
+from scripts.engine.step import STOPPING, Part, Step, flat
 from scripts.engine.store import Store
 from scripts.engine.user_files import UserFiles
 
@@ -121,6 +121,16 @@ class Status:
                     return None
         return None
 
+    def stopped(self, step: Step, *, follows: bool = True) -> list[str]:
+        """Why there is nothing to work on: an input that failed, was skipped or refused, or is not there; or, unless
+        these don't count, one of the steps that it `follows`.
+        """
+        given = [item.step if isinstance(item, Part) else item for _, item in flat(step.inputs)]
+        needed = [*(item for item in given if isinstance(item, Step)), *(step.follows if follows else ())]
+        verdicts = [(item.name, self.verdict(item)) for item in needed]
+        stopping = (*STOPPING, None)
+        return [f"follows {name}: {verdict or 'not built'}" for name, verdict in verdicts if verdict in stopping]
+
     def by_reading(self, step: Step, key: str) -> StepStatus:
         """Without a receipt: read the output, and leave a receipt if it is what it should be."""
         found = outputs.read(step, self._digests)
@@ -171,7 +181,8 @@ class Status:
                 text = json_files.read_bytes(step.marker).decode()
             found = json_values.parse(text, strict=False)
             outcome = f"{found['verdict']}:{digest_bytes(text.encode())}"
-            if found["verdict"] == "skipped" and found["key"] == key:
+            # What it follows is not in its key: where nothing stops it any more, it is to run.
+            if found["verdict"] == "skipped" and found["key"] == key and (not step.follows or self.stopped(step)):
                 return StepStatus(outcome)
             reason = Reason(f"{found['verdict']} last time", "; ".join(map(str, found["reasons"])))
             return StepStatus(outcome, (reason,))

@@ -96,7 +96,7 @@ class Step:
     guards          "module:function" → a file of the user's, or several, that it judges in the same way, although this
                     step does not read them: hours are not spent on the way to a mistake in what is read last
     follows         steps that it does not read, and without which nobody needs its output: where one stopped, this
-                    one is skipped
+                    one is skipped, unless it is asked for by name
     dispensable     where it breaks, it counts as skipped, with the reason: the build does without it, and ends well
     problem         a mistake in what declares this step: it can't be run, and fails with that
     parts           of an output that is a folder, what others may read alone: name → patterns (`fnmatch`) of the files'

@@ -184,9 +184,19 @@ def notes(model: dict[str, Any], called: dict[str, Any]) -> list[str]:
             fresh = [reason for reason in outcome["reasons"] if reason not in row["reasons"]]
             found += [f"{name}: not deployed: {reason}" for reason in fresh]
         found += [f"{name}: {line}" for line in standing.lines(row["stands"], called)]
+        if note := unmeasured(model["name"], row, called):
+            found.append(note)
         if note := outdated(model["name"], row, called):
             found.append(note)
     return list(dict.fromkeys(found))
+
+
+def unmeasured(model: str, row: dict[str, Any], called: dict[str, Any]) -> str | None:
+    """That a precision was not measured because a gate refused it, and how to measure it all the same."""
+    if row["performance"] or row["verdict"] != "refused" or "bench" in row["stale"] or row["target"] != HERE:
+        return None
+    name = row["precision"]
+    return f"{name}: not benched: refused; to measure it all the same: {commands.doit(called, f'bench:{model}-{name}')}"
 
 
 def outdated(model: str, row: dict[str, Any], called: dict[str, Any]) -> str | None:

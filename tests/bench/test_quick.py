@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scripts.bench.quick import MOST, floor, is_enough
 from scripts.bench.stats import latencies, percentiles
 from scripts.results.base import Percentiles
 from tests.served import onnx_folder, package
@@ -74,6 +78,35 @@ def test_a_package_that_does_not_load_is_named(package: Path, tmp_path: Path) ->
     assert done.returncode == 1
     assert "cannot be measured" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def blocks(rates: list[float]) -> list[dict[str, Any]]:
+    request = {"at_ms": [10.0, 20.0], "done_ms": 21.0, "completion_tokens": 2, "prompt_tokens": 3}
+    same = dict.fromkeys(("pp512", "peak_rss_bytes", "steady_rss_bytes", "cpu_seconds_per_token"), 5.0)
+    return [{**same, "tg128": rate, "requests": [request]} for rate in rates]
+
+
+@pytest.mark.parametrize(
+    ("rates", "enough"),
+    [([100, 100], False), ([100, 101, 99], True), ([100, 102, 98], False), ([100, 150, 50, 9], True)],
+)
+def test_processes_are_measured_until_the_noise_is_small_or_there_were_enough(rates: list[float], enough: bool) -> None:
+    assert is_enough(blocks(rates)) is enough
+
+
+@pytest.mark.parametrize("deviation", [0.005, 0.02, 0.035, 0.06])
+def test_the_noise_of_a_run_that_may_end_early_holds(deviation: float) -> None:
+    """Pairs of runs of the same thing differ by more than the larger of their noises in about 1 of 100 cases."""
+    draw, beyond = random.Random(0), 0
+    for _ in range(2000):
+        runs = []
+        for _ in range(2):
+            rates = [draw.gauss(100, 100 * deviation) for _ in range(MOST)]
+            count = next(n for n in range(1, MOST + 1) if is_enough(blocks(rates[:n])))
+            runs.append((statistics.fmean(rates[:count]), floor(blocks(rates[:count]))["tg128"] or 0.0))
+        (one, noise), (other, other_noise) = runs
+        beyond += abs(one - other) / statistics.fmean((one, other)) > max(noise, other_noise)
+    assert beyond <= 36  # three deviations more than 20 of 2,000
 
 
 def test_percentiles_are_interpolated() -> None:

@@ -43,6 +43,7 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
         parameters=row.get("parameters", {}), tools=row.get("tools", ()), alone=row.get("alone", False),
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True), shows=row.get("shows"),
         forms=row.get("forms", {}),
+        follows=[MADE[other] for other in row.get("follows", [])],
         optional=[MADE[other] for other in row.get("optional", [])], preflight=row.get("preflight"),
         external_state=ExternalState(
             lambda result: [result["place"]],

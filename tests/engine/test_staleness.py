@@ -191,6 +191,21 @@ def test_a_refusal_stops_what_needs_it_and_no_more(project: Project) -> None:
     assert project.built() == set()
 
 
+def test_what_only_follows_a_refusal_is_skipped_unless_it_is_named(project: Project) -> None:
+    project.set("count", parameters={"at-most": 3})
+    rows = [*json.loads((project.folder / "graph.json").read_text()),
+            {"name": "bench:a", "verb": "copy", "inputs": ["copy:a"], "follows": ["count"], "alone": True}]  # fmt: skip
+    project.declare(rows)
+    assert "– bench:a" in (said := project.doit()) and "follows count: refused" in said
+    assert project.built() == set()
+    assert "✓ bench:a" in project.doit("bench:a")
+    assert project.built() == set() and "bench:a" not in ran(project.doit("bench"))
+    project.write("src/a/x.txt", "one more letter")
+    assert "– bench:a" in project.doit()
+    project.set("count", parameters={"at-most": 300})
+    assert project.built() == {"count", "bench:a"}
+
+
 @pytest.mark.parametrize(
     ("how", "found"),
     [("reason", "is not to this verb's taste"), ("silent", "made no broken"), ("crash", "killed by signal 6"),

@@ -54,6 +54,16 @@ def test_commands_can_be_copied_for_this_build(full: Path) -> None:
     assert "<code data-command>doit &#39;config=my folder&#39; build=out accept</code>" in html
 
 
+def test_a_precision_that_was_refused_says_why_it_was_not_measured_and_how_it_can_be(full: Path) -> None:
+    report = results.collected(full, options=OPTIONS)
+    refused = report["models"][0]["precisions"][0]
+    refused["performance"] = None
+    why = "int4: not benched: refused; to measure it all the same: doit 'config=my folder' build=out bench:triage-int4"
+    assert why in [line.strip() for line in text.text(report).splitlines()]
+    refused["verdict"] = "passed"
+    assert "not benched" not in text.text(report)
+
+
 def test_the_page_says_how_to_use_what_is_deployed(full: Path) -> None:
     html = page.page(results.collected(full))
     for words in ("triage-int8-generic-cpu:1", "/c/ingot/triage", "pip install foundry-local-sdk", "base_url=url"):
