@@ -60,7 +60,7 @@ DEPLOYED = {"cache": CACHE, "config": str(CONFIG), "build": str(BUILD), "asked":
             "cases": {model.name: str(model.cases) for model in MODELS if model.cases},
             "bases": {model.name: model.base.place for model in MODELS if model.base},
             "elsewhere": {model.name: model.elsewhere for model in MODELS if model.elsewhere},
-            "options": typed("config", "build")}  # fmt: skip
+            "public_key": str(SETTINGS.public_key or ""), "options": typed("config", "build")}  # fmt: skip
 DOIT_CONFIG = TASKS.config(default_tasks=["report"], sort="definition", deployed=DEPLOYED)
 
 MEASURES = {model: SETTINGS.measure(model, BUILD) for model in MODELS if model.cases}  # whose answers are the measure
@@ -318,12 +318,22 @@ def attest(variant: Variant) -> Step:
     )  # fmt: skip
 
 
+@TASKS.each(PRECISIONS if SETTINGS.public_key else [], needs="foundry.require_signature in models.toml")
+def sign(variant: Variant) -> Step:
+    """Sign what is deployed, with the key that INGOT_SIGNING_KEY names"""
+    return INGOT.step(
+        f"sign:{variant.name}", folder(variant) / "signature", stage="attest", verb="sign",
+        inputs={"package": attest(variant), "public-key": SETTINGS.public_key},
+    )  # fmt: skip
+
+
 @TASKS.each(PRECISIONS)
 def deploy(variant: Variant) -> Step:
     """Put the package into the Foundry cache, or record why not"""
     return INGOT.step(
         f"deploy:{variant.name}", folder(variant) / "deploy.json", stage="foundry", verb="deploy",
-        inputs={"package": attest(variant), "recommendation": recommend(variant.model)},
+        inputs={"package": attest(variant), "recommendation": recommend(variant.model),
+                "signature": sign(variant) if SETTINGS.public_key else None, "public-key": SETTINGS.public_key},
         parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy,
                     "cache": CACHE},
         scratch={"config": CONFIG},

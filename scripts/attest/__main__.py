@@ -49,5 +49,18 @@ def write(
     build.write(package, made_of or [], asked, build.Given(source, adapter or [], data), quality, domain, output)
 
 
+@app.command()
+def sign(
+    package: Annotated[Path, typer.Option(help="The package, with what it was made of")],
+    public_key: Annotated[Path, typer.Option(help="The key by which it must verify, PEM")],
+    output: Annotated[Path, typer.Option(help="Folder to make, for the signature")],
+) -> None:
+    """Sign a package with the private key that INGOT_SIGNING_KEY names."""
+    from scripts.attest import signing
+
+    signing.sign(package, public_key, output)
+    print(f"attest: signed, and verified by {public_key.name}", flush=True)
+
+
 if __name__ == "__main__":
     program.main(app)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scripts.common.manifest import NOT_CONTENT
+
 #: CycloneDX names its files so.
 BOM = "bom.cdx.json"
 #: in-toto's statement, unsigned: the signature is one file for everything.
@@ -9,3 +11,5 @@ STATEMENT = "provenance.intoto.json"
 CARD = "README.md"
 #: Beside what it signs, and not signed itself.
 SIGNATURE = "model.sig"
+#: What lies beside a model and is not part of it: its manifests, the signature, what the Foundry stage notes later.
+UNSIGNED = (*sorted(NOT_CONTENT), SIGNATURE, "verified.json", "measured.json")

@@ -14,5 +14,7 @@ LINK_JOURNAL = "INGOT_LINK_JOURNAL"
 CHILD_LOCK = "INGOT_CHILD_LOCK"
 #: The file in which a child notes what it computes for its parent to watch, see `watch`.
 NOTES = "INGOT_NOTES"
+#: The file with the private key by which packages are signed, and its password: the user's to set, and in no file.
+SIGNING_KEY, SIGNING_PASSWORD = "INGOT_SIGNING_KEY", "INGOT_SIGNING_PASSWORD"
 #: What a build tells a child for itself alone: the child's own children must not take it for their own.
 PRIVATE = (LIFELINE, LIFELINE_PIPE, REASON_FILE, CHILD_LOCK, NOTES)

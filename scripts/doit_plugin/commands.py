@@ -112,14 +112,22 @@ class Check(_Reading):
     doc_purpose = "verify what was built and deployed against its manifests"
     doc_usage = "[TASK ...]"
     doc_description = "Exits 1 where something is damaged; `doit` makes it right."
-    cmd_options = (flag("deep", bool, False, "read every byte again, whatever the stamps of the files say"),)
+    cmd_options = (
+        flag("deep", bool, False, "read every byte again, whatever the stamps of the files say"),
+        flag("signed", bool, False, "verify the signature of each deployed model, too"),
+    )
 
-    def _execute(self, deep: bool, pos_args: list[str]) -> int:
+    def _execute(self, deep: bool, signed: bool, pos_args: list[str]) -> int:
         from scripts.engine import check
 
         report = check.check(self.session, self._selected(pos_args), deep=deep)
         self.write(check.as_text(report))
-        return int(bool(report.damage))
+        if not signed:
+            return int(bool(report.damage))
+        from scripts.doit_plugin.signed import verify
+
+        self.outstream.flush()
+        return int(bool(report.damage)) | verify(self.loader.load_doit_config().get("deployed") or {})
 
 
 #: Reading the builder's sources takes a second or two.

@@ -36,17 +36,25 @@ def deploy(
     precision: Annotated[str, typer.Option(help="Which of the recommendation's precisions this package is.")] = "",
     policy: Annotated[str, typer.Option(help="all: every one that passed; recommended: that one; none.")] = "all",
     config: Config = None,
+    signature: Annotated[Path | None, typer.Option(help="Folder with its signature, which must verify.")] = None,
+    public_key: Annotated[Path | None, typer.Option(help="By this key, PEM.")] = None,
 ) -> None:
     """Put a package into a Foundry cache and register it there; what is there already is reused."""
+    from scripts.attest.papers import SIGNATURE
     from scripts.foundry import cache as caches
     from scripts.foundry import deploy as stage_deploy
+    from scripts.foundry import signed
 
     advice = base.read(recommendation, Advice, "Make it again: `doit recommend`") if recommendation else None
     if refusal := stage_deploy.held_back(advice, precision, policy):
         result = Deploy(verdict=refusal.verdict, reasons=refusal.reasons, id=model_id, cache=cache)
         print(f"deploy: {model_id} stays out: {'; '.join(refusal.reasons)}", flush=True)
     else:
-        result = stage_deploy.deploy(package, model_id, caches.resolve(cache), config)
+        file = None
+        if public_key:
+            file = (signature or package) / SIGNATURE
+            signed.refuse_unsigned(package, file, public_key)
+        result = stage_deploy.deploy(package, model_id, caches.resolve(cache), config, file)
         print(f"deploy: {model_id} {result.action} in {result.cache}", flush=True)
     base.write(output, result)
 
@@ -108,6 +116,28 @@ def undeploy(
     for own in list(marks.ours(where)) if config else ():
         if own.is_of(str(config), own_cache=True):
             print(f"undeploy: {own.id} in {where}: {stage_deploy.undeploy(own.id, where, own.folder)}", flush=True)
+
+
+@app.command()
+def signed(
+    cache: Cache,
+    asked: Asked,
+    config: Annotated[Path, typer.Option(help="The configuration that asks: a folder with models.toml.")],
+    build: Build,
+    public_key: Annotated[Path, typer.Option(help="The key by which all must be signed, PEM.")],
+) -> None:
+    """Verify the signature of every deployed model of a configuration; exits 1 where one does not verify."""
+    from scripts.foundry import cache as caches
+    from scripts.foundry import signed as stage_signed
+    from scripts.foundry import standing
+
+    found = stage_signed.check(caches.resolve(cache), standing.Asked.of(config, build, asked), public_key)
+    for model, problems in found.items():
+        print(*(f"✗ {model}: {line}" for line in problems), sep="\n", end="\n" if problems else "", flush=True)
+    good = sum(not problems for problems in found.values())
+    print(f"{good} of {len(found)} deployed models are as they were signed", flush=True)
+    if good < len(found):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

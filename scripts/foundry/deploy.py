@@ -18,6 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from scripts.attest.papers import SIGNATURE
 from scripts.common import json_files, manifest, moving
 from scripts.common.errors import IngotError
 from scripts.common.manifest import MANIFEST, Files
@@ -33,12 +34,15 @@ from scripts.results.quality import Advice
 from scripts.runtime.foundry import Runtime, RuntimeFault, label
 
 
-def deploy(package: Path, model_id: str, cache: Path, config: Path | None = None) -> Deploy:
+def deploy(
+    package: Path, model_id: str, cache: Path, config: Path | None = None, signature: Path | None = None
+) -> Deploy:  # fmt: skip
     """Make `cache` hold and list the package; returns the content of deploy.json.
 
     `model_id` is the id of the package, a first version's: what was rebuilt is deployed under the next number.
-    `config`: the configuration that asks for it, to be known by. Raises `IngotError` if the cache cannot be written or
-    read, the disk is full, or something of somebody else's is in the way; then nothing of what was there has changed.
+    `config`: the configuration that asks for it, to be known by. `signature`: a file, to lie beside it. Raises
+    `IngotError` if the cache cannot be written or read, the disk is full, or something of somebody else's is in the
+    way; then nothing of what was there has changed.
     """
     name = parse(model_id).name
     if not is_folder_name(name):
@@ -53,6 +57,8 @@ def deploy(package: Path, model_id: str, cache: Path, config: Path | None = None
         if plan.action == "rolled back":
             return _rolled_back(cache, name, plan)
         reasons = _bring_in(package, files, model_id, plan, config)
+        if signature:
+            placing.write(plan.folder / SIGNATURE, signature.read_bytes())
         with Runtime(cache) as runtime:
             versions.settle(runtime, cache, name, but=plan.id)
             if plan.action != "reused":
@@ -72,6 +78,7 @@ def deploy(package: Path, model_id: str, cache: Path, config: Path | None = None
         path=str(plan.folder),
         action=plan.action,
         runtime=label(),
+        signed=signature is not None,
     )
 
 

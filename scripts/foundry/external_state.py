@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.attest.papers import SIGNATURE
 from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
 from scripts.foundry import marks
@@ -40,6 +41,8 @@ def holds(result: Mapping[str, Any], digest: Callable[[str], str]) -> str | None
         return f"{result['id']} is not listed any more: {why}"
     if changed := caches.differences(folder, caches.manifest_of(folder), digest):
         return f"{folder}: {changed[0]}"
+    if result.get("signed") and not (folder / SIGNATURE).is_file():
+        return f"{folder}: {SIGNATURE} is missing"
     registered = caches.registrations(cache).get(result["id"])
     if registered is None or not marks.same(registered, folder):
         return f"{result['id']} is not registered for {folder}"

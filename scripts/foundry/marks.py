@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.attest.papers import SIGNATURE
 from scripts.common import json_files, manifest
 from scripts.common.model_id import is_id
 
@@ -20,7 +21,7 @@ VERIFIED = "verified.json"
 #: Beside a deployed model: what its build measured of it, {"files": as above, "figures": as `Figures` has it}.
 MEASURED = "measured.json"
 #: What Ingot writes beside a deployed model's own files.
-NOTES = frozenset({VERIFIED, MEASURED})
+NOTES = frozenset({VERIFIED, MEASURED, SIGNATURE})
 
 
 def mark_of(folder: Path) -> Mapping[str, Any] | None:

@@ -20,13 +20,13 @@ from scripts.foundry import cache as caches
 from scripts.foundry.cache import MARKER
 from scripts.foundry.marks import FOLDER, NOTES
 
-_CARD = "README.md"
+CARD = "README.md"
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied
 
 
 def renamed(package: Path, name: str, package_id: str, model_id: str) -> bytes | None:
     """The content of a package's file that tells its id, for another version; None of a file that does not."""
-    if package_id == model_id or (name != MARKER and name != _CARD):
+    if package_id == model_id or (name != MARKER and name != CARD):
         return None
     return (package / name).read_bytes().replace(package_id.encode(), model_id.encode())
 

@@ -18,7 +18,7 @@ Fault = Literal["passed", "ingot", "runtime"]
 
 class Deploy(Struct, kw_only=True, frozen=True):
     """deploy.json. `path` and `action` are None where the model was held back; where `doit rollback` took this content
-    back, `taken_back` is its folder.
+    back, `taken_back` is its folder. `signed`: its signature was verified, and lies beside it.
     """
 
     verdict: Verdict
@@ -29,6 +29,7 @@ class Deploy(Struct, kw_only=True, frozen=True):
     action: Literal["deployed", "replaced", "registered again", "reused", "rolled back"] | None = None
     taken_back: str | None = None
     runtime: str = ""
+    signed: bool = False
 
 
 #: What is to become of a model that Ingot put into a cache: it is what the build deploys; another version of that, for

@@ -37,6 +37,7 @@ class Given(msgspec.Struct, frozen=True):
     options: list[str] = []
     bases: dict[str, str] = {}
     elsewhere: dict[str, dict[str, str]] = {}
+    public_key: str = ""
 
     @classmethod
     def of(cls, given: Any) -> Given:

@@ -30,6 +30,7 @@ _MINUTES = {
     "quality": (60, 120),
     "package": (30, 15),
     "attest": (30, 15),
+    "sign": (30, 15),
     "domain": (240, 240),
     "baseline": (240, 240),
     "lm-eval": (1440, 1440),
@@ -75,6 +76,7 @@ class Limits(Limit, forbid_unknown_fields=True, frozen=True, rename={"lm_eval": 
     quality: Limit = Limit()
     package: Limit = Limit()
     attest: Limit = Limit()
+    sign: Limit = Limit()
     domain: Limit = Limit()
     baseline: Limit = Limit()
     lm_eval: Limit = Limit()

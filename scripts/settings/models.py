@@ -202,6 +202,8 @@ class Settings:
     keep: int = 1
     #: The shared store of a team: its address, and whether what is built is put there.
     store: tuple[str, bool] | None = None
+    #: By this public key whatever is deployed must be signed.
+    public_key: Path | None = None
 
     @property
     def asked(self) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ def read(config: Path) -> Settings:
     _refuse_clashes(file, models)
     return Settings(config, models, _cache(top, file), _find(config, "eval/general.txt"), top.limits,
                     tuple(recipes.broken.values()), top.foundry.on_refusal, top.foundry.keep,
-                    _store(top.store))  # fmt: skip
+                    _store(top.store), _public_key(top, file))  # fmt: skip
 
 
 def _find(config: Path, name: str) -> Path:
@@ -77,6 +77,21 @@ def _cache(top: Top, file: Path) -> str | None:
         return str(resolved(file.parent, cache))
     except ValueError as error:
         raise IngotError(place(file, "foundry", "cache"), f"is not a path: {error}", "Correct it") from None
+
+
+def _public_key(top: Top, file: Path) -> Path | None:
+    """The file by which what is deployed must be signed; whether it is a key is for the stage to find out."""
+    name = top.foundry.require_signature
+    if name is None:
+        return None
+    where = place(file, "foundry", "require_signature")
+    try:
+        path = resolved(file.parent, name)
+    except ValueError as error:
+        raise IngotError(where, f"is not a path: {error}", "Correct it") from None
+    if not path.is_file():
+        raise MissingInputError(where, f"there is no file {path}", "Name the public key, PEM, relative to this file")
+    return path
 
 
 def _store(table: StoreTable | None) -> tuple[str, bool] | None:

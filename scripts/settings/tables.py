@@ -147,6 +147,10 @@ class FoundryTable(Struct, forbid_unknown_fields=True, frozen=True):
         Annotated[int, Meta(ge=0, le=1000, title="a whole number from 0")],
         Meta(description="how many earlier versions of a model stay, for `doit rollback`, once the newest is verified"),
     ] = 1
+    require_signature: Annotated[
+        PathText | None,
+        Meta(description="a public key, PEM: nothing is deployed that its owner has not signed"),
+    ] = None
 
 
 class StoreTable(Struct, forbid_unknown_fields=True, frozen=True):

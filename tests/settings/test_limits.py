@@ -44,7 +44,9 @@ def test_every_step_of_the_pipeline_has_limits_that_its_setting_changes(tmp_path
     limits = "".join(f"{name} = {{ minutes = {n}, memory_gib = {n} }}\n" for n, name in enumerate(names, 1))
     evaluation = 'evaluation = { cases = "cases.jsonl", schema = "schema.json", lm_eval = "tasks" }\n'
     evaluation += 'base = { path = "base" }\n'
-    (tmp_path / "models.toml").write_text(f"[limits]\n{limits}{MINIMAL}{evaluation}", encoding="utf-8")
+    (tmp_path / "team.pub").write_text("a key", encoding="utf-8")
+    top = '[foundry]\nrequire_signature = "team.pub"\n'
+    (tmp_path / "models.toml").write_text(f"{top}[limits]\n{limits}{MINIMAL}{evaluation}", encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path), str(tmp_path / "build")], cwd=ROOT,
                           capture_output=True, text=True, check=True)  # fmt: skip
     found = json.loads(done.stdout)

@@ -1,0 +1,137 @@
+"""Signatures: what was signed verifies, also by the library's own program, and whatever differs is named."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.attest import signing
+from scripts.attest.papers import SIGNATURE, UNSIGNED
+from scripts.common.childenv import SIGNING_KEY, SIGNING_PASSWORD
+from scripts.common.errors import IngotError
+from scripts.foundry.marks import NOTES
+from tests.attest.keys import keys
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = tmp_path / "a package"
+    (folder / "below").mkdir(parents=True)
+    for name in ("model.onnx", "README.md", "below/part, 'one'.bin", "manifest.json"):
+        (folder / name).write_text(f"{name} of tiny:1")
+    return folder
+
+
+def signed(package: Path, pair: tuple[Path, Path], output: Path) -> Path:
+    signing.sign(package, pair[1], output, {SIGNING_KEY: str(pair[0])})
+    return output / SIGNATURE
+
+
+def test_what_was_signed_verifies_also_by_the_librarys_own_program(
+    package: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    signature = signed(package, pair, tmp_path / "signature")
+    assert signing.verify(package, signature, pair[1]) == []
+    for name in UNSIGNED:
+        (package / name).write_text("written later")
+    shutil.copyfile(signature, package / SIGNATURE)
+    assert signing.verify(package, package / SIGNATURE, pair[1]) == []
+    words = ["verify", "key", str(package), "--signature", str(package / SIGNATURE), "--public_key", str(pair[1])]
+    done = subprocess.run(
+        [sys.executable, "-m", "model_signing", *words], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(UNSIGNED) >= NOTES
+
+
+def change(folder: Path) -> None:
+    (folder / "model.onnx").write_text("other")
+
+
+def lose(folder: Path) -> None:
+    (folder / "below/part, 'one'.bin").unlink()
+
+
+def add(folder: Path) -> None:
+    (folder / "extra.json").write_text("{}")
+
+
+def hide(folder: Path) -> None:
+    (folder / ".gitattributes").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(change, "model.onnx changed"), (lose, "is missing"), (add, "extra.json was added"),
+     (hide, ".gitattributes was added")],
+)  # fmt: skip
+def test_a_file_that_differs_is_named(
+    package: Path, pair: tuple[Path, Path], tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    signature = signed(package, pair, tmp_path / "signature")
+    spoil(package)
+    found = signing.verify(package, signature, pair[1])
+    assert len(found) >= 1 and said in found[0], found
+
+
+def test_the_signature_of_another_package_names_what_differs(
+    package: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = shutil.copytree(package, tmp_path / "other")
+    change(other)
+    assert signing.verify(package, signed(other, pair, tmp_path / "signature"), pair[1]) == ["model.onnx changed"]
+
+
+def test_a_signature_by_another_key_none_and_a_damaged_one_are_told(
+    package: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    signature = signed(package, pair, tmp_path / "signature")
+    stranger = keys(tmp_path / "stranger")
+    for key, data in ((stranger[1], signature.read_bytes()), (pair[1], b"{}"), (pair[1], b"\xff")):
+        signature.write_bytes(data)
+        [said] = signing.verify(package, signature, key)
+        assert said.startswith("model.sig is not a signature by "), said
+    signature.unlink()
+    assert signing.verify(package, signature, pair[1]) == ["model.sig is missing: it is not signed"]
+
+
+def test_a_file_that_holds_another_version_verifies_as_what_it_was(
+    package: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    signature = signed(package, pair, tmp_path / "signature")
+    (package / "README.md").write_text("README.md of tiny:2")
+
+    def original(name: str) -> bytes | None:
+        return (package / name).read_bytes().replace(b"tiny:2", b"tiny:1") if name == "README.md" else None
+
+    assert signing.verify(package, signature, pair[1], original) == []
+    change(package)
+    assert signing.verify(package, signature, pair[1], original) == ["model.onnx changed"]
+
+
+def test_a_key_that_is_missing_wrong_or_none_is_one_line(
+    package: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stranger = keys(tmp_path / "stranger", password="wrong horse")
+    junk = tmp_path / "junk.pem"
+    junk.write_text("secret")
+    for environment, said in (
+        ({}, "is not set"),
+        ({SIGNING_KEY: str(tmp_path / "nowhere")}, "No such file"),
+        ({SIGNING_KEY: str(junk)}, "is not a private key"),
+        ({SIGNING_KEY: str(stranger[0])}, SIGNING_PASSWORD),
+        ({SIGNING_KEY: str(stranger[0]), SIGNING_PASSWORD: "wrong horse"}, "is not the private key of"),
+    ):
+        with pytest.raises(IngotError) as caught:
+            signing.sign(package, pair[1], tmp_path / f"signature {len(said)}", environment)
+        assert said in str(caught.value) and "secret" not in str(caught.value)
