@@ -133,7 +133,7 @@ def ask(
     With a `validator`, those whose answer is to be JSON also held to its schema.
     """
     replies = []
-    with foundry.Runtime() as runtime:
+    with foundry.Runtime(keep_memory=True) as runtime:
         runtime.register(package, _ID)
         chat = runtime.load(_ID)
         for number, case in enumerate(cases, 1):
