@@ -20,6 +20,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# What only tests and lint need.
+$(VENV)/.dev-ready: $(VENV)/.ready requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	touch $@
+
 list: setup ## the tasks
 	$(BIN)/doit list
 
@@ -41,13 +46,13 @@ check: setup ## is everything as it was built, also what is deployed?
 clean: setup ## remove what was built, also what is deployed
 	$(BIN)/doit clean
 
-test: setup ## every test but the long suites
+test: $(VENV)/.dev-ready ## every test but the long suites
 	$(BIN)/pytest $(WORKERS) -m "not long"
 
-test-all: setup ## the long suites too
+test-all: $(VENV)/.dev-ready ## the long suites too
 	$(BIN)/pytest $(WORKERS)
 
-lint: setup ## style and types
+lint: $(VENV)/.dev-ready ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib.metadata
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from scripts.common import tools
 from scripts.common.tools import LOADS, PLUMBING, TOOLS, Tool
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCK = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
+
+
+def pinned(lock: str) -> dict[str, str]:
+    """The version of each distribution in one of the lock files."""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / lock).read_text("utf-8"), re.MULTILINE))
+
+
+LOCK = pinned("requirements.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DECLARED = [*PROJECT["dependencies"], *(row for extra in PROJECT["optional-dependencies"].values() for row in extra)]
 
@@ -92,3 +103,32 @@ def test_what_can_not_act_says_why() -> None:
 def test_a_longer_import_brings_more() -> None:
     assert "torch" not in tools.versions(["onnxruntime_genai"])
     assert {"torch", "onnxruntime-genai"} <= set(tools.versions(["onnxruntime_genai.models.builder"]))
+
+
+def needed(rows: Iterable[str]) -> set[str]:
+    """The distributions that these requirements name, and all that those need in turn."""
+    found, pending = dict[str, set[str]](), [Requirement(row) for row in rows]
+    while pending:
+        row = pending.pop()
+        name = canonicalize_name(row.name)
+        if name in found and row.extras <= found[name]:
+            continue
+        extras = found.setdefault(name, set())
+        extras |= row.extras
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # of another system
+            below = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+            pending += [
+                other
+                for other in below
+                if not other.marker or any(other.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+            ]
+    return set(found)
+
+
+def test_the_lock_of_a_build_holds_all_that_it_needs_and_nothing_that_only_tests_do() -> None:
+    extras = PROJECT["optional-dependencies"]
+    building, testing = needed([*PROJECT["dependencies"], "hatchling"]), needed(extras["dev"])
+    locks = ("requirements.lock", "requirements-dev.lock")
+    built, tested = ({canonicalize_name(name) for name in pinned(lock)} for lock in locks)
+    assert built == building - {"setuptools"}
+    assert tested <= testing - building and testing - building - tested <= {"setuptools"}

@@ -36,7 +36,7 @@ NAMES = {str(row["name"]) for row in GRAPH}
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3]:
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install -e '.[team]'")
-    pytest.importorskip("moto", reason="moto is not installed: pip install -r requirements.lock")
+    pytest.importorskip("moto", reason="moto is not installed: pip install -r requirements-dev.lock")
     with s3_module.server() as found:
         yield found
 
