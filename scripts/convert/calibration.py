@@ -83,7 +83,6 @@ class Calibration:
         """`windows` [windows, tokens] of text; `widths` {activations: K} of the MatMuls to calibrate."""
         self._source, self._path, self._windows, self._progress = source, path, windows, progress
         self._groups = _groups(widths)
-        self._head_size = genai_config.read(path.parent)["model"]["decoder"]["head_size"]
         self._ready: dict[str, Array] = {}
 
     def quantize(self, activations: str, weight: Array, scheme: Scheme) -> Quantized:
@@ -98,10 +97,10 @@ class Calibration:
         return self._ready[name]
 
     def _grams(self, group: Mapping[str, int]) -> dict[str, Array]:
-        session = _session(self._source, self._path, list(group))
+        run = session(self._source.model, self._path, list(group))
         found = {name: np.zeros((width, width), np.float32) for name, width in group.items()}
         for number, window in enumerate(self._windows, 1):
-            seen = session.run(list(group), _feeds(session, window, self._head_size))
+            seen = run.run(list(group), feeds(run, window, self._path))
             for name, values in zip(group, seen, strict=True):
                 rows = values.reshape(-1, values.shape[-1])
                 found[name] += rows.T @ rows
@@ -125,22 +124,27 @@ def _groups(widths: Mapping[str, int]) -> list[dict[str, int]]:
     return groups
 
 
-def _session(source: Graph, path: Path, names: list[str]) -> Any:
-    """The graph as far as it leads to the tensors `names`, its only outputs."""
+def session(given: onnx.ModelProto, path: Path, names: Sequence[str], *, mapped: bool = False) -> Any:
+    """A graph whose weights are beside `path`, as far as it leads to the tensors `names`, its only outputs; `mapped`:
+    computed with from the file, not packed in memory a second time.
+    """
     import onnxruntime
 
     model = onnx.ModelProto()
-    model.CopyFrom(source.model)
+    model.CopyFrom(given)
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if mapped:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent.resolve()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _feeds(session: Any, window: Array, head_size: int) -> dict[str, Array]:
+def feeds(session: Any, window: Array, path: Path) -> dict[str, Array]:
     """Inputs for a text with nothing before it, an empty past included, in the words of genai's builder (0.18)."""
+    head_size = genai_config.read(path.parent)["model"]["decoder"]["head_size"]
     ids = window[None].astype(np.int64)
     known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(ids.size)[None]}
     sizes = {"batch_size": 1, "past_sequence_length": 0, "kv_cache_dim": head_size}

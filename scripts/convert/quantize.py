@@ -44,7 +44,7 @@ def quantize(
             print("quantize: copying the export: the build links it, and onnx refuses linked weights", flush=True)
             export = Path(shutil.copytree(export, Path(scratch) / "export"))
             target, workflow = plan(export, recipe, checkpoint, scripts)
-        _calibrate(workflow, checkpoint or export, texts, Path(scratch))
+        _calibrate(workflow, checkpoint or export, texts, context, Path(scratch))
         made = olive.run(workflow, Path(scratch), lambda: _load_passes(recipe))
         keep = None if context is None else partial(_keep_positions, contexts.positions(context))
         finish(made, output, target, None if recipe.get("passes") else checkpoint, keep)
@@ -80,19 +80,22 @@ def plan(
     return target, {"input_model": olive.from_onnx(export), **olive.systems(target), "passes": passes}
 
 
-def _calibrate(workflow: dict[str, Any], tokenizer: Path, texts: Sequence[Path], scratch: Path) -> None:
+def _calibrate(
+    workflow: dict[str, Any], tokenizer: Path, texts: Sequence[Path], context: int | None, scratch: Path
+) -> None:
     """Turn the texts into tokens, by the folder `tokenizer`, for every pass that calibrates."""
     wanting = [step["config"] for step in workflow["passes"].values() if _calibrates(step)]
     if not wanting:
         return
     if not texts:
-        raise IngotError("recipe", "gptq calibrates on texts, and none was given", "Give --calibration")
+        raise IngotError("recipe", "it calibrates on texts, and none was given", "Give --calibration")
     import numpy as np
 
     file = scratch / "tokens.npy"
     np.save(file, importlib.import_module(CALIBRATION).tokens(tokenizer, texts))
     for config in wanting:
         config["calibration"] = str(file)
+        config["context"] = contexts.positions(contexts.wanted(context))
 
 
 def _calibrates(step: Any) -> bool:

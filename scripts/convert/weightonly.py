@@ -12,8 +12,8 @@ An embedding of its own (untied) becomes a GatherBlockQuantized with as many bit
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -40,11 +40,15 @@ class Plan:
     half_scales: bool = False
     eight_bit_nodes: tuple[str, ...] = ()
     float_nodes: tuple[str, ...] = ()
+    #: By the name of a weight, instead of all else; see `allocation`.
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
 
     def scheme(self, node: onnx.NodeProto, is_head: bool) -> Scheme | None:
         """The scheme for a MatMul, or None where it stays float."""
         if any(fnmatch.fnmatchcase(node.name, pattern) for pattern in (*_ROUTERS, *self.float_nodes)):
             return None
+        if node.input[1] in self.schemes:
+            return self.schemes[node.input[1]]
         if is_head:
             return self.head
         if any(fnmatch.fnmatchcase(node.name, pattern) for pattern in self.eight_bit_nodes):
@@ -61,6 +65,8 @@ class Calibrated(Protocol):
 
 #: Makes one for a graph, its path, and the widths K of the activations by name; it tells of its progress.
 Calibrate = Callable[[Graph, Path, dict[str, int], Callable[[str], None]], Calibrated]
+#: Chooses the scheme of each weight of a graph, by its name: `scripts.convert.allocation`.
+Allocate = Callable[[Graph, Path, Plan, Callable[[str], None]], Mapping[str, Scheme]]
 
 
 class Rewrite:
@@ -174,7 +180,7 @@ class Rewrite:
         name = gather.input[0]
         if not self.source.is_weight(name) or len(self.source.consumers[name]) > 1:
             return {}
-        scheme = self.plan.head
+        scheme = self.plan.schemes.get(name, self.plan.head)
         tokens, hidden = self.source.initializers[name].dims
         if hidden % scheme.block_size:
             return {}
@@ -209,13 +215,16 @@ def is_calibrated(scheme: Scheme | None) -> bool:
 
 
 def quantize(
-    source: Path, folder: Path, plan: Plan, progress: Callable[[str], None] = print, calibrate: Calibrate | None = None
-) -> Path:
+    source: Path, folder: Path, plan: Plan, progress: Callable[[str], None] = print,
+    calibrate: Calibrate | None = None, allocate: Allocate | None = None,
+) -> Path:  # fmt: skip
     """Write the model at `source` (model.onnx beside its data), quantised by `plan`, into `folder`.
 
-    `calibrate` is needed where the plan's algorithm is "gptq".
+    `calibrate` is needed where the plan's algorithm is "gptq"; `allocate` chooses each weight's scheme.
     """
     graph, calibrated = Graph(source), None
+    if allocate:
+        plan = replace(plan, schemes=allocate(graph, source, plan, progress))
     if calibrate:
         outputs = graph.outputs()
         widths = {

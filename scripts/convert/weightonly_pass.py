@@ -7,6 +7,7 @@ Measured with olive-ai 0.13.0, of which it uses the classes `Pass` and `ONNXMode
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from olive.passes.olive_pass import PassConfigParam
 from scripts.convert import weightonly
 from scripts.convert.blockwise import Scheme
 from scripts.convert.pass_options import parameters
-from scripts.definitions.passes import CALIBRATION
+from scripts.definitions.passes import ALLOCATION, CALIBRATION
 from scripts.definitions.passes import WeightOnlyQuantization as WeightOnlyOptions
 
 
@@ -30,7 +31,8 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
     @classmethod
     def _default_config(cls, accelerator_spec: Any) -> dict[str, PassConfigParam]:  # noqa: ARG003
         tokens = PassConfigParam(type_=str, default_value="", description="file of the tokens that gptq calibrates on")
-        return {**parameters(WeightOnlyOptions), "calibration": tokens}
+        context = PassConfigParam(type_=int, default_value=0, description="tokens that its package will serve")
+        return {**parameters(WeightOnlyOptions), "calibration": tokens, "context": context}
 
     def _run_for_config(self, model: ONNXModelHandler, config: Any, output_model_path: str) -> ONNXModelHandler:
         plan = weightonly.Plan(
@@ -43,8 +45,22 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
             float_nodes=tuple(config.float_nodes),
         )
         folder = Path(resolve_onnx_path(output_model_path)).parent
-        calibrate = None
+        calibrate = allocate = None
         if config.calibration:  # loaded by name, so that only a recipe that calibrates has it in its key
-            calibrate = partial(importlib.import_module(CALIBRATION).Calibration, np.load(config.calibration))
-        path = weightonly.quantize(Path(model.model_path), folder, plan, partial(print, flush=True), calibrate)
+            windows = np.load(config.calibration)
+            if config.algorithm == "gptq":
+                calibrate = partial(importlib.import_module(CALIBRATION).Calibration, windows)
+            if config.target_bits is not None:
+                allocate = self._allocate(windows, config.target_bits, config.context)
+        say = partial(print, flush=True)
+        path = weightonly.quantize(Path(model.model_path), folder, plan, say, calibrate, allocate)
         return ONNXModelHandler(str(path.parent), onnx_file_name=path.name)
+
+    @staticmethod
+    def _allocate(windows: Any, bits: float, context: int) -> weightonly.Allocate:
+        allocation = importlib.import_module(ALLOCATION)
+
+        def allocate(graph: Any, path: Path, plan: weightonly.Plan, say: Callable[[str], None]) -> Any:
+            return allocation.schemes(graph, path, windows, plan, bits, context, say)
+
+        return allocate

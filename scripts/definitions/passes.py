@@ -57,6 +57,16 @@ class WeightOnlyQuantization(Struct, forbid_unknown_fields=True, frozen=True):
     eight_bit_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that get 8 bits")] = []
     float_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that stay as they are")] = []
 
+    target_bits: Annotated[
+        Annotated[float, Meta(gt=2, lt=16, title="a number of bits between 2 and 16")] | None,
+        Meta(description="bits a weight of the whole file: each matrix gets the bits and the block size that cost "
+             "least for that, by what a calibration on texts measures"),
+    ] = None  # fmt: skip
+
+
+#: What `target_bits` chooses.
+_CHOSEN = ("bits", "head_bits", "block_size", "symmetric", "eight_bit_nodes")
+
 
 class MobiusBuilder(Struct, forbid_unknown_fields=True, frozen=True):
     """Builds a float ONNX GenAI folder from a checkpoint by mobius-onnx: for a whole workflow, as ModelBuilder."""
@@ -87,6 +97,8 @@ def _of_convert(module: str) -> str:
 
 #: What a pass that calibrates loads beside itself.
 CALIBRATION = _of_convert("calibration")
+#: What a pass that chooses the bits of each matrix loads beside that.
+ALLOCATION = _of_convert("allocation")
 
 
 def own(kind: Any) -> str | None:
@@ -101,7 +113,7 @@ def module_of(name: str) -> str:
 
 def calibrates(options: Mapping[str, Any]) -> bool:
     """Whether a pass with these options calibrates on what the model computes for texts of its own kind."""
-    return options.get("algorithm") == "gptq"
+    return options.get("algorithm") == "gptq" or options.get("target_bits") is not None
 
 
 def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
@@ -115,7 +127,7 @@ def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
 def bits(kind: Any, options: Mapping[str, Any]) -> int:
     """Bits of a weight that a pass leaves; of one of Olive's 8 are assumed."""
     if own(kind) == "WeightOnlyQuantization":
-        return int(options.get("bits", 4))
+        return int(options.get("target_bits") or options.get("bits", 4))
     if own(kind) == "ModelBuilder":
         return {"int4": 4, "fp32": 32}.get(str(options.get("precision")), 16)
     return 16 if own(kind) == "StoreFloat16" else 32 if own(kind) else 8
@@ -125,7 +137,7 @@ def sums_floats(kind: Any, options: Mapping[str, Any]) -> bool:
     """Whether a pass adds up floats, whose sums, and so the bytes that come out, differ between processors' vectors."""
     name = own(kind)
     if name == "WeightOnlyQuantization":
-        return bool(options.get("algorithm", "rtn") != "rtn")
+        return bool(options.get("algorithm", "rtn") != "rtn") or calibrates(options)
     return name != "StoreFloat16"
 
 
@@ -135,6 +147,8 @@ def modules(kind: Any, options: Mapping[str, Any]) -> Iterator[str]:
         yield module_of(name)
         if calibrates(options):
             yield CALIBRATION
+            if options.get("target_bits") is not None:
+                yield ALLOCATION
 
 
 @functools.cache
@@ -171,6 +185,9 @@ def check_pass(kind: Any, options: Any, *, file: object = "", where: str, target
     parse(given, PASSES[name], file=file, where=where)
     if name == "ModelBuilder":
         builder.translate(given, place(file, where), target)
+    if "target_bits" in given and (beside := next((key for key in _CHOSEN if key in given), None)):
+        raise IngotError(place(file, where, beside), "has no meaning beside target_bits, which chooses it",
+                         "Leave one of them out")  # fmt: skip
     return name
 
 

@@ -120,7 +120,7 @@ def test_calibrating_keeps_more_of_what_the_model_learnt(
 
 
 def test_a_recipe_that_calibrates_asks_for_texts(trained_export: Path, tmp_path: Path) -> None:
-    with pytest.raises(IngotError, match="gptq calibrates on texts, and none was given"):
+    with pytest.raises(IngotError, match="it calibrates on texts, and none was given"):
         quantize(trained_export, GPTQ, tmp_path / "out")
 
 

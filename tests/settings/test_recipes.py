@@ -35,6 +35,8 @@ BUILDER: dict[str, Any] = {"type": "ModelBuilder", "config": {"precision": "int4
         (WEIGHTS + 'eight_bit_nodes = [1] }]', "eight_bit_nodes[1]: expected text, found 1"),
         (WEIGHTS + 'blocksize = 32 }]', "blocksize: unknown key. Did you mean 'block_size'?"),
         (WEIGHTS + 'calibration = "a" }]', "calibration: unknown key"),
+        (WEIGHTS + 'target_bits = 1 }]', "target_bits"),
+        (WEIGHTS + 'target_bits = 5.0, bits = 4 }]', "bits: has no meaning beside target_bits"),
         ('passes = [{ type = "StoreFloat16" }, { type = "StoreFloat16", k = 1 }]', "mine.passes[2].k: unknown key"),
         ('passes = [{ type = "ModelBuilder", precision = "int4" }]', "ModelBuilder starts from the checkpoint"),
         ('passes = [{ type = "StoreFloat16" }]\ngates = { kll = 1 }', "mine.gates.kll: unknown key. Did you mean 'kl"),
