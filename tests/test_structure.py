@@ -41,6 +41,8 @@ ADAPTERS = {
     "doit": {"scripts.doit_plugin."},
     "fsspec": {"scripts.engine.remote"},
     "watchfiles": {"scripts.doit_plugin.watching"},
+    "model_signing": {"scripts.attest.signing"},
+    "mlflow": {"scripts.report.tracking"},
     "olive": {
         f"scripts.convert.{name}"
         for name in ("builder_pass", "float16_pass", "mobius_pass", "olive", "pass_options", "weightonly_pass")

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard import ModelCard
+from huggingface_hub.repocard_data import EvalResult, ModelCardData
 
 from scripts.attest.figures import Figure
 from scripts.attest.licences import UNKNOWN

@@ -36,7 +36,7 @@ def sign(folder: Path, public_key: Path, output: Path, environment: Mapping[str,
     if not key:
         raise IngotError(SIGNING_KEY, "is not set, and nothing may be deployed unsigned (require_signature)",
                          "Set it to the file with the private key, or share a store with who has it")  # fmt: skip
-    signing = _library("signing")
+    _, signing, _ = _library()
     password = environment.get(SIGNING_PASSWORD)
     try:
         config = signing.Config().use_elliptic_key_signer(
@@ -63,7 +63,7 @@ def verify(
     """
     import hashlib
 
-    verifying = _library("verifying")
+    _, _, verifying = _library()
     if not signature.is_file():
         return [f"{signature.name} is missing: it is not signed"]
     try:
@@ -100,14 +100,15 @@ def _named(text: str) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _hashing() -> Any:
-    config = _library("hashing").Config().use_file_serialization()
+    hashing, _, _ = _library()
+    config = hashing.Config().use_file_serialization()
     return config.set_ignored_paths(paths=UNSIGNED, ignore_git_paths=False)
 
 
-def _library(name: str) -> Any:
-    import importlib
-
+def _library() -> tuple[Any, Any, Any]:
+    """The modules of model-signing 1.1.1 that hash, sign and verify."""
     try:
-        return importlib.import_module(f"model_signing.{name}")
+        from model_signing import hashing, signing, verifying
     except ModuleNotFoundError as error:
         raise IngotError(f"model-signing: {error.name}", "is not installed", "pip install -e '.[team]'") from None
+    return hashing, signing, verifying

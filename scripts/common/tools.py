@@ -69,11 +69,14 @@ LOADS: dict[str, tuple[str, ...]] = {
     "fsspec": (),
     "gguf": ("gguf", "numpy"),
     "huggingface_hub": (),
+    "huggingface_hub.repocard": ("huggingface-hub", "pyyaml"),
     "jinja2": ("jinja2", "markupsafe"),
     "jsonschema": ("jsonschema", "referencing", "rpds-py"),
     "llama_cpp": ("llama-cpp-python",),
     "lm_eval": ("lm-eval", "datasets", "evaluate", "torch", "transformers", "tokenizers", "numpy"),
     "markupsafe": ("markupsafe",),
+    "mlflow": (),
+    "model_signing": (),
     "mobius": (
         "mobius-onnx", "ml-dtypes", "numpy", "onnx", "onnx-ir", "onnx-shape-inference", "onnxscript", "protobuf",
         "safetensors", "sympy", "torch", "transformers",
@@ -136,6 +139,8 @@ PLUMBING: dict[str, tuple[str, ...]] = {
     "Olive's telemetry, which is off": (
         "opentelemetry-api", "opentelemetry-sdk", "opentelemetry-semantic-conventions",
     ),
+    "signs and verifies: no signature is the same twice": ("cryptography", "model-signing", "pyopenssl", "sigstore"),
+    "hands over a report that is finished": ("mlflow",),
     "published schemas and data frames, which no result holds": ("jsonschema-specifications", "narwhals"),
 }  # fmt: skip
 

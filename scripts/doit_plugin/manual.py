@@ -28,7 +28,7 @@ _USES = (
 #: In the order in which people meet them; the rest are doit's.
 _COMMANDS = (
     "init", "run", "watch", "list", "why", "info", "check", "gate", "accept", "models", "chat", "serve", "rollback",
-    "undeploy", "pack", "clean", "forget", "gc", "help",
+    "undeploy", "pack", "mlflow", "clean", "forget", "gc", "help",
 )  # fmt: skip
 _EXIT_CODES = (
     ("0", "all is well, also where a gate refused a precision: `doit gate` exits 1 then"),

@@ -67,5 +67,19 @@ def show(report: Annotated[Path, typer.Option(help="a report.json")]) -> None:
     )
 
 
+@app.command()
+def track(
+    report: Annotated[Path, typer.Option(help="folder of a report")],
+    build: Annotated[Path, typer.Option(help="folder that was built into")],
+    uri: Annotated[str, typer.Option(help="of MLflow's tracking server or database")],
+    experiment: Annotated[str, typer.Option(help="whose runs they become")] = "ingot",
+) -> None:
+    """Make runs of MLflow of a report."""
+    from scripts.report import tracking
+
+    new, there = tracking.export(report, build, uri, experiment)
+    print(f"{new} runs made in {experiment}" + (f", {there} were there" if there else ""), flush=True)
+
+
 if __name__ == "__main__":
     program.main(app)
