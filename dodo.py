@@ -50,6 +50,7 @@ with user_errors():
 INGOT = Session(
     BUILD, online_stages=["checkpoint", "finetune"], home_stages=["foundry", "edges"],
     limits=lambda step: Limits(*SETTINGS.limits_of(step, BUILD)), shared=SETTINGS.store and Place(*SETTINGS.store),
+    cluster=SETTINGS.executor,
 )  # fmt: skip
 TASKS = Tasks(INGOT, [f"checkpoint:{model.name}" for model in SETTINGS.models if model.problem and not model.recipes])
 MODELS = SETTINGS.models
@@ -217,7 +218,7 @@ def domain(variant: Variant) -> Step:
                 "baseline": domain(measure) if variant.recipe and variant is not measure else None},
         parameters={"gates": variant.domain_gates, "limit": variant.model.asked,
                     **({"measure": measure.precision} if measure.recipe else {})}, observed=SUMS,
-        preflight=CASES,
+        preflight=CASES, resources=variant.resources,
     )  # fmt: skip
 
 
@@ -244,7 +245,7 @@ def lm_eval(variant: Variant) -> Step:
         f"lm-eval:{variant.name}", folder(variant) / "lm-eval.json", stage="quality", verb="lm-eval",
         inputs={"package": package(variant).part("served"), "tasks": variant.model.lm_eval,
                 "baseline": lm_eval(variant.model.float) if variant.recipe else None},
-        parameters={"gates": variant.domain_gates}, observed=SUMS,
+        parameters={"gates": variant.domain_gates}, observed=SUMS, resources=variant.resources,
     )  # fmt: skip
 
 
@@ -256,6 +257,7 @@ def bench(variant: Variant) -> Step:
         f"bench:{variant.name}", folder(variant) / "bench.json", stage="bench", verb="quick",
         inputs={"package": package(variant).part("served")}, observed={"machine": fingerprint()}, alone=True,
         follows=[quality(model.float), quality(variant), *([domain(variant)] if model.cases else [])],
+        resources=variant.resources,
     )  # fmt: skip
 
 
@@ -267,7 +269,7 @@ def bench_full(variant: Variant) -> Step:
         f"bench-full:{variant.name}", folder(variant) / "bench-full.json", stage="bench", verb="full",
         inputs={"package": package(variant).part("served"), "peer": source.path if source.kind == "gguf" else None},
         parameters=source.flags if source.kind == "wheel" else {}, scratch={"downloads": BUILD / "downloads"},
-        observed={"machine": fingerprint()}, alone=True,
+        observed={"machine": fingerprint()}, alone=True, resources=variant.resources,
     )  # fmt: skip
 
 
@@ -277,6 +279,7 @@ def soak(variant: Variant) -> Step:
     return INGOT.step(
         f"soak:{variant.name}", folder(variant) / "soak.json", stage="bench", verb="soak",
         inputs={"package": package(variant).part("served")}, observed={"machine": fingerprint()}, alone=True,
+        resources=variant.resources,
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ def missing(what: str) -> str | None:
         "browser": _no_browser,
         "namespaces": _no_namespaces,
         "bitsandbytes": functools.partial(_no_package, "bitsandbytes", "bitsandbytes==0.50.2"),
+        "distributed": functools.partial(_no_package, "distributed", "-e '.[team]'"),
         "mlflow": functools.partial(_no_package, "mlflow", "-e '.[team]'"),
         "olot": functools.partial(_no_package, "olot", "olot"),
     }

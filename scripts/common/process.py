@@ -104,9 +104,11 @@ def start(
 
 
 def run(
-    command: Sequence[str], *, log: Path, env: Mapping[str, str], limits: Limits, on_line: Callable[[str], None]
-) -> Ended:
-    """Run `command` to its end; its output goes to `log`, the newest line of it also to `on_line`.
+    command: Sequence[str], *, log: Path, env: Mapping[str, str], limits: Limits, on_line: Callable[[str], None],
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Ended:  # fmt: skip
+    """Run `command` to its end, or until it is no longer wanted; its output goes to `log`, the newest line of that also
+    to `on_line`.
 
     Raises `InterruptedBuildError` where the build is being stopped; nothing of the child's tree is left either way.
     """
@@ -128,7 +130,9 @@ def run(
                     peak, most = max(peak, resident), max(most, own)
                     if line := _newest_line(read):
                         on_line(line)
-                    if broke := _broken(limits, time.monotonic() - started, most):
+                    if not is_wanted():
+                        broke = "it was no longer wanted"
+                    if broke := broke or _broken(limits, time.monotonic() - started, most):
                         break
         finally:
             end_tree(child)

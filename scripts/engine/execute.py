@@ -13,18 +13,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from scripts.common import folders, json_files, manifest
-from scripts.common.childenv import CHILD_LOCK, LINK_JOURNAL, REASON_FILE
+from scripts.common import folders, manifest
 from scripts.common.errors import IngotError
 from scripts.common.os_errors import ours
 from scripts.common.process import run
 from scripts.common.visible import line
-from scripts.engine import known_files, locks, publish, removed, tree
+from scripts.engine import away, known_files, locks, publish, removed, tree
+from scripts.engine.endings import Made, why_failed, why_not_an_output
+from scripts.engine.environment import private_to
 from scripts.engine.keys import key_of
 from scripts.engine.session import Session
 from scripts.engine.step import Step
-
-_NO_ROOM = 1 << 20
 
 
 def execute(session: Session, step: Step) -> None:
@@ -102,10 +101,35 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
                 return None
     if reason := _make_whole(session, step):
         return reason
-    status, note = session.status, session.progress.note
+    status, written = session.status, _written(session, step)
+    made, files = away.build(session, step, key, out), None
+    if made and made.in_store:
+        session.records.take_up(key)
+        if (files := _fetch(session, step, key, work, out)) is None:
+            session.progress.note(f"{step.name}: the shared store does not give what a worker made; building it here")
+            made = None
+    made = made or _build_here(session, step, work, out)
+    reason = made.reason
+    status.forget_inputs(step)
+    if not reason and (key_of(status.keys.ingredients(step)) != key or _written(session, step) != written):
+        reason = "an input changed while it was being read; run doit again"
+    if reason:
+        return reason
+    _publish(session, step, work, out, key, files)
+    session.records.keep_cost(step.name, made.seconds, made.peak_rss, session.limits_of(step).likely_bytes)
+    session.records.take_up(key)
+    session.ended[step.name] = f"built in {time.monotonic() - started:.1f} s{made.where}"
+    folder = session.store.folder / key if step.storable else step.output
+    if step.shareable and session.shared and session.shared.writes and folder.is_dir() and not made.in_store:
+        session.progress.said(step.name, "putting it into the shared store")
+        session.shared.upload(key, folder, known_files.of_user(session, step), made.seconds)
+    return None
+
+
+def _build_here(session: Session, step: Step, work: Path, out: Path) -> Made:
+    """Run the child that makes the output."""
+    note, limits = session.progress.note, session.limits_of(step)
     command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out)]
-    written = _written(session, step)
-    limits = session.limits_of(step)
     with (
         nullcontext() if step.alone else session.room.taken(step.name, session.likely_bytes(step), note),
         locks.measurement(step.name, session.build, alone=step.alone, note=note),
@@ -115,21 +139,8 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
             command, log=session.log_of(step), limits=limits, env=_environment(session, step, work),
             on_line=lambda line: session.progress.said(step.name, line),
         )  # fmt: skip
-    reason = ended.broke or _why_failed(session, step, work, ended.code, out)
-    status.forget_inputs(step)
-    if not reason and (key_of(status.keys.ingredients(step)) != key or _written(session, step) != written):
-        reason = "an input changed while it was being read; run doit again"
-    if reason:
-        return reason
-    _publish(session, step, work, out, key, None)
-    session.records.keep_cost(step.name, ended.seconds, ended.peak_rss, limits.likely_bytes)
-    session.records.take_up(key)
-    session.ended[step.name] = f"built in {time.monotonic() - started:.1f} s"
-    folder = session.store.folder / key if step.storable else step.output
-    if step.shareable and session.shared and session.shared.writes and folder.is_dir():
-        session.progress.said(step.name, "putting it into the shared store")
-        session.shared.upload(key, folder, known_files.of_user(session, step), ended.seconds)
-    return None
+    reason = ended.broke or why_failed(session.build, f"{step.stage} {step.verb}", work, ended.code, out)
+    return Made(reason, ended.seconds, ended.peak_rss)
 
 
 def _make_whole(session: Session, step: Step) -> str | None:
@@ -168,12 +179,7 @@ def _written(session: Session, step: Step) -> dict[str, object]:
 
 
 def _environment(session: Session, step: Step, work: Path) -> dict[str, str]:
-    return {
-        **session.environment(step.stage, work / "home"),
-        REASON_FILE: str(work / "reason.json"),
-        LINK_JOURNAL: str(work / "links.jsonl"),
-        CHILD_LOCK: f"{work}.child.lock",
-    }
+    return {**session.environment(step.stage, work / "home"), **private_to(work)}
 
 
 def _restore(session: Session, step: Step, key: str, work: Path, out: Path) -> manifest.Files | None:
@@ -200,7 +206,7 @@ def _fetch(session: Session, step: Step, key: str, work: Path, out: Path) -> man
     if files is None:
         return None
     made = folder / next(iter(files)) if step.is_result else folder  # whatever the other's step calls its result
-    if (step.is_result and len(files) != 1) or _why_not_an_output(step, made, "the shared store"):
+    if (step.is_result and len(files) != 1) or why_not_an_output(made, step.base, "the shared store"):
         session.progress.note(f"{step.name}: what the shared store has is no {step.base}; building it")
         tree.remove(str(folder), session.digests)
         return None
@@ -242,31 +248,6 @@ def _store(session: Session, step: Step, folder: Path, key: str, work: Path) -> 
         session.store.keep(folder, key, work)
     except OSError as error:  # it is there to save time: a build without it is as good
         session.progress.note(f"{step.name}: not kept in the store ({error.strerror})")
-
-
-def _why_failed(session: Session, step: Step, work: Path, code: int, out: Path) -> str | None:
-    what = f"{step.stage} {step.verb}"
-    if code == 0:
-        return _why_not_an_output(step, out, what)
-    try:
-        return str(json_files.read(work / "reason.json")["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        # Then the child had no room for its reason either, nor for its log.
-        full = shutil.disk_usage(work).free < _NO_ROOM
-        return f"{what} {how}; " + (f"the disk of {session.build} is full" if full else "its log says more")
-
-
-def _why_not_an_output(step: Step, out: Path, what: str) -> str | None:
-    if not (out.is_file() if step.is_result else out.is_dir()):
-        return f"{what} ended well but made no {step.output.name}"
-    if step.is_result:
-        try:
-            fine = isinstance(json_files.read(out), dict)
-        except (OSError, ValueError):
-            fine = False
-        return None if fine else f"{what} wrote a {step.output.name} that is not a JSON object"
-    return None if any(out.iterdir()) else f"{what} ended well but left {step.output.name} empty"
 
 
 def _mark(

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scripts.common.errors import IngotError
 from scripts.common.machine import usable_memory
 from scripts.common.process import Limits, StoppedBuildError
-from scripts.common.quiet import OFFLINE, QUIET
+from scripts.common.quiet import OFFLINE
 from scripts.engine import publish
 from scripts.engine.digests import Digests
+from scripts.engine.environment import HOMES, environment_apart
 from scripts.engine.progress import Progress
 from scripts.engine.records import Records
 from scripts.engine.removed import Removal
@@ -28,14 +29,8 @@ from scripts.engine.store import Store
 from scripts.engine.user_files import Belongs, UserFiles
 
 if TYPE_CHECKING:
+    from scripts.engine.cluster import Cluster
     from scripts.engine.shared import Shared
-
-#: How a stage works: the same whatever its hashes, and so that it leaves the processor to others where it waits.
-_STEADY = {
-    "PYTHONHASHSEED": "0",
-    # Waiting OpenMP threads sleep: spinning ones made a step three times slower on a busy machine.
-    "OMP_WAIT_POLICY": "passive",
-}
 
 
 class Place(NamedTuple):
@@ -57,10 +52,12 @@ class Session:
         home_stages: Sequence[str] = (),
         limits: Callable[[str], Limits] | None = None,
         shared: Place | None = None,
+        cluster: str | None = None,
     ) -> None:
         """`online_stages` may fetch from the network; they and `home_stages` see the user's home folder.
 
-        `limits` are those of a step by its name, asked for when it runs; `shared` is the store of a team, if any.
+        `limits` are those of a step by its name, asked for when it runs; `shared` is the store of a team, if any;
+        `cluster` the address of a Dask scheduler whose workers build what they can, through that store.
         """
         self.package = package
         self.build = folder.absolute()
@@ -74,7 +71,7 @@ class Session:
         self.progress = Progress()
         #: The memory that steps share which run at once.
         self.room = Room(usable_memory)
-        self._place = shared
+        self._place, self._scheduler = shared, cluster
         #: The steps by name, in the order of their declaration.
         self.steps: dict[str, Step] = {}
         #: Large files that go once nothing needs them any more.
@@ -108,14 +105,14 @@ class Session:
         guards: Mapping[str, Any] | None = None, problem: IngotError | None = None,
         follows: Iterable[Step] = (), dispensable: bool = False,
         parts: Mapping[str, tuple[str, ...]] | None = None, shared: bool = False,
-        forms: Mapping[str, str] | None = None,
+        forms: Mapping[str, str] | None = None, resources: Mapping[str, float] | None = None,
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
             name, output, stage, verb, inputs, loads, tools, parameters or {}, verdicts or {}, observed or {},
             scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
             preflight or {}, belongs or {}, guards or {}, problem, tuple(follows), dispensable, parts or {}, shared,
-            forms or {},
+            forms or {}, resources or {},
         )  # fmt: skip
         self.steps[name] = made
         return made
@@ -133,6 +130,15 @@ class Session:
 
         url, writes = self._place
         return Shared(url, self.build, self.digests, self.progress.note, writes=writes)
+
+    @functools.cached_property
+    def cluster(self) -> Cluster | None:
+        """The machines of a team, if any; loaded when a step has to be built, and not before."""
+        if self._scheduler is None or self._place is None:
+            return None
+        from scripts.engine.cluster import Cluster
+
+        return Cluster(self._scheduler, self.progress.note)
 
     @property
     def failed(self) -> list[str]:
@@ -208,5 +214,11 @@ class Session:
         onnxruntime and Olive write device ids and event logs below the home folder whatever they are told, so a
         stage gets a throw-away home unless the user's own is its business.
         """
-        homeless = {} if stage in self._at_home else {"HOME": str(home), "USERPROFILE": str(home)}
-        return QUIET | _STEADY | homeless | ({} if stage in self._online else OFFLINE)
+        apart = environment_apart(home)
+        if stage in self._at_home:
+            apart = {name: value for name, value in apart.items() if name not in HOMES}
+        return {name: value for name, value in apart.items() if stage not in self._online or name not in OFFLINE}
+
+    def is_tied(self, step: Step) -> bool:
+        """Whether a step needs what only this machine has: the network, the user's home folder, the whole build."""
+        return step.stage in self._at_home or step.external_state is not None or bool(step.reads or step.optional)

@@ -47,6 +47,11 @@ def artifact(key: str) -> str:
     return f"v1/artifacts/{key[:2]}/{key}.json"
 
 
+def _blobs(folder: Path) -> Path:
+    """Where the contents of an artifact are brought, before its files are made of them in `folder`."""
+    return folder.with_name(f"{folder.name}.blobs")
+
+
 class Shared:
     """The shared store of one session; asks nothing before a step has to be built, and raises nothing."""
 
@@ -80,8 +85,17 @@ class Shared:
             self._warn(str(error), stop=True)
         except OSError as error:
             self._warn(f"could not be copied from: {error.filename or folder}: {error.strerror or error}", stop=False)
-        tree.remove(str(folder), self._digests)
+        for left in (folder, _blobs(folder)):
+            tree.remove(str(left), self._digests)
         return None
+
+    def has(self, key: str) -> bool:
+        """Whether there is such an artifact; no answer is none."""
+        try:
+            return not self._stopped and self.remote.size(artifact(key)) is not None
+        except RemoteError as error:
+            self._warn(str(error), stop=True)
+            return False
 
     def upload(self, key: str, folder: Path, own: Mapping[str, str], seconds: float) -> None:
         """Put an artifact there, blobs first; nothing of it that is among the digests of the user's `own`."""
@@ -149,7 +163,7 @@ class Shared:
             got += more
             said(f"fetching {got / 1e6:.0f} of {total / 1e6:.0f} MB from the shared store")
 
-        work = folder.with_name(f"{folder.name}.blobs")
+        work = _blobs(folder)
         work.mkdir()
         fetching = Fetching(self.remote, self._build, self._digests, max(PATIENCE, TIMES * found.seconds), count)
         fetched = {digest: str(path) for digest, path in fetching.bring(wanted, work).items()}

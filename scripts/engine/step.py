@@ -64,6 +64,10 @@ class Read(NamedTuple):
     part: str = ""
 
 
+def _here(_: str, item: Any) -> str:
+    return str(item if isinstance(item, Path) else item.output)
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """Declared in `dodo.py` by `Session.step`.
@@ -101,6 +105,7 @@ class Step:
     problem         a mistake in what declares this step: it can't be run, and fails with that
     parts           of an output that is a folder, what others may read alone: name → patterns (`fnmatch`) of the files'
                     paths; with "!" in front they leave files out, and where there are no others, of all
+    resources       what a worker of a cluster must have for it beside memory, by the names of `dask worker --resources`
     """
 
     name: str
@@ -131,6 +136,7 @@ class Step:
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shared: bool = False
     forms: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     #: All that it reads, in the order of the command line.
     read: tuple[Read, ...] = field(init=False)
@@ -203,12 +209,16 @@ class Step:
         assert name in self.parts, f"{self.name} has no part {name!r}"
         return Part(self, name)
 
-    def arguments(self, out: Path) -> list[str]:
-        """The verb and its flags: inputs, parameters and scratch folders; the output goes to `out`."""
+    def arguments(self, out: str | Path, place: Callable[[str, Any], str] = _here) -> list[str]:
+        """The verb and its flags: inputs, parameters and scratch folders; the output goes to `out`.
+
+        `place` says where a flag's step, part or path is, if not where it is here.
+        """
         words = [self.verb]
         for name, item in flat({**self.inputs, **self.verdicts, **self.parameters, **self.scratch}):
-            value = item.output if isinstance(item, Step | Part) else item
-            words += [f"--{name}", str(value) if isinstance(value, str | Path) else json.dumps(value)]
+            is_place = isinstance(item, Step | Part | Path)
+            value = place(name, item) if is_place else item
+            words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
         return [*words, "--output", str(out)]
 
 

@@ -159,6 +159,12 @@ class Variant:
         return self.recipe is None or self.recipe.runs_here
 
     @property
+    def resources(self) -> dict[str, float]:
+        """What a worker of a cluster must have to run it, beside memory: its execution provider, and a GPU for one."""
+        target = self.recipe.target if self.recipe else HERE
+        return {} if target == HERE else {target: 1, **({"gpu": 1} if TARGETS[target].endswith("gpu") else {})}
+
+    @property
     def precision(self) -> str:
         """The recipe's name; empty for the float export."""
         return self.recipe.name if self.recipe else ""
@@ -202,6 +208,8 @@ class Settings:
     keep: int = 1
     #: The shared store of a team: its address, and whether what is built is put there.
     store: tuple[str, bool] | None = None
+    #: The address of a Dask scheduler whose workers build.
+    executor: str | None = None
     #: By this public key whatever is deployed must be signed.
     public_key: Path | None = None
 

@@ -27,7 +27,7 @@ from scripts.settings.bases import base_of, share_bases
 from scripts.settings.models import BASE, Adapter, Model, Settings, Source
 from scripts.settings.names import MODEL_WORDS, Name, check_name
 from scripts.settings.recipes import PROJECT_CONFIG, Recipe, Recipes, read_recipes
-from scripts.settings.tables import SOURCES, EvaluationTable, ModelTable, StoreTable, Top
+from scripts.settings.tables import SOURCES, EvaluationTable, ModelTable, Top
 
 
 class _Named(msgspec.Struct):
@@ -58,7 +58,7 @@ def read(config: Path) -> Settings:
     _refuse_clashes(file, models)
     return Settings(config, models, _cache(top, file), _find(config, "eval/general.txt"), top.limits,
                     tuple(recipes.broken.values()), top.foundry.on_refusal, top.foundry.keep,
-                    _store(top.store), _public_key(top, file))  # fmt: skip
+                    _store(top, file), top.executor.dask if top.executor else None, _public_key(top, file))  # fmt: skip
 
 
 def _find(config: Path, name: str) -> Path:
@@ -94,12 +94,19 @@ def _public_key(top: Top, file: Path) -> Path | None:
     return path
 
 
-def _store(table: StoreTable | None) -> tuple[str, bool] | None:
-    """The shared store; whether it is written to follows what each continuous integration says of itself."""
+def _store(top: Top, file: Path) -> tuple[str, bool] | None:
+    """The shared store; whether it is written to follows what each continuous integration says of itself, but for what
+    workers are to have from there.
+    """
+    table = top.store
+    if top.executor and (table is None or table.write is False):
+        found = "needs [store], by which workers get and give what they build" if table is None else "needs to write"
+        remedy = "Add [store] with the url of a place that all of them reach" if table is None else "Set write = true"
+        raise IngotError(place(file, "executor" if table is None else "store"), found, remedy)
     if table is None:
         return None
     in_ci = any(os.environ.get(name, "").lower() in ("1", "true") for name in ("CI", "TF_BUILD"))
-    return table.url, in_ci if table.write == "auto" else table.write
+    return table.url, in_ci or top.executor is not None if table.write == "auto" else table.write
 
 
 class _Reader:

@@ -169,12 +169,25 @@ class StoreTable(Struct, forbid_unknown_fields=True, frozen=True):
     ] = "auto"
 
 
+class ExecutorTable(Struct, forbid_unknown_fields=True, frozen=True):
+    """Other machines that build, besides this one."""
+
+    dask: Annotated[
+        Annotated[
+            str, Meta(pattern=rf"^(tcp|tls|ucx)://[^/\s@?]+:\d{{1,5}}{END}",
+                      title="tcp://HOST:PORT or tls://HOST:PORT, of a Dask scheduler"),
+        ],
+        Meta(description="the Dask scheduler whose workers build what they can, by way of [store]"),
+    ]  # fmt: skip
+
+
 class Top(Struct, forbid_unknown_fields=True, frozen=True):
     """models.toml without its models."""
 
     foundry: FoundryTable = FoundryTable()
     limits: Annotated[Limits, Meta(description="for every model")] = Limits()
     store: Annotated[StoreTable | None, Meta(description="the shared store of a team")] = None
+    executor: Annotated[ExecutorTable | None, Meta(description="the machines of a team")] = None
 
 
 class ModelsFile(Top, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 BUILD = Path(get_var("build", "build")).absolute()
 STORE = HERE / "store.json"
 SESSION = Session(BUILD, package="tests.engine.stages",
-                  shared=Place(*json.loads(STORE.read_text())) if STORE.exists() else None)
+                  shared=Place(*json.loads(STORE.read_text())[:2]) if STORE.exists() else None,
+                  cluster=json.loads(STORE.read_text())[2] if STORE.exists() else None)
 MADE, REMOVALS = {}, []
 for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
     name, verb = row["name"], row["verb"]
@@ -92,9 +93,9 @@ class Project:
     def declare(self, graph: Sequence[Mapping[str, Any]]) -> None:
         (self.folder / "graph.json").write_text(json.dumps(list(graph)))
 
-    def share(self, url: str, *, write: bool) -> None:
-        """Use a shared store."""
-        (self.folder / "store.json").write_text(json.dumps([url, write]))
+    def share(self, url: str, *, write: bool, cluster: str | None = None) -> None:
+        """Use a shared store, and the workers of a Dask scheduler."""
+        (self.folder / "store.json").write_text(json.dumps([url, write, cluster]))
 
     def set(self, name: str, **changes: Any) -> None:
         """Change the declaration of one step."""

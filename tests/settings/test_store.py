@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,27 @@ def test_an_address_that_will_not_do_is_refused_and_no_password_repeated(url: st
         store(tmp_path, f'[store]\nurl = "{url}"')
     assert "store.url" in str(caught.value) and "s3://BUCKET/FOLDER" in str(caught.value)
     assert "hunter22" not in str(caught.value)
+
+
+class TestExecutor:
+    """`[executor]`: the machines of a team, which give and take by way of the store."""
+
+    STORE = '[store]\nurl = "file:///mnt/share"\n'
+    DASK = '[executor]\ndask = "tcp://scheduler:8786"\n'
+
+    def test_it_has_what_is_built_put_into_the_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("CI", "TF_BUILD"):
+            monkeypatch.delenv(name, raising=False)
+        assert store(tmp_path, self.STORE + self.DASK) == ("file:///mnt/share", True)
+        assert read(tmp_path).executor == "tcp://scheduler:8786"
+        assert store(tmp_path, self.STORE) == ("file:///mnt/share", False) and read(tmp_path).executor is None
+
+    @pytest.mark.parametrize(("text", "said"), [(DASK, "needs [store]"), (f"{STORE}write = false\n{DASK}", "to write")])
+    def test_it_needs_a_store_that_is_written_to(self, text: str, said: str, tmp_path: Path) -> None:
+        with pytest.raises(IngotError, match=re.escape(said)):
+            store(tmp_path, text)
+
+    @pytest.mark.parametrize("address", ["scheduler:8786", "tcp://me:word@scheduler:8786", "http://scheduler:8786"])
+    def test_an_address_is_one_of_dask(self, address: str, tmp_path: Path) -> None:
+        with pytest.raises(IngotError, match=r"executor.dask"):
+            store(tmp_path, f'{self.STORE}[executor]\ndask = "{address}"')
