@@ -20,7 +20,7 @@ from scripts.checkpoint import tokenizer as tokenizers
 from scripts.common import genai_config, json_values
 from scripts.common.errors import IngotError
 from scripts.common.user_files import read_beginning
-from scripts.convert import gptq
+from scripts.convert import blas, gptq
 from scripts.convert.blockwise import Array, Quantized, Scheme
 from scripts.convert.graph import Graph
 
@@ -93,7 +93,7 @@ class Calibration:
         """`gptq.factor` [K, K] of the activations called `name`."""
         if name not in self._ready:
             group = next(group for group in self._groups if name in group)
-            self._ready = {key: gptq.factor(gram) for key, gram in self._grams(group).items()}
+            self._ready = gptq.factors(self._grams(group))
         return self._ready[name]
 
     def _grams(self, group: Mapping[str, int]) -> dict[str, Array]:
@@ -101,13 +101,19 @@ class Calibration:
         found = {name: np.zeros((width, width), np.float32) for name, width in group.items()}
         for number, window in enumerate(self._windows, 1):
             seen = run.run(list(group), feeds(run, window, self._path))
-            for name, values in zip(group, seen, strict=True):
-                rows = values.reshape(-1, values.shape[-1])
-                found[name] += rows.T @ rows
+            pairs = [(found[name], values) for name, values in zip(group, seen, strict=True)]
+            blas.spread(_add, pairs, lambda pair: len(pair[0]) <= gptq.AT_ONCE)
             self._progress(f"calibrate: {number * WINDOW} of {self._windows.size} tokens")
         for gram in found.values():
             gram /= self._windows.size
         return found
+
+
+def _add(given: tuple[Array, Array]) -> None:
+    """Add the products of a window's activations [.., K] to their Gram matrix [K, K]."""
+    gram, values = given
+    rows = values.reshape(-1, values.shape[-1])
+    gram += rows.T @ rows
 
 
 def _groups(widths: Mapping[str, int]) -> list[dict[str, int]]:
@@ -136,6 +142,7 @@ def session(given: onnx.ModelProto, path: Path, names: Sequence[str], *, mapped:
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other steps run meanwhile
     if mapped:
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent.resolve()))

@@ -11,11 +11,11 @@ is reached, on weights that already hold the corrections.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 
 import numpy as np
 
-from scripts.convert import blockwise
+from scripts.convert import blas, blockwise
 from scripts.convert.blockwise import Array, Quantized, Scheme
 
 #: Added to the diagonal of H, as a share of its mean: few texts must not look like certainty (the paper's 1 %).
@@ -24,6 +24,8 @@ _DAMPING = 0.01
 _COLUMNS = 4096
 #: Below so many rows a triangular matrix is inverted at once.
 _SMALL = 128
+#: Inputs up to which several matrices [K, K] are worked on at once: one takes 256 MB at the most.
+AT_ONCE = 4096
 
 
 def factor(gram: Array) -> Array:
@@ -50,12 +52,16 @@ def _invert_lower(matrix: Array) -> None:
     below[:] = -second @ (below @ first)
 
 
+def factors(grams: Mapping[str, Array]) -> dict[str, Array]:
+    """`factor` of each: several at once where they are small."""
+    return dict(zip(grams, blas.spread(factor, grams.values(), lambda gram: len(gram) <= AT_ONCE), strict=True))
+
+
 def quantize(weight: Array, scheme: Scheme, upper: Array) -> Quantized:
     """Quantise `weight` [K, N] to 4 bits by `scheme`; `upper` is the `factor` of its inputs."""
     outputs = weight.shape[1]
     starts = range(0, outputs, min(_COLUMNS, -(-outputs // (os.cpu_count() or 1))))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(lambda start: _columns(weight[:, start : start + starts.step], scheme, upper), starts))
+    parts = blas.spread(lambda start: _columns(weight[:, start : start + starts.step], scheme, upper), starts)
     packed, scales = (np.concatenate([getattr(part, name) for part in parts]) for name in ("packed", "scales"))
     zeros = (
         None
