@@ -41,7 +41,7 @@ from scripts.engine.step import ExternalState, Step, leave_out
 from scripts.foundry import external_state as deployed
 from scripts.settings.asked import asked
 from scripts.settings.judges import CASES, judged_by
-from scripts.settings.models import Model, Variant
+from scripts.settings.models import Model, Variant, bytes_made
 from scripts.settings.reading import read
 
 BUILD, CONFIG = chosen_folders("build", "config")
@@ -100,7 +100,7 @@ def checkpoint(model: Model) -> Step:
                     "template-name": model.template if isinstance(model.template, str) else None,
                     "template-optional": True if of else None},
         observed=SUMS if model.adapters else {},
-        scratch={"downloads": BUILD / "downloads", "precisions": len(model.recipes),
+        scratch={"downloads": BUILD / "downloads", "makes": bytes_made(model) or None,
                  "serves-float": model.serves_float or None, "exporter": model.exporter,
                  "context": None if of else [model.context_length, model.sampling.get("max_length")]},
         follows=map(checkpoint, of[:1] if len(of) == 1 else ()), dispensable=bool(of),

@@ -21,7 +21,7 @@ from scripts.common import terminal
 from scripts.common.errors import IngotError
 from scripts.common.os_errors import ours
 from scripts.common.tools import PYTHON
-from scripts.settings.models import Model
+from scripts.settings.models import Model, bytes_made
 
 RAM = 8_000_000_000  # bytes: "8 GB" machines report a little less than 8 GiB
 DISK = 5_000_000_000  # bytes, for weights that are still to be fetched: the example model, every precision
@@ -211,7 +211,7 @@ def _weights(model: Model) -> tuple[str | IngotError, int]:
         return ours(error, model.source.where), 0
     rewritten = bool(model.adapters) or base.is_packed
     need = estimate(
-        base.parameters, base.largest, rewritten=rewritten, precisions=len(model.recipes),
+        base.parameters, base.largest, rewritten=rewritten, makes=bytes_made(model),
         serves_float=model.serves_float, token_bytes=key_value_bytes(base),
         context=served_context(base, model.context),
     )  # fmt: skip

@@ -48,7 +48,9 @@ def build(
     ] = None,
     exporter: Annotated[str | None, typer.Option(help="Refuse unless this one can export it.")] = None,
     downloads: Downloads = None,
-    precisions: Annotated[int, typer.Option(help="Refuse unless there is room for so many precisions of it.")] = 0,
+    makes: Annotated[
+        float, typer.Option(help="Refuse unless there is room for so many bytes a parameter that are made of it.")
+    ] = 0,
     serves_float: Annotated[
         Any, typer.Option(parser=program.parse_json, metavar="JSON", help="true: and for serving it in float32.")
     ] = None,
@@ -67,7 +69,7 @@ def build(
         context=context,
         exporter=exporter,
         downloads=downloads,
-        precisions=precisions,
+        makes=makes,
         serves_float=serves_float is True,
     )
 

@@ -54,17 +54,18 @@ def build(
     context: tuple[int | None, int | None] | None = None,
     exporter: str | None = None,
     downloads: Path | None = None,
-    precisions: int = 0,
+    makes: float = 0,
     serves_float: bool = False,
 ) -> None:
     """Write a Hugging Face checkpoint to `output`: config, safetensors, tokenizer, license, and remarks on them.
 
     A folder without adapters becomes symlinks to its files. With adapters, or out of GGUF, the weights are float32.
     `weights`: a factor for each adapter, 1.0 where not given. `template`: a file with the chat template, or the name of
-    one that is there; without `needs_template` there may be none, or none by default. `precisions`: how many will be
-    made of it, and whether any of that `serves_float` weights; `context`: the tokens that its packages are asked to
-    have and to write; `exporter`: who is asked to export it: what does not fit machine or model is told now and not
-    half an hour later. Raises `IngotError` for what the user can correct, before any weight is loaded.
+    one that is there; without `needs_template` there may be none, or none by default. `makes`: how many bytes a
+    parameter will be made of it, and whether any of that `serves_float` weights; `context`: the tokens that its
+    packages are asked to have and to write; `exporter`: who is asked to export it: what does not fit machine or model
+    is told now and not half an hour later. Raises `IngotError` for what the user can correct, before any weight is
+    loaded.
     """
     factors = [1.0] * len(adapters) if weights is None else list(weights)
     if len(factors) != len(adapters):
@@ -82,7 +83,7 @@ def build(
         work = _Work(origin, checked, template, Path(scratch), needs_template, said)
         rewritten = bool(adapters) or work.checkpoint.is_packed
         need = preflight.estimate(
-            work.checkpoint.parameters, work.checkpoint.largest, rewritten=rewritten, precisions=precisions,
+            work.checkpoint.parameters, work.checkpoint.largest, rewritten=rewritten, makes=makes,
             serves_float=serves_float, token_bytes=preflight.key_value_bytes(work.checkpoint),
             context=preflight.served_context(work.checkpoint, contexts.wanted(context[0], int(context[1] or 0)))
             if context else 0,

@@ -119,24 +119,23 @@ def served_context(checkpoint: Checkpoint, context: int) -> int:
 
 
 def estimate(
-    parameters: int, largest: int, *, rewritten: bool, precisions: int = 0, serves_float: bool = False,
+    parameters: int, largest: int, *, rewritten: bool, makes: float = 0, serves_float: bool = False,
     token_bytes: int = 0, context: int = 0,
 ) -> Estimate:  # fmt: skip
-    """What a model of `parameters`, its largest tensor of `largest`, needs: the checkpoint alone, or its export and
-    `precisions` outputs too; with `serves_float` something of it is served that computes with float32 weights.
-    `token_bytes`: keys and values of one token, of `context` tokens.
+    """What a model of `parameters`, its largest tensor of `largest`, needs: the checkpoint alone, or all that is made
+    of it too, in `makes` bytes a parameter; with `serves_float` something of it is served that computes with float32
+    weights. `token_bytes`: keys and values of one token, of `context` tokens.
 
     Disk: 4 bytes a parameter for a checkpoint that is written (`rewritten`: merged or out of GGUF, in float32), and
-    as much while it is made; 4.2 for the float export, 2.1 for each precision (the widest is fp16).
+    as much while it is made; an export or a precision takes its disk once, also while it is made.
     Memory: 1 GiB for interpreter and libraries; each stage holds a few matrices of the model at a time, whatever it
     weighs (tests/benchmarks/growth.py). What is served holds all of it, and keys and values for its whole context.
     """
     disk = 8 * parameters if rewritten else 0
-    matrices = 3 * 4 * largest if rewritten or precisions else 0
-    if precisions:
-        disk += int((4.2 + 2.1 * precisions) * parameters)
-    cache = token_bytes * context if precisions else 0
-    shares = (_FLOAT_SERVED, _QUANTISED_SERVED) if precisions else (0.0, 0.0)
+    matrices = 3 * 4 * largest if rewritten or makes else 0
+    disk += int(makes * parameters)
+    cache = token_bytes * context if makes else 0
+    shares = (_FLOAT_SERVED, _QUANTISED_SERVED) if makes else (0.0, 0.0)
     in_float, quantised = (int(_LIBRARIES + share * parameters + cache) for share in shares)
     served = in_float if serves_float else quantised
     return Estimate(disk + 2**26, _LIBRARIES + matrices, served, serves_float, token_bytes, context, quantised)

@@ -17,6 +17,8 @@ from scripts.definitions.passes import HERE, TARGETS
 from scripts.settings.limits import Allowed, Limits, allowed, key_value_bytes, weights_size
 from scripts.settings.recipes import Recipe
 
+#: Bytes a parameter of a float export, with its tables and graph, and of a checkpoint that is written in float32.
+FLOAT_BYTES, CHECKPOINT_BYTES = 4.2, 4.0
 #: What a model without its fine-tuning is called, after the model's own name.
 BASE = "base"
 
@@ -260,3 +262,13 @@ class Settings:
         if not smaller or self.serves_float(model, build):
             return model.float
         return max(smaller, key=lambda item: item.recipe.fineness if item.recipe else (0, False))
+
+
+def bytes_made(model: Model) -> float:
+    """Bytes a parameter of all that is made of its checkpoint and stays until all of it is made: the float export, each
+    precision and, where the base is asked the cases too, its checkpoint and export.
+    """
+    if not model.recipes:
+        return 0.0
+    of_base = FLOAT_BYTES + CHECKPOINT_BYTES if model.base else 0.0
+    return FLOAT_BYTES + of_base + sum(recipe.bytes_per_weight for recipe in model.recipes)

@@ -74,6 +74,11 @@ class Recipe:
         return min(bits, default=8), self.calibrates
 
     @property
+    def bytes_per_weight(self) -> float:
+        """Bytes of the files for each weight, as measured, the head's and the embedding's 8 bits counted in."""
+        return next(size for bits, size in ((4, 0.85), (8, 1.2), (99, 2.1)) if self.fineness[0] <= bits)
+
+    @property
     def sums_floats(self) -> bool:
         """Whether what comes out may differ by a bit from one kind of processor to another."""
         found = steps.passes_of(self.steps)

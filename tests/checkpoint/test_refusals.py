@@ -247,22 +247,20 @@ def test_a_source_that_is_not_pinned_is_refused(tmp_path: Path, arguments: list[
 
 
 def test_too_little_disk_or_memory_is_refused_with_both_figures(tmp_path: Path) -> None:
-    need = preflight.estimate(7_000_000_000, 500_000_000, rewritten=True, precisions=3, serves_float=True)
+    need = preflight.estimate(7_000_000_000, 500_000_000, rewritten=True, makes=10.5, serves_float=True)
     with pytest.raises(IngotError, match=r"1\.0 GiB of disk free, about 120\.\d GiB needed"):
         preflight.check_room(need, tmp_path / "not yet there", disk=2**30, memory=2**40)
     with pytest.raises(IngotError, match=r"memory: 4\.0 GiB free, about 6\.\d GiB needed for a model of this size"):
         preflight.check_room(need, tmp_path, disk=2**40, memory=2**32)
     with pytest.raises(IngotError, match=r"16\.0 GiB free, about 28\.\d GiB needed to serve .*evaluation.cases"):
         preflight.check_room(need, tmp_path, disk=2**40, memory=2**34)
-    smaller = preflight.estimate(7_000_000_000, 500_000_000, rewritten=True, precisions=1)
+    smaller = preflight.estimate(7_000_000_000, 500_000_000, rewritten=True, makes=5)
     preflight.check_room(smaller, tmp_path, disk=2**40, memory=2**34)
     preflight.check_room(need, tmp_path, disk=2**40, memory=2**40)
 
 
 def test_keys_and_values_count_and_the_context_that_would_fit_is_told() -> None:
-    need = preflight.estimate(
-        1_000_000_000, 100_000_000, rewritten=False, precisions=1, token_bytes=2**18, context=32768
-    )
+    need = preflight.estimate(1_000_000_000, 100_000_000, rewritten=False, makes=5, token_bytes=2**18, context=32768)
     with pytest.raises(IngotError, match=r"8\.0 GiB of that for the keys and values of 32768 tokens") as refused:
         preflight.check_memory(need, 2**32)
     tokens = int(refused.value.remedy.split("context_length = ")[1].split()[0])
