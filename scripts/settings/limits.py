@@ -51,6 +51,8 @@ _SERVING = ("domain", "baseline", "lm-eval", "bench", "bench-full", "soak", "ver
 _UNKNOWN = 16 * _GIB
 #: Besides the weights, in whichever form; those are served in float32 at most, which is twice 16 bits.
 _LIBRARIES = _GIB
+#: Bytes of a safetensors header at most.
+_HEADER = 100 << 20
 #: What weights of 4 bits would be with 16.
 _GGUF = 4
 
@@ -128,7 +130,10 @@ def weights_size(path: Path) -> int | None:
         if path.is_file():
             return path.stat().st_size * _GGUF
         with os.scandir(path) as entries:
-            size = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".safetensors"))
+            sizes = {entry.path: entry.stat().st_size for entry in entries if entry.name.endswith(".safetensors")}
+        size = sum(sizes.values())
+        if size > _GIB and _is_float32(max(sizes, key=lambda file: sizes[file])):
+            size //= 2
         return size * (_GGUF if _is_quantised(path) else 1) or None
     except OSError:
         return None
@@ -141,6 +146,22 @@ def key_value_bytes(path: Path, context: int) -> int:
     except (OSError, ValueError, RecursionError):  # what is wrong with it is the checkpoint stage's to tell
         return 0
     return (kv_cache.bytes_per_token(config) or 0) * context if isinstance(config, dict) else 0
+
+
+def _is_float32(file: str) -> bool:
+    """Whether most of a safetensors file is float32, by its header; what is wrong with that is not told here."""
+    bytes_of: dict[str, int] = {}
+    try:
+        with Path(file).open("rb") as weights:
+            size = int.from_bytes(weights.read(8), "little")
+            header = json.loads(weights.read(size)) if size <= _HEADER else {}
+        for tensor in header.values():
+            if "dtype" in tensor:
+                begin, end = tensor["data_offsets"]
+                bytes_of[tensor["dtype"]] = bytes_of.get(tensor["dtype"], 0) + end - begin
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return 2 * bytes_of.get("F32", 0) > sum(bytes_of.values())
 
 
 def _is_quantised(folder: Path) -> bool:

@@ -123,6 +123,15 @@ def test_weights_that_were_fetched_are_measured_where_they_are(tmp_path: Path) -
     assert found.limits_of("export:m", tmp_path / "build").seconds < before
 
 
+def test_weights_in_float32_count_as_half(tmp_path: Path) -> None:
+    size = (1 << 30) + (1 << 20)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+    assert weights_size(tmp_path) == (8 + len(header) + size) // 2
+
+
 def test_weights_that_are_quantised_count_as_the_floats_that_they_become(tmp_path: Path) -> None:
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(1000)
