@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import errno
 import functools
+import math
 import os
 import queue
 import threading
@@ -101,9 +102,9 @@ class Remote:
         """Have a file with this content; a reader sees none, or all of it. Raises `RemoteError`."""
         self._call(lambda: self._placed(name, lambda path: self._files.pipe_file(path, data)))
 
-    def upload(self, name: str, file: str) -> None:
-        """The same with the content of a file that is here."""
-        seconds = self.patience + os.path.getsize(file) / SLOWEST
+    def upload(self, name: str, file: str, most: float = math.inf) -> None:
+        """The same with the content of a file that is here, in the time that its size takes, and in `most` seconds."""
+        seconds = min(most, self.patience + os.path.getsize(file) / SLOWEST)
         self._call(lambda: self._placed(name, lambda path: self._files.put_file(file, path)), seconds)
 
     def listing(self, folder: str) -> dict[str, tuple[int, float]]:

@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from scripts.engine import listed, tree
 from scripts.engine.digests import Digests
 from scripts.engine.fetching import Fetching, blob
 from scripts.engine.listed import File, Listed, LyingError
-from scripts.engine.remote import Remote, RemoteError, TooShortError
+from scripts.engine.remote import SLOWEST, Remote, RemoteError, TooShortError
 
 MARK = "v1/store.json"
 #: A fetch may take so long, in seconds, or so many times what the build took where it was made: else it is given up.
@@ -50,6 +51,22 @@ def artifact(key: str) -> str:
 def _blobs(folder: Path) -> Path:
     """Where the contents of an artifact are brought, before its files are made of them in `folder`."""
     return folder.with_name(f"{folder.name}.blobs")
+
+
+class _End:
+    """When an upload of so many bytes is given up: a store that crawls must not hold up the build."""
+
+    def __init__(self, size: int) -> None:
+        self._what = f"takes longer than it may for {size / 1e6:.0f} MB"
+        self._seconds = PATIENCE + size / SLOWEST
+        self._end = time.monotonic() + self._seconds
+
+    def left(self) -> float:
+        """The seconds that are left. Raises `RemoteError` where none are."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise RemoteError(f"{self._what} ({self._seconds:.0f} s)")
+        return left
 
 
 class Shared:
@@ -106,11 +123,12 @@ class Shared:
             text = listed.dumps(Listed(key, files, seconds))
             made = listed.loads(text, key)  # what others would refuse stays here
             self._mark()
+            end = _End(sum(made.blobs.values()))
             for digest, size in made.blobs.items():
-                self._upload_blob(digest, size, paths[digest], again=key in self._harmed)
+                self._upload_blob(digest, size, paths[digest], end, again=key in self._harmed)
             self.remote.write(artifact(key), text)
             for digest, size in made.blobs.items():  # `gc` may have taken one away, not knowing of this artifact
-                self._upload_blob(digest, size, paths[digest], again=False)
+                self._upload_blob(digest, size, paths[digest], end, again=False)
         except (NotHereError, LyingError):
             return
         except OSError as error:
@@ -203,12 +221,12 @@ class Shared:
             paths[digest] = path
         return files, paths
 
-    def _upload_blob(self, digest: str, size: int, path: str, *, again: bool) -> None:
+    def _upload_blob(self, digest: str, size: int, path: str, end: _End, *, again: bool) -> None:
         if not again and self.remote.size(blob(digest)) == size:
             return
         if self._digests.of(path) != digest:
             raise NotHereError
-        self.remote.upload(blob(digest), path)
+        self.remote.upload(blob(digest), path, end.left())
         if self.remote.size(blob(digest)) != size:
             raise RemoteError("keeps other than what is put there")
 

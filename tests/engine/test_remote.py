@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.hashes import digest_bytes
+from scripts.engine import shared
 from scripts.engine.digests import Digests
 from scripts.engine.fetching import Fetching, blob
 from scripts.engine.listed import LyingError
@@ -71,6 +72,33 @@ def test_a_fetch_that_takes_longer_than_it_may_is_given_up(place: Path, tmp_path
     with pytest.raises(RemoteError, match="slower"):
         fetching(remote, tmp_path / "build", patience=-1).bring(wanted, into)
     assert [path.read_bytes() for path in fetching(remote, tmp_path / "build").bring(wanted, into).values()] == [data]
+
+
+class _Crawling(Remote):
+    """Each content takes a while, and none is ever too slow by itself."""
+
+    def upload(self, name: str, file: str, most: float = 1e9) -> None:
+        time.sleep(0.2)
+        super().upload(name, file, most)
+
+
+def test_an_upload_that_crawls_is_given_up_by_the_size_of_the_artifact(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "PATIENCE", 0.5)
+    monkeypatch.setattr(shared, "Remote", _Crawling)
+    made = tmp_path / "build" / "made"
+    made.mkdir(parents=True)
+    for number in range(20):
+        (made / f"{number}").write_text(f"content {number}")
+    notes: list[str] = []
+    digests = Digests(State(tmp_path / "build" / "state.db"))
+    store = shared.Shared(place.as_uri(), tmp_path / "build", digests, notes.append, writes=True)
+    for key in ("a" * 64, "b" * 64):
+        store.upload(key, made, {}, 1.0)
+    [note] = notes
+    assert "longer than it may for 0 MB (1 s)" in note or "gave no answer" in note, note
+    assert "nothing more is put there" in note and not list((place / "v1").glob("artifacts/*/*"))
 
 
 def test_a_content_that_is_larger_or_missing_is_no_hit(place: Path, tmp_path: Path) -> None:
