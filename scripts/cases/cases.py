@@ -7,6 +7,9 @@
 `prompt` may stand for one user message. `expect` holds at least one of: schema (true), fields, exact, contains,
 regex, max_chars, refusal (true or false), no_loop (true); all that are given must hold. `labels` are right values of
 fields that are counted field by field but need not hold.
+
+`tools` are offered with the question, functions as in the OpenAI API; `expect.call` asks that one of them is called:
+{"name": "get_weather", "arguments": {"city": "Paris"}}.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jsonschema
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct, to_builtins
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
@@ -28,7 +31,7 @@ from scripts.cases import checks
 from scripts.common import json_values
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
-from scripts.common.typed import key_name, parse
+from scripts.common.typed import key_name, parse, suggest
 from scripts.common.user_files import read_json
 
 MAX_TOKENS = 48
@@ -37,6 +40,13 @@ _LONGEST_REGEX, _LONGEST_SCHEMA = 2000, 1 << 18
 #: Cases that are read: each is asked for seconds.
 _MOST = 10_000
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1, title="a whole number from 1")]
+
+
+class Call(Struct, forbid_unknown_fields=True, frozen=True):
+    """A tool that is to be called, and arguments that it must be given; others may be given too."""
+
+    name: str
+    arguments: dict[str, Any] = {}
 
 
 class Expect(Struct, forbid_unknown_fields=True, frozen=True):
@@ -50,6 +60,19 @@ class Expect(Struct, forbid_unknown_fields=True, frozen=True):
     max_chars: _Count | None = None
     refusal: bool | None = None
     no_loop: bool = False
+    call: Call | None = None
+
+
+class _Function(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+    name: Annotated[str, Meta(pattern=r"^[\w.-]{1,64}$", title="up to 64 letters, digits and _ - .")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _Tool(Struct, forbid_unknown_fields=True, frozen=True):
+    type: Literal["function"]
+    function: _Function
 
 
 class _Message(Struct, forbid_unknown_fields=True, frozen=True):
@@ -66,6 +89,7 @@ class _Row(Struct, forbid_unknown_fields=True, frozen=True):
     messages: tuple[_Message, ...] | None = None
     max_tokens: _Count = MAX_TOKENS
     labels: dict[str, Any] | None = None
+    tools: tuple[_Tool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +101,7 @@ class Case:
     max_tokens: int
     expect: Expect
     labels: dict[str, Any] = field(default_factory=dict)
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 def load(path: Path) -> list[Case]:
@@ -129,9 +154,18 @@ def load_schema(path: Path) -> jsonschema.protocols.Validator:
 
 def digest(cases: list[Case], schema: Any) -> str:
     """BLAKE3 of what was asked and expected: two scores are comparable where it is the same."""
-    content = [[case.id, case.messages, case.max_tokens, structs.asdict(case.expect), case.labels] for case in cases]
+    content = [
+        [case.id, case.messages, case.max_tokens, _expected(case.expect), case.labels, *filter(None, [case.tools])]
+        for case in cases
+    ]
     text = json.dumps([content, schema], sort_keys=True, ensure_ascii=True)
     return digest_bytes(text.encode())
+
+
+def _expected(expect: Expect) -> dict[str, Any]:
+    """As what was asked before there were calls had it: two scores of the same cases are comparable."""
+    found: dict[str, Any] = to_builtins(expect)
+    return found if expect.call else {name: value for name, value in found.items() if name != "call"}
 
 
 def judge(case: Case, text: str, validator: jsonschema.protocols.Validator | None) -> list[str]:
@@ -154,6 +188,8 @@ def judge(case: Case, text: str, validator: jsonschema.protocols.Validator | Non
         found.append(("max_chars", checks.max_chars(text, expect.max_chars)))
     if expect.refusal is not None:
         found.append(("refusal", checks.refusal(text, expect.refusal)))
+    if expect.call is not None:
+        found.append(("call", checks.call(text, expect.call.name, expect.call.arguments, case.tools)))
     if expect.no_loop:
         found.append(("no_loop", checks.no_loop(text)))
     return [f"{name}: {failure}" for name, failure in found if failure]
@@ -171,12 +207,32 @@ def _case(value: Any, place: str) -> Case:
             re.compile(row.expect.regex)
         except (re.error, RecursionError, OverflowError) as error:
             raise IngotError(f"{place}: expect.regex", f"is not a regular expression: {error}", "Correct it") from None
+    tools = _tools(row, place)
     for key, right in fields.items():
         if key in labels and not json_values.same(labels[key], right):
             raise IngotError(
                 f"{place}: labels.{key_name(key)}", f"{labels[key]!r} contradicts expect.fields, {right!r}"
             )
-    return Case(row.id, messages, row.max_tokens, row.expect, {**labels, **fields})
+    return Case(row.id, messages, row.max_tokens, row.expect, {**labels, **fields}, tools)
+
+
+def _tools(row: _Row, place: str) -> tuple[dict[str, Any], ...]:
+    """The tools that are offered. Raises `IngotError` for parameters that are not a schema, and a call of none."""
+    names = [tool.function.name for tool in row.tools]
+    for number, tool in enumerate(row.tools, 1):
+        where = f"{place}: tools[{number}].function"
+        if names.count(tool.function.name) > 1:
+            raise IngotError(f"{where}.name", f"{tool.function.name!r} is the name of two", "Give each its own")
+        try:
+            given = tool.function.parameters or {}
+            jsonschema.validators.validator_for(given).check_schema(given)
+        except jsonschema.exceptions.SchemaError as error:
+            found = f"is not a JSON schema: {error.message[:200]}"
+            raise IngotError(f"{where}.parameters", found, "Correct it") from None
+    if row.expect.call is not None and row.expect.call.name not in names:
+        found = f"{row.expect.call.name!r} is not among the case's tools"
+        raise IngotError(f"{place}: expect.call.name", found, suggest(row.expect.call.name, names))
+    return tuple(to_builtins(tool) for tool in row.tools)
 
 
 def _messages(row: _Row, place: str) -> tuple[dict[str, str], ...]:

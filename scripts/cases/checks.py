@@ -70,6 +70,39 @@ def no_loop(text: str) -> str | None:
     return None
 
 
+def call(text: str, name: str, arguments: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> str | None:
+    """The answer calls tools (as `called` writes it), each as its parameters say, and one is `name` with `arguments`.
+
+    `tools`: those that were offered, as in the OpenAI API. Arguments that nothing is said of may be anything valid.
+    """
+    try:
+        calls = [(one["name"], one["arguments"]) for one in parse(text)]
+    except (ValueError, TypeError, KeyError):
+        return f"calls no tool, but says {_short(text)}"
+    known = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+    for tool, given in calls:
+        if tool not in known:
+            return f"calls {_short(tool)}, which is not among its tools"
+        with computing(f"tools: {tool}: parameters", "to judge a call by them", remedy=_TAME):
+            if not jsonschema.validators.validator_for(known[tool])(known[tool]).is_valid(given):
+                return f"calls {tool} with arguments that are not valid: {_short(json.dumps(given))}"
+    right = ({key: given.get(key) for key in arguments} for tool, given in calls if tool == name)
+    if any(same(given, dict(arguments)) for given in right):
+        return None
+    return f"calls {_short(text)}, not {name} with {_short(json.dumps(dict(arguments)))}"
+
+
+def called(calls: Sequence[tuple[str, str]]) -> str:
+    """Calls of tools, by name and arguments (JSON), as the text of an answer."""
+    found = []
+    for name, arguments in calls:
+        try:
+            found.append({"name": name, "arguments": parse(arguments)})
+        except ValueError:
+            found.append({"name": name, "arguments": arguments})
+    return json.dumps(found, ensure_ascii=False)
+
+
 def schema(text: str, validator: jsonschema.protocols.Validator) -> str | None:
     """The answer is one JSON value that is valid by the schema."""
     try:

@@ -68,7 +68,7 @@ def finetune(
     parameters = parameters or Hyperparameters()
     validator = load_schema(schema)
     examples = read_examples(train, validator)
-    cases = load(evaluation)
+    cases = [case for case in load(evaluation) if not case.tools]  # those are asked in the runtime alone
     refuse_leaks(train, examples, evaluation, cases)
 
     import torch

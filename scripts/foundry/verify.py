@@ -187,17 +187,20 @@ def _expect(folder: Path, how: str, found: str, expected: Expectation) -> None:
 
 def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | None:
     """The recorded answer to ask for again: of the first case that the float export and this package both pass, else
-    of the first that the package passes, else of the first of all. None if nothing was recorded.
+    of the first that the package passes, else of the first of all; none of a case with tools, which `apps` tries by
+    itself. None if nothing was recorded.
 
     Raises `IngotError` if an answer that passed does not meet what its case expects: it was asked otherwise.
     """
     result = base.read(domain, Domain, "Run `doit domain` again")
     won = set(result.baseline.won if result.baseline else ())
-    passed = [row for row in result.cases if row.passed]
-    chosen = next((row for row in passed if row.id not in won), next(iter(passed or result.cases), None))
+    every = asking.load(cases)
+    with_tools = {case.id for case in every if case.tools}
+    rows = [row for row in result.cases if row.id not in with_tools]
+    passed = [row for row in rows if row.passed]
+    chosen = next((row for row in passed if row.id not in won), next(iter(passed or rows), None))
     if chosen is None:
         return None
-    every = asking.load(cases)
     case = next((case for case in every if case.id == chosen.id), None)
     if case is None:
         raise IngotError(cases, f"has no case {chosen.id!r}, whose answer was recorded", "Run `doit domain` again")
@@ -206,7 +209,7 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
         found = f"case {case.id!r} passed, but {'; '.join(failures)}"
         raise IngotError(domain, found, "Run `doit domain` again")
     rest: list[tuple[list[Message], int]] = [
-        (list(other.messages), other.max_tokens) for other in every if other is not case
+        (list(other.messages), other.max_tokens) for other in every if other is not case and not other.tools
     ]
     others = tuple(rest[len(rest) * number // OTHERS] for number in range(min(OTHERS, len(rest))))
     return Expectation(list(case.messages), case.max_tokens, chosen.text, case.id, others)

@@ -33,7 +33,11 @@ def ask(
 
     `export`: what the float export made of the same cases; where it held there, it is not tried again.
     """
-    chosen = [case for case in cases if (case.expect.schema or case.expect.fields is not None) and case.id in free]
+    chosen = [
+        case
+        for case in cases
+        if (case.expect.schema or case.expect.fields is not None) and case.id in free and not case.tools
+    ]
     if not chosen:
         return None
     valid = [case for case in chosen if checks.schema(free[case.id], validator) is None]

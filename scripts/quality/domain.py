@@ -138,8 +138,9 @@ def ask(
         chat = runtime.load(_ID)
         for number, case in enumerate(cases, 1):
             try:
-                answer = chat.complete(case.messages, temperature=0, max_tokens=case.max_tokens)
-                replies.append(Reply(answer.text.encode("utf-8", "replace").decode()))
+                answer = chat.complete(case.messages, temperature=0, max_tokens=case.max_tokens, tools=case.tools)
+                text = checks.called(answer.calls) if answer.calls else answer.text
+                replies.append(Reply(text.encode("utf-8", "replace").decode()))
             except foundry.RuntimeFault as error:
                 replies.append(Reply("", str(error)))
             print(f"domain: {number} of {len(cases)} asked", flush=True)

@@ -11,11 +11,12 @@ it itself:
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.common.errors import IngotError
@@ -36,7 +37,7 @@ class RuntimeFault(IngotError):  # noqa: N818 - reads as what it is
 @dataclass(frozen=True)
 class Answer:
     """What a model said: its text, why it ended ("stop", "length", …), tokens in and out, wall seconds; `thought` is
-    what the runtime told apart as reasoning.
+    what the runtime told apart as reasoning; `calls`: the tools that it calls, each by name and arguments (JSON).
     """
 
     text: str
@@ -45,6 +46,7 @@ class Answer:
     completion_tokens: int
     seconds: float
     thought: str = ""
+    calls: tuple[tuple[str, str], ...] = ()
 
 
 def conversation(messages: Sequence[Message] | str) -> list[Message]:
@@ -66,16 +68,20 @@ class Chat:
             response = stack.enter_context(session.process_request(request))
             seconds = time.perf_counter() - begin
             # A reply is a message of parts; iterating the response alone yields no text.
-            parts = [part for item in response for part in _parts(item) if hasattr(part, "text")]
+            every = [part for item in response for part in _parts(item)]
+            parts = [part for part in every if hasattr(part, "text")]
             text = "".join(part.text for part in parts if not _is_thought(part))
-            return _answer(response, text, seconds, "".join(part.text for part in parts if _is_thought(part)))
+            thought = "".join(part.text for part in parts if _is_thought(part))
+            calls = tuple((part.name, part.arguments) for part in every if hasattr(part, "arguments"))
+            return replace(_answer(response, text, seconds, thought), calls=calls)
 
     def stream(self, messages: Sequence[Message] | str, **options: Any) -> Stream:
         """Answer in pieces, as they come; leaving the loop early cancels the rest. Raises `RuntimeFault`.
 
         Options: `max_tokens` (of the answer), `temperature` (default 0: greedy, whatever the model's settings
         say), `top_p`, `top_k`, `seed`. What is left out is as the model's `genai_config.json` has it, its
-        repetition penalty included. `schema`: a JSON schema as text, which decoding is held to.
+        repetition penalty included. `schema`: a JSON schema as text, which decoding is held to; `tools`: functions
+        as in the OpenAI API, which the model may call (`complete` alone).
         """
         return Stream(self, messages, options)
 
@@ -89,10 +95,13 @@ class Chat:
         """A fresh session and a request with the whole conversation: a session used twice would remember."""
         import foundry_local_sdk as sdk
 
-        schema = options.get("schema")
-        others = {name: value for name, value in options.items() if name != "schema"}
+        schema, tools = options.get("schema"), options.get("tools") or ()
+        others = {name: value for name, value in options.items() if name not in ("schema", "tools")}
         turns, search = list(_checked(self.model_id, messages)), _search(sdk, self.model_id, others)
         session = stack.enter_context(sdk.ChatSession(self._model))
+        for tool in (tool["function"] for tool in tools):
+            parameters = json.dumps(tool.get("parameters") or {"type": "object"})
+            session.add_tool_definition(tool["name"], tool.get("description") or "", parameters)
         request = stack.enter_context(sdk.Request())
         for role, text in turns:
             request.add_item(sdk.MessageItem(sdk.MessageRole[role.upper()], text))

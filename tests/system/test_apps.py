@@ -32,10 +32,12 @@ def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Proj
 
 def build(weights: Path, folder: Path) -> tuple[Project, Ran]:
     project = Project(folder / "a project")
-    cases = [
+    cases: list[dict[str, Any]] = [
         {"id": f"c{number}", "prompt": question, "expect": {"schema": True}}
         for number, (question, _) in enumerate(caller.ANSWERS)
     ]
+    call = {"name": "get_weather", "arguments": {"city": "Paris"}}
+    cases += [{"id": "tool", "prompt": TOOL_QUESTION, "tools": [TOOL], "max_tokens": 60, "expect": {"call": call}}]
     (project.config / "eval" / "cases.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases), "utf-8")
     (project.config / "eval" / "schema.json").write_text(json.dumps(caller.SCHEMA), "utf-8")
     (project.config / "eval" / "general.txt").write_text("Which city has the Louvre? Paris has it.\n" * 20, "utf-8")
@@ -94,6 +96,13 @@ def test_a_client_gets_a_tool_call_and_an_answer_without_what_was_thought(
         assert not "".join(part.content or "" for part in parts).strip()
         parts = ask(caller.ANSWERS[0][0])
         assert "".join(part.content or "" for part in parts) == caller.ANSWERS[0][1]
+
+
+def test_a_case_offers_tools_and_is_right_if_the_right_one_is_called(built: tuple[Project, Ran]) -> None:
+    rows = {row["id"]: row for row in built[0].json("caller/int8/domain.json")["cases"]}
+    assert (rows["tool"]["passed"], rows["tool"]["failures"]) == (True, [])
+    assert json.loads(rows["tool"]["text"]) == [{"name": "get_weather", "arguments": {"city": "Paris"}}]
+    assert built[0].json("caller/int8/verify.json")["case"] == "c0"  # what is asked again takes no tools
 
 
 def test_cases_are_scored_free_and_held_to_the_schema_side_by_side(built: tuple[Project, Ran]) -> None:
