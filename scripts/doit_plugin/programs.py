@@ -16,9 +16,11 @@ import doit
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand
 
+from scripts.common import json_files
 from scripts.common.handing_over import hand_over
 from scripts.doit_plugin.commands import SessionCommand, flag
 from scripts.doit_plugin.usage import at_least_one
+from scripts.engine.step import Step
 
 
 class _Program(SessionCommand):
@@ -111,10 +113,18 @@ class Pack(_Program):
         options = [f"--{name}={value}" for name, value in given.items() if value is not None]
         options += [f"--{name}" for name, on in (("force", force), ("dry-run", dry_run)) if on]
         code = self.hand_over(pos_args, *options)
-        step = self.session.steps.get(f"package:{pos_args[0]}") if pos_args else None
+        step = self._step(pos_args[0]) if pos_args else None
         if code == 0 and step and not self.session.status.is_current(step):
             print(f"{pos_args[0]}: this is of an earlier build; doit {step.name} makes it anew", file=sys.stderr)
         return code
+
+    def _step(self, word: str) -> Step | None:
+        """The step that makes the package of what was typed: of a model, of the precision that is recommended."""
+        try:
+            best = json_files.read(self.session.build / word / "recommend.json")["recommended"]
+        except (OSError, ValueError, TypeError, KeyError):
+            best = None
+        return self.session.steps.get(f"package:{word}-{best}" if best else f"package:{word}")
 
 
 class Models(_Program):

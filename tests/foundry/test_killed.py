@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
+#: How it is ended, what, starting from where, and how many steps there are at least: 190 kills in all.
 STORMS = [
-    ("kill", "deploy", "empty", 15),
-    ("kill", "deploy", "old", 15),
-    ("kill", "deploy", "torn", 15),
-    ("kill", "undeploy", "old", 8),
-    ("kill", "undeploy", "two", 8),
-    ("kill", "rollback", "two", 8),
-    ("kill", "rollback", "back", 8),
+    ("kill", "deploy", "empty", 30),
+    ("kill", "deploy", "old", 30),
+    ("kill", "deploy", "torn", 40),
+    ("kill", "undeploy", "old", 15),
+    ("kill", "undeploy", "two", 15),
+    ("kill", "rollback", "two", 10),
+    ("kill", "rollback", "back", 10),
     ("fail", "deploy", "empty", 15),
     ("fail", "deploy", "old", 15),
     ("fail", "undeploy", "two", 8),
     ("fail", "rollback", "two", 8),
-    ("moved", "deploy", "torn", 15),
+    ("moved", "deploy", "torn", 40),
 ]
 
 

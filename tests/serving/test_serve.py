@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,31 @@ def test_pythons_client_and_the_printed_programs_get_answers_until_ctrl_c(served
     assert child.returncode == 0
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{url}/models", timeout=5)
+
+
+NODE = """
+import OpenAI from "openai";
+const client = new OpenAI({ baseURL: process.argv[2], apiKey: "none", maxRetries: 0 });
+const asked = { model: process.argv[3], messages: [{ role: "user", content: process.argv[4] }], temperature: 0 };
+const whole = (await client.chat.completions.create(asked)).choices[0].message.content;
+let pieces = "";
+for await (const piece of await client.chat.completions.create({ ...asked, stream: true }))
+  pieces += piece.choices[0]?.delta?.content ?? "";
+const ids = (await client.models.list()).data.map((model) => model.id);
+console.log(JSON.stringify({ whole, pieces, ids }));
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="node and npm are not installed")
+def test_nodes_client_gets_whole_and_streamed_answers(served: Project, tmp_path: Path) -> None:
+    """The package `openai` of npm, installed for this test alone."""
+    (tmp_path / "package.json").write_text("{}", encoding="utf-8")
+    subprocess.run(["npm", "install", "--no-fund", "--no-audit", "openai@6"], cwd=tmp_path, check=True, timeout=300)
+    (tmp_path / "ask.mjs").write_text(NODE, encoding="utf-8")
+    with serving(served, "tiny") as (url, _, _):
+        command = ["node", str(tmp_path / "ask.mjs"), url, MODEL_ID, GRASS[0]]
+        assert json.loads(ran(command)) == {"whole": GRASS[1], "pieces": GRASS[1], "ids": [MODEL_ID]}
 
 
 def printed(said: str, title: str) -> str:
