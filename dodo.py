@@ -33,6 +33,7 @@ from scripts.common.model_files import (
 )  # fmt: skip
 from scripts.common.process import Limits
 from scripts.convert import exporters
+from scripts.definitions.passes import DEVICES
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
 from scripts.doit_plugin.variables import called, chosen_folders, typed
@@ -222,6 +223,20 @@ def domain(variant: Variant) -> Step:
     )  # fmt: skip
 
 
+@TASKS.each([variant for variant in PRECISIONS if variant.recipe and variant.recipe.target in DEVICES],
+            needs="a precision whose recipe has the target webgpu")  # fmt: skip
+def device(variant: Variant) -> Step:
+    """Run what is made for WebGPU on a GPU or a software adapter; only if named"""
+    assert variant.recipe
+    return INGOT.step(
+        f"device:{variant.name}", folder(variant) / "device.json", stage="quality", verb="device",
+        inputs={"package": package(variant).part("served"), "export": export(variant.model),
+                "reference": reference(variant.model), "cases": variant.model.cases},
+        parameters={"gates": variant.quality_gates, "provider": variant.recipe.target},
+        observed={"machine": fingerprint()}, preflight={"cases": CASES["cases"]},
+    )  # fmt: skip
+
+
 @TASKS.each(BASELINES, needs="evaluation.cases, and adapters or base, in models.toml")
 def baseline(variant: Variant) -> Step:
     """Score the model without its fine-tuning on the same cases"""
@@ -403,7 +418,8 @@ def report() -> Step:
         "report", BUILD / "report", stage="report", verb="render",
         inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None},
         reads=(*judged, *answered, *chosen, *seen, reconcile()),
-        optional=[kind(variant) for variant in SERVED for kind in (bench_full, soak, edges)],
+        optional=[kind(variant) for variant in SERVED for kind in (bench_full, soak, edges)]
+        + [device(variant) for variant in PRECISIONS if variant.recipe and variant.recipe.target in DEVICES],
         parameters={"models": [{"name": model.name, "precisions": [variant.precision for variant in model.precisions],
                                 "base": model.base.place if model.base in BASES else None, "settings": asked(model)}
                                for model in MODELS], "options": typed("config", "build")},

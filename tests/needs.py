@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,6 +21,11 @@ from scripts.report import picture
 
 #: Root of namespaces of its own, as any user may be: what it mounts is seen by nobody else, and goes when it ends.
 _AS_ROOT = ("unshare", "--user", "--map-root-user", "--mount")
+#: Where Debian's Chromium brings SwiftShader (Vulkan, computed by the CPU) and a loader; what it takes to use it.
+CHROMIUM = Path("/usr/lib/chromium")
+SOFTWARE_ADAPTER = {
+    "LD_LIBRARY_PATH": str(CHROMIUM), "VK_DRIVER_FILES": str(CHROMIUM / "vk_swiftshader_icd.json"),
+}  # fmt: skip
 IN_CI_TOO = frozenset({"browser"})
 
 
@@ -40,6 +46,8 @@ def missing(what: str) -> str | None:
     checks: dict[str, Callable[[], str | None]] = {
         "browser": _no_browser,
         "namespaces": _no_namespaces,
+        "software adapter": _no_software_adapter,
+        "powershell": lambda: None if shutil.which("pwsh") else "pwsh is not installed: PowerShell 7",
         "bitsandbytes": functools.partial(_no_package, "bitsandbytes", "bitsandbytes==0.50.2"),
         "distributed": functools.partial(_no_package, "distributed", "-e '.[team]'"),
         "mlflow": functools.partial(_no_package, "mlflow", "-e '.[team]'"),
@@ -62,6 +70,12 @@ def _no_browser() -> str | None:
         words = [chromium, *picture.flags(), f"--user-data-dir={home}/profile", "--dump-dom", "about:blank"]
         why = _why_not(words, {**os.environ, "HOME": home})
     return why and f"{chromium}: does not start ({why}). Install one that does: apt-get install chromium"
+
+
+def _no_software_adapter() -> str | None:
+    there = all((CHROMIUM / name).is_file() for name in ("vk_swiftshader_icd.json", "libvulkan.so.1"))
+    why = None if there else f"{CHROMIUM} has no SwiftShader: apt-get install chromium"
+    return _no_package("onnxruntime_ep_webgpu", "onnxruntime-ep-webgpu") or why
 
 
 def _no_namespaces() -> str | None:

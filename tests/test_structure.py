@@ -49,7 +49,9 @@ ADAPTERS = {
         for name in ("builder_pass", "float16_pass", "mobius_pass", "olive", "pass_options", "weightonly_pass")
     },
     "mobius": {"scripts.convert.mobius_pass"},
-    "onnxruntime_genai": {"scripts.runtime.genai", "scripts.convert.builder_pass"},  # the runtime; the model builder
+    # the runtime; its providers; the model builder
+    "onnxruntime_genai": {"scripts.runtime.genai", "scripts.runtime.plugins", "scripts.convert.builder_pass"},
+    "onnxruntime_ep_webgpu": {"scripts.runtime.plugins"},
     "foundry_local_sdk": {"scripts.runtime.foundry", "scripts.runtime.chat"},
 }
 

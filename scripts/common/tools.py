@@ -54,6 +54,8 @@ TOOLS = (
     Tool("gguf", "0.19.0", ("gguf",), "reading GGUF files"),
     Tool("doit", "0.37.0", ("doit",), "the methods that `scripts.doit_plugin` overrides"),
     Tool("compressed-tensors", "0.20.0", ("compressed-tensors",), "reading what it compressed"),
+    Tool("onnxruntime-ep-webgpu", "0.4.0", ("onnxruntime-ep-webgpu",), "what is made for WebGPU runs by it",
+         optional=True),
     Tool("llama-cpp-python", "0.3.36", ("llama-cpp-python",), "the peer of `doit bench-full`", optional=True),
 )  # fmt: skip
 
@@ -90,6 +92,7 @@ LOADS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "ml-dtypes", "numpy", "protobuf"),
     "onnx_ir": ("onnx-ir", "ml-dtypes", "numpy"),
     "onnxruntime": ("onnxruntime", "numpy"),
+    "onnxruntime_ep_webgpu": ("onnxruntime-ep-webgpu",),
     "onnxruntime_genai": ("onnxruntime-genai", "onnxruntime", "numpy"),
     "onnxruntime_genai.models": ("onnx", "onnx-ir", "protobuf", "safetensors", "sentencepiece", "tokenizers",
                                  "torch", "transformers"),

@@ -29,8 +29,16 @@ TARGETS = {
     "webgpu": "generic-gpu",
     "NvTensorRtRtx": "trtrtx-gpu",
 }
+#: Those of them that `doit device` can run, on a GPU or a software adapter, beside the Foundry runtime.
+DEVICES = ("webgpu",)
 #: The one that a model is run, measured and deployed for; for any other it is made, and judged on this one.
 HERE = "cpu"
+
+#: What Olive has recipes for, and why none is made here: each was tried beside the packages that the lock pins.
+_VENDORS = {
+    "openvino": "Olive's OpenVINO passes export by optimum-intel, whose 2.2.0 wants transformers below 5.6",
+    "qnn": "Olive's QNN passes compile for Qualcomm's NPU by qairt-dev, which is for Python 3.10 alone",
+}
 
 _ACCURACY = "least precision of activations: 1 float32, 2 float16, 3 bfloat16, 4 int8 (fastest on CPU), 0 unset"
 _ALGORITHM = "rtn: nearest value; search: least squared error per block; gptq: least error of what the model computes"
@@ -165,7 +173,19 @@ def check_target(target: Any, subject: str = "recipe: target") -> str:
     """The execution provider of a recipe. Raises `IngotError` for one for which no model can be made."""
     if isinstance(target, str) and target in TARGETS:
         return target
+    if why := _of_vendor(str(target)):
+        raise IngotError(subject, f"nothing is made for {short(target)} yet: {why}", _allowed_targets())
     raise IngotError(subject, f"unknown execution provider {short(target)}", suggest(str(target), TARGETS))
+
+
+def _of_vendor(name: str) -> str | None:
+    """Why nothing is made for what is called so; None where it is not of a vendor that Olive has recipes for."""
+    folded = name.casefold().replace("qairt", "qnn")
+    return next((why for vendor, why in _VENDORS.items() if folded.startswith(vendor)), None)
+
+
+def _allowed_targets() -> str:
+    return f"Allowed: {', '.join(TARGETS)}"
 
 
 def not_run(target: str) -> str:
@@ -198,6 +218,8 @@ def _olive_pass(kind: Any, subject: str) -> str:
         near = suggest(str(kind), [*known, *PASSES]).split("Allowed:")[0]
         raise IngotError(subject, f"unknown pass {short(kind)}",
                          f"{near}Of Ingot: {', '.join(sorted(PASSES))}; and those of Olive")  # fmt: skip
+    if why := _of_vendor(name):
+        raise IngotError(subject, f"{name} does not run beside Ingot yet: {why}", "Use another pass")
     providers = known[name].get("supported_providers", ["*"])
     if not {"*", "CPUExecutionProvider"} & set(providers):
         raise IngotError(subject, f"{name} is for {', '.join(providers)}, and only the CPU is supported yet",

@@ -20,7 +20,7 @@ if (-not $Cache -and (Get-Command foundry -ErrorAction SilentlyContinue)) {
     $said = (foundry cache location | Out-String)
     if ($said -match '([A-Za-z]:\\[^\r\n"]*[^\s."])') { $Cache = $Matches[1] }
 }
-if (-not $Cache -and (Test-Path "$HOME\.foundry\cache\models")) { $Cache = "$HOME\.foundry\cache\models" }
+if (-not $Cache -and (Test-Path -LiteralPath "$HOME\.foundry\cache\models")) { $Cache = "$HOME\.foundry\cache\models" }
 if (-not $Cache) { Fail 'no cache of a Foundry Local was found. Name its folder: install.ps1 CACHE' }
 if ($why = Test-Rows $here $rows) { Fail "this is not what was packed, fetch it again: $why" }
 
@@ -47,7 +47,7 @@ $last = 0
 $told = @(Get-ChildItem -LiteralPath $Cache -Recurse -File -Filter 'inference_model.json' -ErrorAction SilentlyContinue)
 $told += @(Get-Item -LiteralPath (Join-Path $Cache 'foundry.local.modelinfo.json') -ErrorAction SilentlyContinue)
 foreach ($file in $told) {
-    foreach ($found in [regex]::Matches((Get-Content -LiteralPath $file.FullName -Raw), "(?i)`"${pattern}:(\d{1,9})`"")) {
+    foreach ($found in [regex]::Matches((Get-Content -LiteralPath $file.FullName -Raw -ErrorAction SilentlyContinue), "(?i)`"${pattern}:(\d{1,9})`"")) {
         $last = [Math]::Max($last, [int]$found.Groups[1].Value)
     }
 }
@@ -55,7 +55,8 @@ do {
     $last += 1
     $target = Join-Path $place "$name-$last"
     $free = -not (Test-Path -LiteralPath $target)
-    if ($free) { New-Item -ItemType Directory -Path $target | Out-Null }
+    try { if ($free) { New-Item -ItemType Directory -Path $target | Out-Null } }
+    catch { if (Test-Path -LiteralPath $target) { $free = $false } else { Fail "$place can't be written to" } }
 } until ($free)
 
 $done = $false

@@ -49,6 +49,22 @@ def compare(
 
 
 @app.command()
+def device(
+    package: Annotated[Path, typer.Option(help="package to run")],
+    export: Annotated[Path, typer.Option(help="float GenAI folder to hold it against")],
+    reference: Annotated[Path, typer.Option(help="what `reference` wrote: the tokens")],
+    output: Output,
+    cases: Annotated[Path | None, typer.Option(help="cases, one JSON object a line; some of them are asked")] = None,
+    gates: Gates = "{}",
+    provider: Annotated[str, typer.Option(help="the execution provider that it was made for")] = "webgpu",
+) -> None:
+    """Run a precision on the device that it was made for, or on a software adapter."""
+    from scripts.quality import device as devices
+
+    _finish(output, devices.run(package, export, reference, cases, gates, provider))
+
+
+@app.command()
 def domain(
     package: Annotated[Path, typer.Option(help="package to judge")],
     cases: Annotated[Path, typer.Option(help="cases, one JSON object a line")],

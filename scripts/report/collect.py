@@ -18,14 +18,14 @@ from scripts.definitions.passes import HERE
 from scripts.quality.gain import gained
 from scripts.quality.gates import Judged, because, worst
 from scripts.quality.recommend import recommend
-from scripts.report import standing, versions
+from scripts.report import devices, standing, versions
 from scripts.report.weighed import bits, parameters, size_bytes
 from scripts.results import base, measured, remarks
 from scripts.results.base import Marker, Outcome
 from scripts.results.bench import Bench, BenchFull, Soak
 from scripts.results.domain import Domain, Unadapted
 from scripts.results.foundry import Deploy, Edges, Reconciled, Verify
-from scripts.results.quality import Advice, Quality
+from scripts.results.quality import Advice, Device, Quality
 from scripts.results.remarks import Remark
 from scripts.results.report import VERSION, Base, Called, Deployed, Export, Model, Precision, Report, Step
 
@@ -37,7 +37,7 @@ BASE = "base"
 REMARKED = ("checkpoint", "export"), ("onnx", "package", "attested")
 _TOOLS = ("olive-ai", "onnxruntime", "onnxruntime-genai", "foundry-local-sdk", "transformers", "torch", "peft")
 
-Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Unadapted, Edges, Verify)
+Measured = TypeVar("Measured", Bench, BenchFull, Soak, Domain, Unadapted, Edges, Verify, Device)
 T = TypeVar("T")
 
 
@@ -122,6 +122,7 @@ def _model(
     rows = [replace(row, target=elsewhere.get(row.precision, HERE)) for row in rows]
     judged = recommend(precisions, {row.precision: [row] for row in rows}, export, elsewhere).precisions
     rows = [replace(row, verdict=judged[row.precision].verdict, reasons=judged[row.precision].reasons) for row in rows]
+    rows = [devices.told(row) for row in rows]
     markers = place.every_marker()
     markers += [marker for precision in precisions for marker in _Place(build / name / precision).every_marker()]
     of_model, of_precision = REMARKED
@@ -202,6 +203,7 @@ def _precision(folder: Path, name: str, float_size: int | None, weights: int | N
         performance_full=served("bench-full", BenchFull, optional=True),
         soak=served("soak", Soak, optional=True),
         edges=served("edges", Edges, optional=True),
+        device=served("device", Device, optional=True),
         stale=stale,
     )
 

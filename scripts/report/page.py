@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from scripts.common.visible import visible
 from scripts.definitions.passes import HERE
 from scripts.package import usage
-from scripts.report import apps, charts, commands, job, series, standing, svg
+from scripts.report import apps, charts, commands, devices, job, series, standing, svg
 from scripts.report.answers import Answer, side_by_side
 from scripts.report.node import Node
 from scripts.report.picked import chosen, having, use, versioned, where
@@ -49,8 +49,9 @@ def page(report: dict[str, Any]) -> str:
         usage=usage, legend=legend,
         v=shown, s=said, raw_json=as_json, verdict=verdict, label=label, chart=chart, answers=side_by_side,
         parts=marked, missing=partial(missing, called=called),
-        having=having, job=job, apps=apps, changed=changed, places=places, where=where, others=others,
-        outdated=outdated, standing=standing, chosen=chosen, versioned=versioned, several=len(report["models"]) > 1,
+        having=having, ran_here=devices.ran, job=job, apps=apps, changed=changed, places=places, where=where,
+        others=others, outdated=outdated, standing=standing, chosen=chosen, versioned=versioned,
+        several=len(report["models"]) > 1,
     )  # fmt: skip
     css = (_HERE / "page.css").read_text(encoding="utf-8")
     text = environment.get_template("page.html.j2").render(report=Node(report), css=Markup(css))

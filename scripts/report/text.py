@@ -13,7 +13,7 @@ from scripts.common import terminal
 from scripts.common.visible import lines_of
 from scripts.common.visible import markdown as escaped
 from scripts.definitions.passes import HERE
-from scripts.report import across, apps, commands, standing, versions
+from scripts.report import across, apps, commands, devices, standing, versions
 from scripts.report import table as tables
 from scripts.report.job import cases, fine_tuning
 from scripts.report.words import NONE, common_unit, figure, is_size, label, typical
@@ -269,7 +269,7 @@ def _sentence(words: str) -> str:
 def _deployed(entry: dict[str, Any]) -> str:
     value, stands = entry["deployed"], entry.get("stands")
     if entry.get("target", HERE) != HERE:
-        return f"not run here ({entry['target']})"
+        return f"{'run' if devices.ran(entry) else 'not run'} here ({entry['target']})"
     if value is None:
         return f"{stands[0]['id']} (of an earlier build)" if stands else NONE
     return value["id"] if value["verified"] else f"{value['id']} (not verified)"

@@ -69,6 +69,27 @@ class Quality(Distance, kw_only=True, frozen=True):
     changes: dict[str, Text] = {}
 
 
+class Device(Struct, kw_only=True, frozen=True):
+    """device.json: a precision on the device that it was made for. `device`: on what, as far as that is known; `kl`,
+    `top1`: against the float export on the CPU, over so many `positions`; `alike`: so many answers to the `cases` are
+    those of the same graph on the CPU.
+    """
+
+    verdict: Verdict
+    reasons: list[str]
+    provider: str
+    device: str
+    kl: Positive | None
+    top1: Share | None
+    positions: Count = 0
+    cases: Count = 0
+    alike: Count = 0
+    gates: dict[str, float] = {}
+    seconds: Positive | None = None
+    package: str | None = None
+    runtime: str = ""
+
+
 class ReferenceText(Struct, kw_only=True, frozen=True):
     """One text of a reference: `tokens` were taken of the `text_tokens` that were read; `chunks` hold it."""
 

@@ -18,7 +18,7 @@ from scripts.results.bench import Bench, BenchFull, Context, Level, Soak
 from scripts.results.domain import Domain, Gain, Unadapted
 from scripts.results.foundry import Check, Edges, Figures, Stands
 from scripts.results.metric import Column, Metric, metric, of, registry
-from scripts.results.quality import Quality
+from scripts.results.quality import Device, Quality
 from scripts.results.remarks import Remark
 
 VERSION: Literal[2] = 2
@@ -126,6 +126,7 @@ class Precision(Size, kw_only=True, frozen=True):
     performance_full: BenchFull | None
     soak: Soak | None
     edges: Edges | None
+    device: Device | None = None
     stale: list[str] = []
     stands: list[Stands] = []
     versions: list[Version] = []

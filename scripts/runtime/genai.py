@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ _TOKENIZER = "tokenizer.json"
 _SIMPLER = 'Give another one: template = "FILE.jinja" in models.toml'
 #: Bytes that the runtime takes for each byte of a tokenizer's file, with room to spare.
 _OF_EACH = 24
+
+
+def installed() -> str:
+    """Version of the installed library, without importing it."""
+    return version("onnxruntime-genai")
 
 
 class GenaiFault(IngotError):  # noqa: N818 - reads as what it is
@@ -108,14 +114,19 @@ class Generation:
 class Model:
     """A model folder, loaded on the CPU, whatever it was made for. Raises `GenaiFault` where it does not load."""
 
-    def __init__(self, folder: Path, session_options: Mapping[str, Any] | None = None) -> None:
-        """`session_options`: ONNX Runtime's, over those of the folder's genai_config.json."""
+    def __init__(
+        self, folder: Path, session_options: Mapping[str, Any] | None = None, *, elsewhere: bool = False
+    ) -> None:
+        """`session_options`: ONNX Runtime's, over those of the folder's genai_config.json. `elsewhere`: on the device
+        that it was made for, once `scripts.runtime.plugins` has provided that.
+        """
         import onnxruntime_genai as og
 
         self.folder, self._og = folder, og
         with _faults(folder):
             config = og.Config(str(folder))
-            config.clear_providers()
+            if not elsewhere:
+                config.clear_providers()
             if session_options:
                 config.overlay(json.dumps({"model": {"decoder": {"session_options": dict(session_options)}}}))
             self._model = og.Model(config)

@@ -31,6 +31,7 @@ _MINUTES = {
     "package": (30, 15),
     "attest": (30, 15),
     "sign": (30, 15),
+    "device": (240, 1440),
     "domain": (240, 240),
     "baseline": (240, 240),
     "lm-eval": (1440, 1440),
@@ -79,6 +80,7 @@ class Limits(Limit, forbid_unknown_fields=True, frozen=True, rename={"lm_eval": 
     package: Limit = Limit()
     attest: Limit = Limit()
     sign: Limit = Limit()
+    device: Limit = Limit()
     domain: Limit = Limit()
     baseline: Limit = Limit()
     lm_eval: Limit = Limit()

@@ -90,6 +90,25 @@ def test_it_takes_the_next_number_and_leaves_the_rest_alone(
     assert [path.name for path in (cache / "installed").iterdir()] == [f"{NAME}-5"]
 
 
+@pytest.mark.needs("powershell")
+def test_the_installer_for_windows_takes_the_next_number_too(unpacked: Path, cache: Path, project: Project) -> None:
+    (cache / "named like ours").mkdir()
+    marker = {"Name": f"{NAME.upper()}:4"}
+    (cache / "named like ours" / "inference_model.json").write_text(json.dumps(marker), encoding="utf-8")
+    before = tree(cache)
+    command = ["pwsh", "-NoProfile", "-File", "install.ps1", str(cache)]
+    for said in (f"{NAME}:5 is in ", f"{NAME}:5 is there already, in "):
+        done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False, timeout=120)
+        assert (done.returncode, done.stdout.startswith(said)) == (0, True), done.stderr
+    target = cache / "installed" / f"{NAME}-5"
+    assert json.loads((target / "inference_model.json").read_text())["Name"] == f"{NAME}:5"
+    assert (target / "model.onnx.data").read_bytes() == (packaged(project) / "model.onnx.data").read_bytes()
+    assert tree(cache) == before and not (target / "download.tmp").exists()
+    (unpacked / "model.onnx").write_bytes(b"?")
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, "model.onnx has other content" in done.stderr) == (1, True), done.stderr
+
+
 def test_the_runtime_lists_and_answers_from_there_by_the_program_of_the_card(unpacked: Path, cache: Path) -> None:
     (cache / "foundry.local.modelinfo.json").unlink()
     assert install(unpacked, cache).returncode == 0

@@ -5,8 +5,11 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from scripts.common import genai_config, json_files
 from scripts.foundry import cache as caches
+from tests.needs import SOFTWARE_ADAPTER
 from tests.system.project import Project
 
 
@@ -53,3 +56,28 @@ def test_it_is_built_judged_and_packed_and_nowhere_said_to_be_verified(
     with tarfile.open(tmp_path / "gpu.tar") as tar:
         card = tar.extractfile("facts-fp16-cuda-gpu/README.md").read().decode()
     assert "**Not verified**" in card and "not run here: it is made for cuda" in card
+
+
+@pytest.mark.long
+@pytest.mark.needs("software adapter")
+def test_what_is_made_for_webgpu_answers_there_and_what_the_adapter_cannot_compute_is_told(
+    project: Project, tiny_trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SOFTWARE_ADAPTER.items():
+        monkeypatch.setenv(name, value)
+    project.model(
+        name="facts", source={"path": tiny_trained}, precisions=["int4-webgpu-fp32", "fp16-webgpu"],
+        evaluation=project.facts(),
+    )  # fmt: skip
+    ran = project.doit("device")
+    assert ran.code == 0, ran.out
+    seen = project.json("facts/int4-webgpu-fp32/device.json")
+    assert (seen["verdict"], seen["cases"], seen["alike"]) == ("passed", 2, 2), seen
+    assert 0 < seen["kl"] < 0.05 and seen["device"].startswith("a software adapter")
+    lacks = project.json("facts/fp16-webgpu/device.json")  # SwiftShader has no float16 in shaders
+    assert lacks["verdict"] == "skipped" and "f16" in lacks["reasons"][0]
+    ran = project.doit()
+    assert ran.code == 0, ran.out
+    assert "run here (webgpu)" in ran.out and "not run here (webgpu)" in ran.out
+    assert "int4-webgpu-fp32: skipped: run on a software adapter" in ran.out
+    assert json_files.read(project.build / "facts" / "recommend.json")["recommended"] is None
