@@ -43,7 +43,7 @@ def test_every_step_of_the_pipeline_has_limits_that_its_setting_changes(tmp_path
     tickets.write_text("{}", encoding="utf-8")
     limits = "".join(f"{name} = {{ minutes = {n}, memory_gib = {n} }}\n" for n, name in enumerate(names, 1))
     evaluation = 'evaluation = { cases = "cases.jsonl", schema = "schema.json", lm_eval = "tasks" }\n'
-    evaluation += 'base = { path = "base" }\n'
+    evaluation += 'base = { path = "base" }\nprecisions = ["int4", "fp16-webgpu"]\n'
     (tmp_path / "team.pub").write_text("a key", encoding="utf-8")
     top = '[foundry]\nrequire_signature = "team.pub"\n'
     (tmp_path / "models.toml").write_text(f"{top}[limits]\n{limits}{MINIMAL}{evaluation}", encoding="utf-8")
