@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.checkpoint import headers
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, is_legal_file
 from scripts.common.user_files import read_beginning, read_text
@@ -69,9 +70,12 @@ class Stated:
 
 
 def stated(folder: Path) -> Stated | None:
-    """What a folder of weights, or of an adapter, says of its licence: in its model card, or by the licence's text."""
+    """What a folder of weights, or of an adapter, says of its licence: in its model card, or by the licence's text.
+
+    Of a GGUF file, what its metadata say.
+    """
     if not folder.is_dir():
-        return None
+        return _by_metadata(folder)
     return _by_card(folder / "README.md") or stated_by_text(folder)
 
 
@@ -84,6 +88,11 @@ def _by_card(path: Path) -> Stated | None:
         if head and (found := re.search(rf"^{key}:\s*[\"']?([\w.+ -]+?)[\"']?\s*$", head[1], re.MULTILINE)):
             return Stated(found[1].lower(), "the model card")
     return None
+
+
+def _by_metadata(path: Path) -> Stated | None:
+    said = headers.read_gguf(path).metadata.get("general.license") if path.suffix.lower() == ".gguf" else None
+    return Stated(said.lower(), "the metadata of the GGUF file") if isinstance(said, str) and said else None
 
 
 def stated_by_text(folder: Path) -> Stated | None:

@@ -75,3 +75,17 @@ def test_the_card_s_own_name_of_a_licence_counts_before_its_text(tmp_path: Path)
 def test_a_card_that_is_no_text_states_nothing(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes(b"---\n\xff\xfe\x00license: mit\n---\n")
     assert licences.stated(tmp_path) is None
+
+
+def test_a_gguf_file_states_it_in_its_metadata(tmp_path: Path) -> None:
+    import gguf
+    import numpy
+
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_license("Gemma")
+    writer.add_tensor("a.weight", numpy.zeros((2, 2), numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert licences.stated(tmp_path / "m.gguf") == Stated("gemma", "the metadata of the GGUF file")
