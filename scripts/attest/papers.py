@@ -11,5 +11,7 @@ STATEMENT = "provenance.intoto.json"
 CARD = "README.md"
 #: Beside what it signs, and not signed itself.
 SIGNATURE = "model.sig"
-#: What lies beside a model and is not part of it: its manifests, the signature, what the Foundry stage notes later.
-UNSIGNED = (*sorted(NOT_CONTENT), SIGNATURE, "verified.json", "measured.json")
+#: What an archive has for whoever is handed it.
+HANDED_ON = ("INSTALL.md", "report.md", "SHA256SUMS", "install.sh", "install.ps1")
+#: What lies beside a model and is not part of it: its manifests, the signature, notes of the Foundry stage.
+UNSIGNED = (*sorted(NOT_CONTENT), SIGNATURE, "verified.json", "measured.json", *HANDED_ON)

@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from scripts.attest.papers import BOM, STATEMENT
+from scripts.attest.papers import BOM, SIGNATURE, STATEMENT
 from scripts.common import manifest
 from scripts.common.manifest import PROVENANCE
 from scripts.common.visible import markdown
 from scripts.pack.subject import Subject
 
 CARD, REPORT, SUMS = "README.md", "report.md", "SHA256SUMS"
+#: What the receiver should know first stands in the card or, where that is signed and so stays as it is, here.
+TOLD = "INSTALL.md"
 INSTALLERS = ("install.sh", "install.ps1")
+_SIGNED = f"""The model is signed. With the public key, of which you should have a copy already:
+`python -m model_signing verify key . --signature {SIGNATURE} --public_key KEY`. Installers, report and this page are
+not signed."""
 _HERE = Path(__file__).parent
 
 
@@ -44,8 +49,9 @@ class Entry:
 
 def entries(subject: Subject) -> list[Entry]:
     """Every file but the list of digests, by name."""
+    told = {TOLD: f"# {subject.id.name}\n\n{_told(subject)}\n"} if subject.signature else {CARD: _card(subject)}
     made = {
-        CARD: _card(subject),
+        **told,
         REPORT: subject.report,
         **{name: _installer(_HERE / name, subject) for name in INSTALLERS},
     }
@@ -53,6 +59,8 @@ def entries(subject: Subject) -> list[Entry]:
     for name, file in subject.files.items():
         if name not in made:
             found.append(Entry(name, subject.package / name, int(file["size"]), str(file["blake3"])))
+    if subject.signature:
+        found.append(Entry(SIGNATURE, subject.signature.read_bytes(), subject.signature.stat().st_size))
     if (subject.package / PROVENANCE).is_file():
         found.append(_of_text(PROVENANCE, (subject.package / PROVENANCE).read_text(encoding="utf-8")))
     return sorted(found, key=lambda entry: entry.name)
@@ -98,6 +106,7 @@ def _told(subject: Subject) -> str:
     else:
         verified = "**Not verified**: it was not asked for an answer in the runtime that it was deployed for."
     content = manifest.files_digest(subject.files)
+    signed = f"\n\n{_SIGNED}" if subject.signature else ""
     return f"""{verdict}
 
 {verified}
@@ -105,4 +114,4 @@ def _told(subject: Subject) -> str:
 To put it into the cache of a Foundry Local, on Linux and macOS: `sh install.sh [CACHE]`; on Windows: `powershell
 -ExecutionPolicy Bypass -File install.ps1 [CACHE]`. Each file is held against `{SUMS}` first. What is in the cache
 stays as it is: a model of this name there makes this one its next version. Figures are in `{REPORT}`, and what it was
-made from in `{BOM}` (CycloneDX) and `{STATEMENT}` (in-toto, SLSA). Files of the build: BLAKE3 `{content}`."""
+made from in `{BOM}` (CycloneDX) and `{STATEMENT}` (in-toto, SLSA). Files of the build: BLAKE3 `{content}`.{signed}"""

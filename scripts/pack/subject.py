@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from scripts.attest.papers import SIGNATURE
 from scripts.common import manifest
 from scripts.common.errors import IngotError, UnknownNameError
 from scripts.common.manifest import Files
@@ -42,7 +43,7 @@ class Beside:
 @dataclass(frozen=True)
 class Subject:
     """A precision that is handed on. `verified`: by what and when, None where it was not; `held`: why it should not be
-    handed on, empty where nothing speaks against it; `report`: of its model, as Markdown.
+    handed on, empty where nothing speaks against it; `report`: of its model, as Markdown; `signature`: of the package.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Subject:
     reasons: Sequence[str]
     verified: str | None
     report: str
+    signature: Path | None = None
 
     @property
     def held(self) -> str:
@@ -107,8 +109,15 @@ def load(asked: Asked, model: str, precision: str, beside: Beside) -> Subject:
     row = next(row for row in report.models[0].precisions if row.precision == precision)
     return Subject(
         name, parse(marked or ""), package, files, row.verdict, row.reasons, _verified(package.parent, row),
-        text.markdown(base.plain(report)),
+        text.markdown(base.plain(report)), _signature(package.parent),
     )  # fmt: skip
+
+
+def _signature(folder: Path) -> Path | None:
+    """The signature of the package that is there, if it is signed."""
+    file = folder / "signature" / SIGNATURE
+    stopped = base.marker_of(folder / "signature.json").exists()
+    return file if file.is_file() and not stopped else None
 
 
 def _verified(folder: Path, row: Precision) -> str | None:

@@ -56,7 +56,7 @@ def built(
     project.models(evil, *failing(folder, tiny_trained))
     if request.param == "whole":
         return project, project.run(seconds=500)  # that every test looks at
-    ended = project.run("checkpoint", "package:evil-int8", seconds=500)
+    ended = project.run("checkpoint", "attest:evil-int8", seconds=500)
     models = [{"name": name, "precisions": ["int8"]} for name in ("evil", "architecture", "shard")]
     made = stages.run(
         "report", "render", build=project.build, models=json.dumps(models), output=project.build / "report"

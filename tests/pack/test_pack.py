@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from scripts.attest import signing
+from scripts.attest.papers import HANDED_ON, SIGNATURE
 from scripts.common import json_files
+from scripts.common.childenv import SIGNING_KEY
 from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
+from tests.attest.keys import keys
 from tests.pack.conftest import packaged
 from tests.report import results
 from tests.system.project import ROOT, Project
@@ -149,3 +153,17 @@ def test_whatever_ends_it_leaves_no_half_archive(project: Project, tmp_path: Pat
     json_files.write(packaged(project) / MANIFEST, {"files": caches.contents(packaged(project))})
     assert project.doit("pack", "tiny-fp32", f"out={folder / 'a.tar'}").code == 0
     assert [path.name for path in folder.iterdir()] == ["a.tar"]
+
+
+def test_what_is_signed_verifies_where_it_is_unpacked(project: Project, tmp_path: Path) -> None:
+    private, public = keys(tmp_path / "keys")
+    signing.sign(packaged(project), public, packaged(project).parent / "signature", {SIGNING_KEY: str(private)})
+    assert project.doit("pack", "tiny-fp32", f"out={tmp_path / 'a.tar'}").code == 0
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        tar.extractall(tmp_path / "there", filter="data")
+    folder = tmp_path / "there" / NAME
+    assert signing.verify(folder, folder / SIGNATURE, public) == []
+    assert "It was verified" in (folder / "INSTALL.md").read_text(encoding="utf-8")
+    assert {path.name for path in folder.iterdir()} - {path.name for path in packaged(project).iterdir()} == {
+        SIGNATURE, *HANDED_ON
+    }  # fmt: skip
