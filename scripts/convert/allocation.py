@@ -24,7 +24,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from scripts.common.errors import IngotError
-from scripts.convert import blockwise
+from scripts.convert import blockwise, positions
 from scripts.convert.blockwise import Array, Scheme
 from scripts.convert.calibration import feeds, session
 from scripts.convert.graph import Graph, release
@@ -40,7 +40,6 @@ _SAMPLE, _WINDOWS, _TOKENS, _GROUPS = 256, 2, 256, 6
 _ROWS = 16
 #: A graph grows so much by what quantised operators are told; bytes of padding between a weight's three tensors.
 _GRAPH, _PADDING = 1.5, 3 << 11
-_ROTARY = re.compile(r"(cos|sin)_cache")
 #: Of a name, the number of the layer.
 _LAYER = re.compile(r"(?<=[./])\d+(?=[./])")
 
@@ -339,11 +338,11 @@ def schemes(
 
 
 def _budget(source: Graph, path: Path, items: Sequence[Item], bits: float, context: int) -> Budget:
-    quantised = {item.weight for item in items}
+    quantised, rotary = {item.weight for item in items}, set(positions.tables(source))
     fixed, weights = 8.0 * _GRAPH * path.stat().st_size + 8 * _PADDING * len(items), 0
     for name, tensor in source.initializers.items():
         count = prod(tensor.dims)
-        if _ROTARY.search(name) and tensor.dims:
+        if name in rotary and tensor.dims:
             count = count // tensor.dims[0] * min(tensor.dims[0], context)
         elif tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
             weights += count

@@ -34,7 +34,7 @@ def keep(folder: Path, positions: int) -> None:
     Nothing is written where no table is longer.
     """
     graph = Graph(folder / GRAPH)
-    names = set(_tables(graph))
+    names = set(tables(graph))
     long = [name for name in sorted(names & set(graph.initializers)) if _is_long(graph.initializers[name], positions)]
     within = [_shorten(tensor, positions) for tensor in _constants(graph, names) if _is_long(tensor, positions)]
     if long:
@@ -54,7 +54,7 @@ def keep(folder: Path, positions: int) -> None:
         _allow(folder, positions)
 
 
-def _tables(graph: Graph) -> Iterator[str]:
+def tables(graph: Graph) -> Iterator[str]:
     """Names of what is read as a table."""
     for node in graph.graph.node:
         for at in _INPUTS.get((node.domain, node.op_type), ()):
