@@ -44,6 +44,8 @@ _GGUF_TEMPLATE = "tokenizer.chat_template"
 _LIBRARIES = 2**30
 #: Bytes a parameter of what serves: float32 weights, packed for the processor; 8 bits with scales and some float32.
 _FLOAT_SERVED, _QUANTISED_SERVED = 4.2, 1.6
+#: Bytes a parameter of the float export and one precision in 4 bits.
+_LEAST_MADE = 4.2 + 0.85
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Estimate:
     #: Of `serving_bytes`, what each token of the context takes; and how long the context is.
     token_bytes: int = 0
     context: int = 0
+    #: What a single precision in 4 bits would take of the disk.
+    least_disk_bytes: int = 0
     #: What would be served without anything in float32.
     quantised_bytes: int = 0
 
@@ -138,7 +142,10 @@ def estimate(
     shares = (_FLOAT_SERVED, _QUANTISED_SERVED) if makes else (0.0, 0.0)
     in_float, quantised = (int(_LIBRARIES + share * parameters + cache) for share in shares)
     served = in_float if serves_float else quantised
-    return Estimate(disk + 2**26, _LIBRARIES + matrices, served, serves_float, token_bytes, context, quantised)
+    least = disk - int((makes - min(makes, _LEAST_MADE)) * parameters)
+    return Estimate(
+        disk + 2**26, _LIBRARIES + matrices, served, serves_float, token_bytes, context, least + 2**26, quantised
+    )
 
 
 def check_room(need: Estimate, folder: Path, *, disk: int | None = None, memory: int | None = None) -> None:
@@ -151,7 +158,11 @@ def check_room(need: Estimate, folder: Path, *, disk: int | None = None, memory:
     free = shutil.disk_usage(folder).free if disk is None else disk
     if free < need.disk_bytes:
         found = f"{_gib(free)} of disk free, about {_gib(need.disk_bytes)} needed"
-        raise IngotError(folder, found, "Free some space or build on another disk (`doit build=FOLDER`)")
+        remedy = "Free some space or build on another disk (`doit build=FOLDER`)"
+        if need.least_disk_bytes <= free:
+            remedy += f"; or ask for int4 alone, without cases for the base: about {_gib(need.least_disk_bytes)}"
+        remedy += "; keep_export = false in models that are built gives back 4 bytes a parameter of each"
+        raise IngotError(folder, found, remedy)
     check_memory(need, memory)
 
 
@@ -175,9 +186,8 @@ def _smaller(need: Estimate, free: int) -> Iterator[str]:
         tokens = min(need.context, (free - need.serving_bytes) // need.token_bytes + need.context) // 256 * 256
         if tokens > 0:
             yield f"set context_length = {tokens} or less"
-    if need.serves_float:
-        yield (f"leave out evaluation.cases and fp16, so that nothing is served in float32: "
-               f"about {_gib(need.quantised_bytes)}")  # fmt: skip
+    if need.serves_float and need.quantised_bytes <= free:
+        yield f"ask for int4 or int8 alone, with which nothing is served in float32: about {_gib(need.quantised_bytes)}"
 
 
 def _gib(size: int) -> str:

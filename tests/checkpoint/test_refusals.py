@@ -250,9 +250,11 @@ def test_too_little_disk_or_memory_is_refused_with_both_figures(tmp_path: Path) 
     need = preflight.estimate(7_000_000_000, 500_000_000, rewritten=True, makes=10.5, serves_float=True)
     with pytest.raises(IngotError, match=r"1\.0 GiB of disk free, about 120\.\d GiB needed"):
         preflight.check_room(need, tmp_path / "not yet there", disk=2**30, memory=2**40)
+    with pytest.raises(IngotError, match=r"100\.0 GiB of disk free.*int4 alone, .* about 85\.\d GiB; keep_export"):
+        preflight.check_room(need, tmp_path, disk=100 * 2**30, memory=2**40)
     with pytest.raises(IngotError, match=r"memory: 4\.0 GiB free, about 6\.\d GiB needed for a model of this size"):
         preflight.check_room(need, tmp_path, disk=2**40, memory=2**32)
-    with pytest.raises(IngotError, match=r"16\.0 GiB free, about 28\.\d GiB needed to serve .*evaluation.cases"):
+    with pytest.raises(IngotError, match=r"16\.0 GiB free, about 28\.\d GiB needed to serve .*int4 or int8 alone"):
         preflight.check_room(need, tmp_path, disk=2**40, memory=2**34)
     smaller = preflight.estimate(7_000_000_000, 500_000_000, rewritten=True, makes=5)
     preflight.check_room(smaller, tmp_path, disk=2**40, memory=2**34)
