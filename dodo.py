@@ -413,7 +413,8 @@ def report() -> Step:
     judged = [kind(variant) for variant in VARIANTS for kind in (onnx, quality)]
     answered = [*map(domain, ASKED), *map(baseline, BASELINES)]
     chosen = [recommend(model) for model in MODELS]
-    seen = [kind(variant) for variant in SERVED for kind in (bench, verify)] + list(map(deploy, PRECISIONS))
+    seen = [kind(variant) for variant in SERVED for kind in (bench, verify)]
+    seen += [kind(variant) for variant in PRECISIONS for kind in (attest, deploy)]
     return INGOT.step(
         "report", BUILD / "report", stage="report", verb="render",
         inputs={"accepted": ACCEPTED if ACCEPTED.is_file() else None},

@@ -31,6 +31,8 @@ from scripts.results.report import VERSION, Base, Called, Deployed, Export, Mode
 
 #: Outputs that decide what a precision is worth, in the order of the data.
 JUDGED = ("onnx", "quality", "package", "domain", "bench")
+#: Outputs on the way into the Foundry cache.
+DELIVERED = ("attested", "signature", "deploy", "verify")
 #: Folder of the model without its fine-tuning.
 BASE = "base"
 #: Folders of a model, and of each of its precisions, whose remarks are told.
@@ -180,7 +182,7 @@ def _precision(folder: Path, name: str, float_size: int | None, weights: int | N
     domain, bench, verify = served("domain", Domain), served("bench", Bench), served("verify", Verify)
     stopped = place.stopped(JUDGED)
     # Not deploying may be what the user asked for; only what broke on the way there tells against the precision.
-    stopped += [marker for marker in place.stopped(("deploy", "verify")) if marker.verdict == "failed"]
+    stopped += [marker for marker in place.stopped(DELIVERED) if marker.verdict == "failed"]
     results: Sequence[Judged | None] = (quality, domain, bench, verify)
     judged = [result for result in results if result and result.verdict != "skipped"]
     verdict = _combine([*stopped, *judged]) or _not_measured(name)

@@ -95,6 +95,13 @@ def test_not_deploying_as_configured_is_not_a_verdict_on_the_precision(build: Pa
     assert 'int8: not deployed: deploy = "none"' in text.text(report)
 
 
+@pytest.mark.parametrize("output", ["attested", "signature"])
+def test_what_stopped_on_the_way_to_the_cache_tells_against_the_precision(build: Path, output: str) -> None:
+    results.marker(build / "triage" / "int8", output, "failed", "no key")
+    int8 = results.collected(build)["models"][0]["precisions"][1]
+    assert (int8["verdict"], int8["reasons"]) == ("failed", ["no key"])
+
+
 def test_a_refused_export_refuses_every_precision(build: Path) -> None:
     results.write(
         build / "triage" / "quality.json",
