@@ -24,6 +24,8 @@ from scripts.results.report import SECTIONS, Report
 _FORMS = ("report.json", "report.md", "index.html")
 _PAPERS = (CARD, BOM, STATEMENT)
 _DIGEST = "ingot.digest"
+#: No telemetry, no lines of its own; a server that can't be reached is given up after seconds, by default minutes.
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 #: MLflow takes texts of tags up to this length.
 _MOST = 500
 
@@ -37,7 +39,8 @@ def export(report: Path, build: Path, uri: str, experiment: str) -> tuple[int, i
     if not (report / "report.json").is_file():
         raise IngotError(report, "has no report", "Make it first: doit")
     told = base.plain(base.read(report / "report.json", Report, "Make the report again: doit"))
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import mlflow
     except ModuleNotFoundError:

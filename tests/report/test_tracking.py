@@ -55,10 +55,11 @@ def test_each_precision_is_a_run_with_its_figures_and_papers_and_made_once(
     assert {path.name for path in tmp_path.iterdir()} <= {"build", "mlflow.db", "mlartifacts", "runs"}
 
 
-def test_a_store_that_cannot_be_used_is_one_line_without_a_password(build: Path) -> None:
+@pytest.mark.parametrize("uri", ["ftp://user:secret@nowhere/x", "http://user:secret@127.0.0.1:9"])
+def test_a_store_that_cannot_be_used_is_one_line_without_a_password(build: Path, uri: str) -> None:
     with pytest.raises(IngotError) as caught:
-        tracking.export(build / "report", build, "ftp://user:secret@nowhere/x", "ingot")
-    assert "secret" not in str(caught.value)
+        tracking.export(build / "report", build, uri, "ingot")
+    assert "secret" not in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 def test_without_a_report_it_is_said_how_to_make_one(tmp_path: Path) -> None:
