@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -235,11 +236,22 @@ def _workplace(folder: str) -> Workplace:
 _opening = threading.Lock()
 
 
+def _give_threads_back() -> None:
+    """Dask's nanny lets a worker compute with one thread, as many tasks run in it; a step is a process of its own."""
+    import dask
+
+    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
+        if os.environ.get(name) == str(value):
+            os.environ.pop(name, None)
+
+
 def _on_worker(job: dict[str, Any]) -> dict[str, Any]:
     """What is run on a worker."""
     from distributed.worker import get_worker, thread_state
 
     worker, key = get_worker(), thread_state.key
+    if worker.nanny:
+        _give_threads_back()
 
     def is_wanted() -> bool:
         task = worker.state.tasks.get(key)
