@@ -26,11 +26,17 @@ class Dask:
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def work(self, resources: str = PLENTY, project: Path = ROOT) -> subprocess.Popen[bytes]:
-        """Start a worker of this project, or of a copy of it; nobody starts it again once it is killed."""
-        place = self.folder / f"worker-{len(self.workers)}"
+        """Start a worker of this project, or of a copy of it, and see it registered; nobody starts it again once it is
+        killed.
+        """
+        place, before = self.folder / f"worker-{len(self.workers)}", self.said().count("Registered to")
         words = ["worker", self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--resources", resources,
                  "--local-directory", str(place)]  # fmt: skip
         self.workers.append(self._start(*words, project=project))
+        end = time.monotonic() + 120
+        while self.said().count("Registered to") == before:
+            assert time.monotonic() < end and self.workers[-1].poll() is None, self.said()
+            time.sleep(0.1)
         return self.workers[-1]
 
     def restart(self) -> None:
