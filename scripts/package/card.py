@@ -84,7 +84,9 @@ def _table(facts: Facts) -> str:
         "Alias": f"`{facts.identity.alias}`",
         "Version": markdown(facts.spec.version),
         "Precision": _precision(facts),
-        "Runs on": f"{', '.join(asked)}; not run where it was built" if (asked := providers(facts.genai)) else "CPU",
+        "Runs on": f"{', '.join(asked)}; not run by Foundry where it was built"
+        if (asked := providers(facts.genai))
+        else "CPU",
         "ONNX files": f"{facts.size / 1e6:.1f} MB",
         "Context": f"{context} tokens" + (f" (cache of keys and values up to {cache / 1e6:.0f} MB)" if cache else ""),
         "Sampling defaults": ", ".join(defaults),

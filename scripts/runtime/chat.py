@@ -25,6 +25,9 @@ from scripts.common.errors import IngotError
 Message = Mapping[str, str]
 
 ROLES = ("system", "developer", "user", "assistant")
+_NO_LOCK = (
+    "The runtime locks the list of its models there: make that folder writable, or set foundry.cache to one of yours"
+)
 _INT32 = 2**31 - 1  # the runtime reads whole numbers with stoi
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SOURCE = re.compile(r"\S+\.(?:cc|cpp|h):\d+ [^(]*\([^)]*\)(?: const)? ")  # where in the library: no use to a reader
@@ -209,11 +212,11 @@ def faults(subject: object) -> Iterator[None]:
     except IngotError:
         raise
     except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise RuntimeFault(subject, _words(error)) from error
+        raise _fault(subject, error) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "foundry_local_sdk":
             raise
-        raise RuntimeFault(subject, _words(error)) from error
+        raise _fault(subject, error) from error
 
 
 def plain(text: str) -> str:
@@ -221,5 +224,6 @@ def plain(text: str) -> str:
     return _SOURCE.sub("", " ".join(text.split()), count=1)
 
 
-def _words(error: BaseException) -> str:
-    return plain(str(error)) or type(error).__name__
+def _fault(subject: object, error: BaseException) -> RuntimeFault:
+    words = plain(str(error)) or type(error).__name__
+    return RuntimeFault(subject, words, _NO_LOCK if "FileLock: failed to open" in words else "")

@@ -47,4 +47,5 @@ def rollback(place: Place, word: str, to: int | None, command: str) -> None:
         told = [f"{one} taken back ({command} {name} to={one.rpartition(':')[2]} brings it back)" for one in gone]
         print(f"{now} is served" + "".join(f"; {line}" for line in told), flush=True)
     if not done:
-        raise errors[0]
+        many = len({error.found for error in errors}) < len(errors)
+        raise IngotError(word, errors[0].found, "doit models tells what is there") if many else errors[0]

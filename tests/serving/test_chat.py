@@ -16,7 +16,8 @@ import pytest
 
 from scripts.cases import cases
 from tests.doit_plugin.terminal import ESCAPE
-from tests.serving.conftest import GRASS, SKY, make
+from tests.needs import in_a_namespace
+from tests.serving.conftest import GRASS, SKY, cache_of, make
 from tests.system.project import ROOT, Project
 
 
@@ -64,6 +65,15 @@ def test_a_mistake_is_one_line_and_exits_3(served: Project, words: list[str], co
     done = ask(served, *words, *([] if "--mesage" in words else ["-m", "hi"]))
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.needs("namespaces")
+def test_a_cache_that_cannot_be_written_is_told_with_what_to_do(served: Project) -> None:
+    script = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; "$@"'
+    words = served.command("chat", "tiny", "-m", "x")
+    done = in_a_namespace(script, cache_of(served), *words, cwd=ROOT, env=served.environment())
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+    assert "The runtime locks the list of its models there: make that folder writable" in done.stderr
 
 
 @pytest.mark.parametrize(("given", "said"), [(b"", "nothing is asked"), (b"\xff\xfe", "is not UTF-8")])

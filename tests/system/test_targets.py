@@ -36,7 +36,10 @@ def test_it_is_built_judged_and_packed_and_nowhere_said_to_be_verified(
         package = project.build / "facts" / precision / "package"
         assert [one.lower() for one in genai_config.providers(genai_config.read(package))] == [provider]
         assert json_files.read(package / "inference_model.json")["Name"] == f"{name}:1"
-        assert f"{provider}; not run where it was built" in (package / "README.md").read_text(encoding="utf-8").lower()
+        assert (
+            f"{provider}; not run by foundry where it was built"
+            in (package / "README.md").read_text(encoding="utf-8").lower()
+        )
         advice = chosen["precisions"][precision]
         assert advice["verdict"] == "skipped" and "not run here" in advice["reasons"][0]
         held = project.json(f"facts/{precision}/deploy.json")
