@@ -55,6 +55,10 @@ class Dispatcher(TaskDispatcher):  # type: ignore[misc]
         return not self._left and node is self._held[0] and not any(o and o.run_status == "run" for o in others)
 
 
+def _needs(task: Any) -> list[str]:
+    return [*task.task_dep, *task.setup_tasks, *task.calc_dep]
+
+
 def _below(tasks: dict[str, Any], names: Iterable[str]) -> set[str]:
     """These tasks and all that they need, but for plain tasks that are made while others run."""
     found, pending = set[str](), list(names)
@@ -62,7 +66,7 @@ def _below(tasks: dict[str, Any], names: Iterable[str]) -> set[str]:
         name = pending.pop()
         if name in tasks and name not in found and not tasks[name].loader:  # made late, or never
             found.add(name)
-            pending += [*tasks[name].task_dep, *tasks[name].setup_tasks, *tasks[name].calc_dep]
+            pending += _needs(tasks[name])
     return found
 
 
@@ -70,7 +74,7 @@ def _above(tasks: dict[str, Any], among: Collection[str], names: Collection[str]
     """Those `among` the tasks that are named, or need one that is."""
     needed_by = dict[str, list[str]]()
     for name in among:
-        for needed in tasks[name].task_dep:
+        for needed in _needs(tasks[name]):
             needed_by.setdefault(needed, []).append(name)
     found, pending = set[str](), [name for name in names if name in among]
     while pending:

@@ -51,6 +51,18 @@ def test_what_measures_can_be_asked_for_alone(tmp_path: Path, words: list[str], 
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_a_plain_task_that_a_measurement_sets_up_waits_for_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    project = Project(tmp_path / "project", GRAPH)
+    plain = """
+def task_plain():
+    return {"actions": [lambda: print("plain ran")], "setup": ["bench:a"], "verbosity": 2}
+"""
+    (project.folder / "dodo.py").write_text((project.folder / "dodo.py").read_text() + plain)
+    said = forked.run(project, *words, "plain", "one")
+    assert {"one", "bench:a"} <= set(ended(said)) and said.index("✓ bench:a") < said.index("plain ran")
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
 def test_a_failure_keeps_no_measurement_waiting(tmp_path: Path, words: tuple[str, ...]) -> None:
     project = Project(tmp_path / "project", [*GRAPH, {"name": "broken", "verb": "fail", "inputs": ["src/a"]}])
     said = forked.run(project, *words, code=1)
