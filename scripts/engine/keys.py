@@ -21,7 +21,7 @@ class Keys:
 
     def __init__(self, sources: Sources, user_files: UserFiles, outcome_of: Callable[[Step, str], str]) -> None:
         self._sources, self._user_files, self._outcome_of = sources, user_files, outcome_of
-        self._constant: dict[Step, tuple[Closure, str]] = {}
+        self._constant: dict[Step, tuple[Closure, str, str, str]] = {}
 
     def ingredients(self, step: Step) -> dict[str, Any]:
         """All that the key is made of. Raises `IngotError` where an input of the user's is not there or not sound."""
@@ -41,12 +41,16 @@ class Keys:
         known = self._constant.get(step)
         if known is None or known[0] is not made_by:
             given = _json({"observed": dict(step.observed), "parameters": dict(step.parameters)})[1:-1]
-            verb = _quoted(f"{step.stage} {step.verb}")
             versions = _json(_tools(step, made_by)) if step.tools else made_by.tools_text
-            text = f'{given}, "sources": {made_by.modules_text}, "step": {verb}, "tools": {versions}'
-            known = self._constant[step] = made_by, text
-        read = ", ".join(f"{_quoted(name)}: {_quoted(value)}" for name, value in sorted(self._inputs(step).items()))
-        return digest_bytes(f'{{"inputs": {{{read}}}, {known[1]}}}'.encode())
+            # Not the whole text: most of it is the sources', the same for many steps, and thousands of copies of it
+            # would take more memory than all else.
+            known = self._constant[step] = made_by, given, _quoted(f"{step.stage} {step.verb}"), versions
+        _, given, verb, versions = known
+        read = ", ".join([f"{_quoted(name)}: {_quoted(value)}" for name, value in sorted(self._inputs(step).items())])
+        text = (
+            f'{{"inputs": {{{read}}}, {given}, "sources": {made_by.modules_text}, "step": {verb}, "tools": {versions}}}'
+        )
+        return digest_bytes(text.encode())
 
     def user_files(self, step: Step) -> dict[str, dict[str, str]]:
         """Of inputs that are the user's folders: name in the key → relative path → digest; for `doit why`."""

@@ -61,23 +61,28 @@ class Sources:
         self._seen: dict[str, _Known | None] = {}
         self._folders: dict[str, frozenset[str]] = {}
         self._closures: dict[tuple[str, str, tuple[str, ...]], Closure] = {}
-        self._doubted, self._lock = False, threading.RLock()
+        #: How often what was read was doubted, and up to which doubt it was looked at again.
+        self._doubts = self._looked = 0
+        self._lock = threading.RLock()
 
     def of(self, stage: str, verb: str, loads: tuple[str, ...] = ()) -> Closure:
         """What `python -m scripts.<stage> <verb>` can load; `loads` are modules that only its parameters name."""
+        asked = stage, verb, loads
+        if self._looked == self._doubts and (found := self._closures.get(asked)):
+            return found
         with self._lock:
-            if self._doubted:
-                self._doubted = False
-                if not self._is_as_it_was():
-                    self._closures, self._seen, self._folders = {}, {}, {}
-            asked = stage, verb, loads
+            doubts = self._doubts
+            if self._looked != doubts and not self._is_as_it_was():
+                self._closures, self._seen, self._folders = {}, {}, {}
             if asked not in self._closures:
                 self._closures[asked] = _Walk(self, f"{self._package}.{stage}", verb, loads).closure()
+            self._looked = doubts
             return self._closures[asked]
 
     def forget(self) -> None:
         """Someone may have edited a module: look again when next asked."""
-        self._doubted = True
+        with self._lock:
+            self._doubts += 1
 
     def is_inert(self, name: str) -> bool:
         """Whether a module does nothing when it is loaded: a package that only says what it is."""
