@@ -119,12 +119,12 @@ class Pack(_Program):
         return code
 
     def _step(self, word: str) -> Step | None:
-        """The step that makes the package of what was typed: of a model, of the precision that is recommended."""
+        """The step that makes what is packed of what was typed: of a model, of the precision that is recommended."""
         try:
             best = json_files.read(self.session.build / word / "recommend.json")["recommended"]
         except (OSError, ValueError, TypeError, KeyError):
             best = None
-        return self.session.steps.get(f"package:{word}-{best}" if best else f"package:{word}")
+        return self.session.steps.get(f"attest:{word}-{best}" if best else f"attest:{word}")
 
 
 class Models(_Program):
