@@ -119,7 +119,7 @@ def test_response_format_is_told_for_what_the_runtime_makes_of_it(built: tuple[P
 
 def test_without_cases_an_answer_is_expected_without_what_was_thought(built: tuple[Project, Ran]) -> None:
     place, output = built[0].build / "caller" / "int8", built[0].build.parent / "verify.json"
-    words = [sys.executable, "-m", "scripts.foundry", "verify", "--package", place / "package"]
+    words = [sys.executable, "-m", "scripts.foundry", "verify", "--package", place / "attested"]
     words += ["--deployed", place / "deploy.json", "--output", output]
     done = subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
