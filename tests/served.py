@@ -18,6 +18,9 @@ MODEL_ID = "tiny-fp32-generic-cpu:1"
 def write_package(onnx: Path, target: Path, model_id: str = MODEL_ID, note: str = "") -> Path:
     """An ONNX GenAI folder as a package of the build: named, with a manifest. `note` makes it another version."""
     shutil.copytree(onnx, target)
+    if note:
+        settings = target / "tokenizer_config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text("utf-8")) | {"note": note}), encoding="utf-8")
     marker = {"Name": model_id, "Description": note}
     (target / caches.MARKER).write_text(json.dumps(marker), encoding="utf-8")
     manifest = {"files": caches.contents(target)}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.attest.papers import SIGNATURE
-from scripts.common import json_files, manifest, moving
+from scripts.common import json_files, moving
 from scripts.common.errors import IngotError
 from scripts.common.manifest import MANIFEST, Files
 from scripts.common.model_id import is_folder_name, parse
@@ -84,7 +84,7 @@ def deploy(
 
 def _bring_in(package: Path, files: Files, package_id: str, plan: Plan, config: Path | None) -> list[str]:
     """The folder of a version, whole but for its marker, and its mark as it should be; what is worth telling."""
-    mark: dict[str, Any] = {"id": plan.id, "package": manifest.files_digest(files)}
+    mark: dict[str, Any] = {"id": plan.id}
     mark |= {"config": str(config)} if config else {}
     target = placing.files_of(package, files, package_id, plan.id)
     if plan.action in ("deployed", "replaced"):

@@ -11,6 +11,7 @@ from typing import Any
 from scripts.attest.papers import SIGNATURE
 from scripts.common import json_files, manifest
 from scripts.common.model_id import is_id
+from scripts.results import measured
 
 FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody else
 #: Why a version is not listed: the user took it back; it did not answer as it should.
@@ -25,9 +26,9 @@ NOTES = frozenset({VERIFIED, MEASURED, SIGNATURE})
 
 
 def mark_of(folder: Path) -> Mapping[str, Any] | None:
-    """What Ingot's manifest says of a folder that it deployed: `id`; `config`, the configuration that asked for it, and
-    `package`, the digest of the package's files (not before they were told); `taken_back`, why it is not listed.
-    None if the folder does not carry Ingot's manifest, or is a link: Ingot makes none there.
+    """What Ingot's manifest says of a folder that it deployed: `id`; `config`, the configuration that asked for it;
+    `taken_back`, why it is not listed. None if the folder does not carry Ingot's manifest, or is a link: Ingot makes
+    none there.
     """
     listed = None if folder.is_symlink() else manifest.load(str(folder))
     found = listed.get("ingot") if listed else None
@@ -85,9 +86,9 @@ def versions(cache: Path, name: str) -> list[Own]:
 
 
 def content(own: Own) -> str:
-    """The digest of the files of the package that it was deployed from; before that was told, of its own files."""
+    """The digest of what answers in it: what only tells of a model makes no other version."""
     listed = manifest.load(str(own.folder))
-    return str(own.mark.get("package") or manifest.files_digest(listed["files"] if listed else {}))
+    return measured.served(listed["files"] if listed else {})
 
 
 def verified(folder: Path) -> Mapping[str, Any] | None:

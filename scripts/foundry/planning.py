@@ -1,6 +1,7 @@
 """What deploying a package into a Foundry cache comes down to. Changes nothing, and does not open the runtime.
 
-A model that was rebuilt becomes the next version beside the one before; the same content stays the version that it is.
+A model that was rebuilt becomes the next version beside the one before; what answers with the same files stays the
+version that it is, and is put in place again where what is told of it changed.
 Versions of one name are whole numbers, never used twice while any of them stands.
 """
 
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scripts.common import manifest
 from scripts.common.errors import IngotError
 from scripts.common.manifest import Files
 from scripts.common.model_id import parse
@@ -21,6 +21,7 @@ from scripts.foundry import cache as caches
 from scripts.foundry import marks
 from scripts.foundry.cache import INDEX, MARKER, SETTINGS
 from scripts.foundry.marks import ROLLED_BACK, Own, same
+from scripts.results import measured
 
 Action = Literal["deployed", "reused", "registered again", "replaced", "rolled back"]
 
@@ -44,7 +45,7 @@ def plan(cache: Path, package_id: str, files: Files, renamed: Callable[[str], Fi
     index cannot be read.
     """
     known = marks.versions(cache, parse(package_id).name)
-    found = _of_content(known, files)
+    found = _of_content(known, files, parse(package_id).version)
     model_id = found.id if found else _next(known, package_id)
     folder = found.folder if found else caches.home_of(cache, model_id)
     if (folder.exists() or folder.is_symlink()) and marks.owner(folder) != model_id:
@@ -76,10 +77,14 @@ def plan(cache: Path, package_id: str, files: Files, renamed: Callable[[str], Fi
     return Plan("registered again", model_id, folder, stale)
 
 
-def _of_content(known: list[Own], files: Files) -> Own | None:
-    """The version that this content is already: the newest that is listed, or a newer one that was taken back."""
-    content = manifest.files_digest(files)
+def _of_content(known: list[Own], files: Files, least: int) -> Own | None:
+    """The version that this content is already, `least` or later: the newest that is listed, or a newer one that was
+    taken back.
+    """
+    content = measured.served(files)
     for own in known:
+        if own.version < least:
+            return None
         if marks.content(own) == content:
             return own
         if not own.taken_back:

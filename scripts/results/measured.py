@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.common import manifest
+from scripts.common.manifest import Files
 
 #: What describes a package and takes no part in how it answers: a new description voids no measurement.
 CARD = frozenset({"README.md", "inference_model.json", "remarks.json", "bom.cdx.json", "provenance.intoto.json"})
@@ -13,6 +14,9 @@ CARD = frozenset({"README.md", "inference_model.json", "remarks.json", "bom.cdx.
 def digest(package: Path) -> str | None:
     """The digest of a package's files, by its manifest; None of a folder that has none, such as one made by hand."""
     found = manifest.read(str(package))
-    if found is None:
-        return None
-    return manifest.files_digest({name: file for name, file in found[0].items() if name not in CARD})
+    return None if found is None else served(found[0])
+
+
+def served(files: Files) -> str:
+    """The digest of what answers, of all these files."""
+    return manifest.files_digest({name: file for name, file in files.items() if name not in CARD})

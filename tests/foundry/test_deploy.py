@@ -54,7 +54,7 @@ def test_a_package_is_deployed_then_reused(package: Path, cache: Path) -> None:
 
 def test_the_result_has_the_agreed_fields(package: Path, cache: Path) -> None:
     result = deploy(package, MODEL_ID, cache)
-    fields = {"verdict", "reasons", "id", "cache", "path", "action", "taken_back", "runtime"}
+    fields = {"verdict", "reasons", "id", "cache", "path", "action", "taken_back", "runtime", "signed"}
     assert set(result.__struct_fields__) == fields
     assert (result.verdict, result.id, result.cache) == ("passed", MODEL_ID, str(cache))
 

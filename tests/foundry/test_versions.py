@@ -65,12 +65,33 @@ def test_a_rebuilt_model_is_the_next_version_and_the_one_before_stays(two: Path,
     assert deploy(newer, MODEL_ID, two).action == "reused"
 
 
+def with_card(onnx_folder: Path, folder: Path, text: str, note: str = "") -> Path:
+    """A package whose card says this."""
+    shutil.copytree(onnx_folder, folder / "onnx")
+    (folder / "onnx/README.md").write_text(text, encoding="utf-8")
+    return write_package(folder / "onnx", folder / "package", note=note)
+
+
 def test_the_card_names_its_version(onnx_folder: Path, package: Path, cache: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(onnx_folder, tmp_path / "with a card")
-    (folder / "README.md").write_text(f"| Model id | `{MODEL_ID}` |\n", encoding="utf-8")
     deploy(package, MODEL_ID, cache)
-    result = deploy(write_package(folder, tmp_path / "package"), MODEL_ID, cache)
+    newer = with_card(onnx_folder, tmp_path / "newer", f"| Model id | `{MODEL_ID}` |\n", note="better")
+    result = deploy(newer, MODEL_ID, cache)
     assert (Path(str(result.path)) / "README.md").read_text() == f"| Model id | `{SECOND}` |\n"
+
+
+def test_what_is_told_of_a_model_changes_in_place(onnx_folder: Path, two: Path, tmp_path: Path) -> None:
+    told = with_card(onnx_folder, tmp_path / "told", f"`{MODEL_ID}` was asked more cases\n", note="better")
+    result = deploy(told, MODEL_ID, two)
+    assert (result.id, result.action) == (SECOND, "replaced")
+    assert (Path(str(result.path)) / "README.md").read_text() == f"`{SECOND}` was asked more cases\n"
+    assert listed(two) == scanned(two) == [FIRST, SECOND]
+    assert deploy(told, MODEL_ID, two).action == "reused"
+
+
+def test_a_version_that_is_asked_for_by_number_is_a_new_one(onnx_folder: Path, two: Path, tmp_path: Path) -> None:
+    asked = write_package(onnx_folder, tmp_path / "asked", f"{NAME}:7", note="better")
+    assert deploy(asked, f"{NAME}:7", two).id == f"{NAME}:7"
+    assert listed(two) == [FIRST, SECOND, f"{NAME}:7"]
 
 
 def test_rolling_back_lists_the_version_before_in_every_kind_of_runtime_and_forward_again(two: Path) -> None:
