@@ -1,11 +1,12 @@
 """How many bits each matrix gets, for a budget of bits a weight: those that cost least where they are felt least.
 
-What a scheme does to a matrix is noise on its output, Σₖ E[xₖ²]·Δₖ² for each, by the mean squares of its inputs on
-calibration texts and the errors Δ of its weights, on a sample of its outputs. What noise on that output does to the
-model is measured: as much as `REFERENCE` makes is added there, and the KL divergence of the next token from the
-undisturbed model's is taken, for some layers of one kind of matrix at a time. KL grows as the energy of the noise, and
-that of independent noises adds up; so the loss of any allocation is known, and the best within the budget is found
-along each matrix's lower convex hull of bits and loss, steepest first. Source: Shoham and Gersho, "Efficient bit
+What a scheme does to a matrix is noise on its output, Σₖ xₖ²·Δₖ² for each token, by its inputs x on calibration texts
+and the errors Δ of its weights, on a sample of its outputs. What noise on that output does to the model is measured: as
+much as `REFERENCE` makes is added there, token by token, since the first may have inputs a thousand times as large, and
+the KL divergence of the next token from the undisturbed model's is taken, for some layers of one kind of matrix at a
+time. Of other schemes the noise is compared with that one's, every token counting alike. KL grows as the energy of the
+noise, and that of independent noises adds up; so the loss of any allocation is known, and the best within the budget is
+found along each matrix's lower convex hull of bits and loss, steepest first. Source: Shoham and Gersho, "Efficient bit
 allocation for an arbitrary set of quantizers" (1988).
 """
 
@@ -21,23 +22,22 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from scripts.common.errors import IngotError
 from scripts.convert import blockwise, positions
 from scripts.convert.blockwise import Array, Scheme
 from scripts.convert.calibration import feeds, session
 from scripts.convert.graph import Graph, release
+from scripts.convert.noise import TOKENS, Noise, disturbed, divergence, mean_squares
 from scripts.convert.weightonly import Plan, matrices
 
 #: Block sizes by bits and whether zero points are stored.
 _BLOCKS = {(4, False): (16, 32, 64, 128), (4, True): (16, 32, 64, 128), (8, True): (32, 64, 128)}
 #: What is added as noise is as large as this one's errors.
 REFERENCE = (4, 32, False)
-#: Outputs of a matrix by which its error is judged; windows and their tokens; layers are cut into so many groups.
-_SAMPLE, _WINDOWS, _TOKENS, _GROUPS = 256, 2, 256, 6
-#: Rows of logits taken to float64 at once.
-_ROWS = 16
+#: Outputs of a matrix by which its error is judged; windows; layers are cut into so many groups.
+_SAMPLE, _WINDOWS, _GROUPS = 256, 2, 6
 #: A graph grows so much by what quantised operators are told; bytes of padding between a weight's three tensors.
 _GRAPH, _PADDING = 1.5, 3 << 11
 #: Of a name, the number of the layer.
@@ -112,22 +112,25 @@ def measure(
     algorithm: str, progress: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Fill in the choices of all `items`. `tied`: of a weight that is looked up too, the tensor that this gives."""
-    used = [window[:_TOKENS] for window in windows[:: max(1, len(windows) // _WINDOWS)][:_WINDOWS]]
-    squares = _mean_squares(source, path, [item.inputs for item in items if item.inputs], used)
-    energies = [_energies(source, item, squares.get(item.inputs), _schemes(item, tied, algorithm)) for item in items]
-    noises: dict[str, float] = {}
+    used = [window[:TOKENS] for window in windows[:: max(1, len(windows) // _WINDOWS)][:_WINDOWS]]
+    squares = mean_squares(source, path, [item.inputs for item in items if item.inputs], used)
+    energies = [_energies(source, item, _schemes(item, tied, algorithm)) for item in items]
+    noises: dict[str, Noise] = {}
     for item, energy in zip(items, energies, strict=True):
-        reference = next(value for scheme, value in energy.items() if _is_reference(scheme))
-        noises |= {name: float(np.sqrt(reference[0])) for name in item.outputs}
+        rows = next(value for scheme, value in energy.items() if _is_reference(scheme))
+        noises |= {name: Noise(item.inputs, rows) for name in item.outputs}
         if item.weight in tied:
-            noises[tied[item.weight]] = float(np.sqrt(reference[1]))
+            noises[tied[item.weight]] = Noise("", rows)
     divergences = _divergences(source, path, items, tied, noises, used, progress)
     for item, energy in zip(items, energies, strict=True):
-        reference = next(value for scheme, value in energy.items() if _is_reference(scheme))
-        for scheme, value in energy.items():
-            loss = sum(divergences[name] for name in item.outputs) * value[0] / max(reference[0], 1e-30)
-            if item.weight in tied:
-                loss += divergences[tied[item.weight]] * value[1] / max(reference[1], 1e-30)
+        weights = {name: squares.get(noises[name].inputs, np.ones(item.shape[0])) for name in item.outputs}
+        if item.weight in tied:
+            weights[tied[item.weight]] = np.ones(item.shape[0])
+        for scheme, rows in energy.items():
+            loss = sum(
+                divergences[name] * float(rows @ share) / max(float(noises[name].rows @ share), 1e-30)
+                for name, share in weights.items()
+            )
             item.choices.append((size(item.shape, scheme, scale_bits), float(f"{loss:.3g}"), scheme))
 
 
@@ -153,10 +156,8 @@ def _is_reference(scheme: Scheme) -> bool:
     return (scheme.bits, scheme.block_size, scheme.symmetric) == REFERENCE
 
 
-def _energies(
-    source: Graph, item: Item, squares: Array | None, schemes: Sequence[Scheme]
-) -> dict[Scheme, tuple[float, float]]:
-    """Of each scheme: mean square of the noise on one output; and of the weights' own error, as it is looked up."""
+def _energies(source: Graph, item: Item, schemes: Sequence[Scheme]) -> dict[Scheme, Array]:
+    """Of each scheme the mean square of the weights' errors, by input [K]."""
     weight = source.array(item.weight)
     weight = weight if item.inputs else weight.T
     inputs, outputs = weight.shape
@@ -166,32 +167,16 @@ def _energies(
     for scheme in schemes:
         search = Scheme(scheme.bits, scheme.block_size, scheme.symmetric, "search")
         errors = blockwise.dequantize(blockwise.quantize(sample, search), search, inputs) - sample
-        rows = np.square(errors, dtype=np.float64).mean(axis=1)
-        found[scheme] = float(rows.mean() if squares is None else rows @ squares), float(rows.mean())
+        found[scheme] = np.square(errors, dtype=np.float64).mean(axis=1)
     return found
 
 
-def _mean_squares(source: Graph, path: Path, names: Sequence[str], windows: Sequence[Array]) -> dict[str, Array]:
-    """E[x²] [K] of each tensor over the tokens of the windows; a few tensors at a time are held."""
-    model = onnx.ModelProto()
-    model.CopyFrom(source.model)
-    reduced = {name: f"{name}_mean_square" for name in dict.fromkeys(names)}
-    axes = numpy_helper.from_array(np.array([0, 1], np.int64), "mean_square_axes")
-    model.graph.initializer.append(axes)
-    for name, made in reduced.items():
-        model.graph.node.append(helper.make_node("Mul", [name, name], [f"{made}_all"]))
-        model.graph.node.append(helper.make_node("ReduceMean", [f"{made}_all", axes.name], [made], keepdims=0))
-    run = session(model, path, list(reduced.values()), mapped=True)
-    found = [run.run(list(reduced.values()), feeds(run, window, path)) for window in windows]
-    return {name: np.asarray(np.mean([seen[at] for seen in found], axis=0)) for at, name in enumerate(reduced)}
-
-
 def _divergences(
-    source: Graph, path: Path, items: Sequence[Item], tied: Mapping[str, str], noises: Mapping[str, float],
+    source: Graph, path: Path, items: Sequence[Item], tied: Mapping[str, str], noises: Mapping[str, Noise],
     windows: Sequence[Array], progress: Callable[[str], None],
 ) -> dict[str, float]:  # fmt: skip
     """KL in nats that the noise on each tensor costs, each group's shared out evenly among its tensors."""
-    model, order = _disturbed(source, noises)
+    model, order = disturbed(source, noises)
     logits = next(name for name in (value.name for value in source.graph.output) if name == "logits")
     run = session(model, path, [logits], mapped=True)
     given = [feeds(run, window, path) for window in windows]
@@ -207,55 +192,12 @@ def _divergences(
     for done, group in enumerate(groups, 1):
         levels = silent.copy()
         for name in group:
-            levels[order[name]] = noises[name]
-        loss = float(np.mean([_kl(truth, answer(number, levels)) for number, truth in enumerate(truths)]))
+            levels[order[name]] = 1
+        loss = float(np.mean([divergence(truth, answer(number, levels)) for number, truth in enumerate(truths)]))
         found |= dict.fromkeys(group, max(loss, 0.0) / len(group))
         if done % 8 == 0 or done == len(groups):
             progress(f"allocate: {done} of {len(groups)} groups of matrices")
     return found
-
-
-def _disturbed(source: Graph, noises: Mapping[str, float]) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """The graph with noise added to tensors: of the level `noise_levels`[i], its sign by token and by channel."""
-    model = onnx.ModelProto()
-    model.CopyFrom(source.model)
-    order = {name: number for number, name in enumerate(noises)}
-    draw = np.random.default_rng(0)
-    nodes = list(model.graph.node)
-    tokens = draw.choice(np.array([-1, 1], np.float32), (1, _TOKENS, 1))
-    model.graph.initializer.append(numpy_helper.from_array(tokens, "noise_tokens"))
-    model.graph.input.append(helper.make_tensor_value_info("noise_levels", onnx.TensorProto.FLOAT, [len(order)]))
-    made: list[onnx.NodeProto] = []
-    for node in nodes:
-        made.append(node)
-        for at, name in enumerate(node.output):
-            if name not in order:
-                continue
-            node.output[at] = f"{name}_undisturbed"
-            width = _width(source, node)
-            signs = draw.choice(np.array([-1, 1], np.float32), (1, 1, width))
-            index = numpy_helper.from_array(np.array(order[name], np.int64), f"{name}_noise_index")
-            model.graph.initializer.extend([numpy_helper.from_array(signs, f"{name}_noise_signs"), index])
-            made += [
-                helper.make_node("Gather", ["noise_levels", index.name], [f"{name}_noise_level"]),
-                helper.make_node("Mul", [f"{name}_noise_signs", f"{name}_noise_level"], [f"{name}_noise_row"]),
-                helper.make_node("Mul", ["noise_tokens", f"{name}_noise_row"], [f"{name}_noise"]),
-                helper.make_node("Add", [f"{name}_undisturbed", f"{name}_noise"], [name]),
-            ]
-    del model.graph.node[:], model.graph.value_info[:]
-    model.graph.node.extend(made)
-    return model, order
-
-
-def _width(source: Graph, node: onnx.NodeProto) -> int:
-    """Channels of what a MatMul, or the look-up of a table, gives."""
-    if node.op_type == "MatMul":
-        return int(source.initializers[node.input[1]].dims[1])
-    table = source.initializers.get(node.input[0])
-    if table is not None:
-        return int(table.dims[1])
-    turned = next(other for other in source.graph.node if node.input[0] in other.output)
-    return int(source.initializers[turned.input[0]].dims[0])
 
 
 def _grouped(items: Sequence[Item], tied: Mapping[str, str]) -> Iterator[list[str]]:
@@ -269,21 +211,6 @@ def _grouped(items: Sequence[Item], tied: Mapping[str, str]) -> Iterator[list[st
         for start in range(0, len(members), step):
             yield [name for item in members[start : start + step] for name in item.outputs]
     yield from ([name] for name in tied.values())
-
-
-def _kl(truth: Array, other: Array) -> float:
-    """Mean KL(truth ‖ other) in nats over the rows of two arrays of logits [tokens, vocabulary]."""
-    total = 0.0
-    for start in range(0, len(truth), _ROWS):
-        p, q = (_log_softmax(values[start : start + _ROWS].astype(np.float64)) for values in (truth, other))
-        total += float((np.exp(p) * (p - q)).sum())
-    return total / len(truth)
-
-
-def _log_softmax(values: Array) -> Array:
-    shifted = values - values.max(axis=1, keepdims=True)
-    result: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
 
 
 def _items(source: Graph, nodes: Sequence[onnx.NodeProto]) -> list[Item]:
