@@ -66,6 +66,8 @@ LOADS: dict[str, tuple[str, ...]] = {
     "altair": ("altair", "jsonschema", "referencing", "rpds-py"),
     "blake3": (),
     "compressed_tensors": ("compressed-tensors", "torch"),
+    "dask": (),
+    "distributed": (),
     "filelock": (),
     "foundry_local_sdk": ("foundry-local-sdk", "onnxruntime-genai-core", "onnxruntime"),
     "fsspec": (),
@@ -144,6 +146,7 @@ PLUMBING: dict[str, tuple[str, ...]] = {
     ),
     "signs and verifies: no signature is the same twice": ("cryptography", "model-signing", "pyopenssl", "sigstore"),
     "hands over a report that is finished": ("mlflow",),
+    "has other machines start the same program on the same files": ("dask", "distributed"),
     "published schemas and data frames, which no result holds": ("jsonschema-specifications", "narwhals"),
 }  # fmt: skip
 
