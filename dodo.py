@@ -205,10 +205,7 @@ def package(variant: Variant) -> Step:
     )  # fmt: skip
 
 
-@TASKS.each(
-    ASKED,
-    needs="evaluation.cases in models.toml",
-)
+@TASKS.each(ASKED, needs="evaluation.cases in models.toml")
 def domain(variant: Variant) -> Step:
     """Score the model's own cases in the Foundry runtime"""
     measure = MEASURES[variant.model]
@@ -428,9 +425,8 @@ def report() -> Step:
     )  # fmt: skip
 
 
-for (
-    _model
-) in MODELS:  # `keep_export = false`: what serves and judges is made by then, and the weights are the largest files
+# `keep_export = false`: what serves and judges is made by then, and these weights are the largest files.
+for _model in MODELS:
     if not _model.keep_export:
         INGOT.remove_files(
             [export(_model), package(_model.float)], ["*.onnx.data"],

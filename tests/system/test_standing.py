@@ -109,10 +109,10 @@ def test_clean_leaves_no_orphan_in_the_builds_own_cache(project: Project, tiny_t
 
 
 def test_a_rebuilt_model_is_the_next_version_until_it_is_rolled_back(project: Project, tiny_trained: Path) -> None:
-    def build(description: str) -> None:
+    def build(take: int) -> None:
         project.model(
             name="facts", source={"path": tiny_trained}, precisions=["fp16"], evaluation=project.facts(),
-            description=description,
+            sampling={"top_k": 10 * take},
         )  # fmt: skip
         ran = project.doit("reconcile")
         assert ran.code == 0, ran.out
@@ -120,22 +120,22 @@ def test_a_rebuilt_model_is_the_next_version_until_it_is_rolled_back(project: Pr
     def versions() -> set[int]:
         return {int(model_id.rpartition(":")[2]) for model_id in ids(project)}
 
-    build("Take 1.")
+    build(1)
     assert versions() == {1}
     for number in (2, 3):
-        build(f"Take {number}.")
+        build(number)
         assert id_of(project, "fp16") == f"facts-fp16-generic-cpu:{number}"
         assert project.json("facts/fp16/verify.json")["id"] == f"facts-fp16-generic-cpu:{number}"
     assert versions() == {2, 3}  # of those before it, one stays
     assert project.doit("rollback", "facts").code == 0
     assert versions() == {2}
     assert "is not listed any more: doit rollback" in project.doit("why", "deploy").out
-    build("Take 3.")
+    build(3)
     held = project.json("facts/fp16/deploy.json")
     assert held["reasons"][0].startswith("facts-fp16-generic-cpu:3, which is this build, was taken back")
     assert versions() == {2}
     assert "✗" not in project.doit("check", "reconcile").out
-    build("Take 4.")
+    build(4)
     assert versions() == {2, 4}  # what was taken back goes before what was served
     assert project.doit("rollback", "facts", "to=3").code == 1
     assert project.doit("rollback", "facts-fp16").code == 0
