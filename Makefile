@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # A test file stays with one worker, so that what its tests share is made once; each worker takes about 2 GB of memory.
-WORKERS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile
+WORKERS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: all setup list why doctor build report check clean test test-all lint picture help
 all: setup ## set up, then everything up to the report

@@ -24,6 +24,11 @@ for _name in ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM"):
         signal.signal(_number, lambda *_: None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole builds come first: a file stays with one worker, and none should be left with a long one at the end."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test whose machine lacks what it needs is skipped; in a continuous integration it may be a failure."""
