@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts import doctor
-from scripts.doctor import Line, diagnose, main, render
+from scripts.doctor import machine
+from scripts.doctor.__main__ import main
+from scripts.doctor.diagnosis import diagnose
+from scripts.doctor.findings import Line, render
 
 
 def line(lines: list[Line], what: str) -> Line:
@@ -25,8 +27,8 @@ def test_a_machine_that_is_ready_exits_zero(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_everything_that_is_not_well_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "RAM", 1 << 60)
-    monkeypatch.setattr(doctor, "PYTHON", (4, 0))
+    monkeypatch.setattr(machine, "RAM", 1 << 60)
+    monkeypatch.setattr(machine, "PYTHON", (4, 0))
     lock = tmp_path / "requirements.lock"
     lock.write_text("blake3==0.0.1\nno-such-thing==1.0\n# note\n")
     (tmp_path / "file").write_text("")

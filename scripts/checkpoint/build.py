@@ -81,14 +81,7 @@ def build(
         ]
         said = list(origin.checkpoint.remarks)
         work = _Work(origin, checked, template, Path(scratch), needs_template, said)
-        rewritten = bool(adapters) or work.checkpoint.is_packed
-        need = preflight.estimate(
-            work.checkpoint.parameters, work.checkpoint.largest, rewritten=rewritten, makes=makes,
-            serves_float=serves_float, token_bytes=preflight.key_value_bytes(work.checkpoint),
-            context=preflight.served_context(work.checkpoint, contexts.wanted(context[0], int(context[1] or 0)))
-            if context else 0,
-        )  # fmt: skip
-        preflight.check_room(need, output.parent)
+        preflight.check_room(_estimate(work, makes, serves_float, context), output.parent)
         preflight.check_exporter(work.checkpoint, exporter)
         if context:
             preflight.check_context(work.checkpoint, *context)
@@ -104,6 +97,19 @@ def build(
         for remark in remarks.read(made):
             print(f"checkpoint: {remark.subject}: {remark.text}", flush=True)
         made.rename(output)
+
+
+def _estimate(
+    work: _Work, makes: float, serves_float: bool, context: tuple[int | None, int | None] | None
+) -> preflight.Estimate:
+    """What this build, and all that is made of it, will take of the machine."""
+    checkpoint, served = work.checkpoint, 0
+    if context:
+        served = preflight.served_context(checkpoint, contexts.wanted(context[0], int(context[1] or 0)))
+    return preflight.estimate(
+        checkpoint.parameters, checkpoint.largest, rewritten=bool(work.adapters) or checkpoint.is_packed, makes=makes,
+        serves_float=serves_float, token_bytes=preflight.key_value_bytes(checkpoint), context=served,
+    )  # fmt: skip
 
 
 def _left_beside(source: Path, adapters: Sequence[Path]) -> list[Remark]:

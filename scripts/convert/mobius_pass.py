@@ -160,46 +160,14 @@ def _settings(checkpoint: Path, folder: Path, config: Any, graph: Any) -> dict[s
     tokenizer.save_pretrained(folder)
     said = checkpoint / "generation_config.json"
     search = json_files.read(said) if said.is_file() else {}
-
-    def token(name: str) -> Any:
-        return next((at for at in (search.get(name), getattr(config, name, None), getattr(tokenizer, name, None))
-                     if at is not None), None)  # fmt: skip
-
-    ends = token("eos_token_id")
-    if ends is None:
-        raise IngotError(checkpoint, "names no eos_token_id", "Add it to config.json: without it no answer ends")
-    ends = list(ends) if isinstance(ends, list) else [ends]
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
-        ends = [tokenizer.eos_token_id, *ends]
-    begin, pad = token("bos_token_id"), token("pad_token_id")
-    caches = [value for value in graph.inputs if value.name.endswith(".key")]
-    _, heads, _, size = caches[0].shape
-    inputs = {value.name: value.name for value in graph.inputs if not value.name.startswith("past_key_values.")}
+    begin, ends, pad = _tokens(checkpoint, search, config, tokenizer)
     return {
         "model": {
-            "bos_token_id": ends[0] if begin is None else begin,
+            "bos_token_id": begin,
             "context_length": context,
-            "decoder": {
-                "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
-                "filename": GRAPH,
-                "head_size": size,
-                "hidden_size": config.hidden_size,
-                "inputs": {
-                    **inputs,
-                    "past_key_names": "past_key_values.%d.key",
-                    "past_value_names": "past_key_values.%d.value",
-                },
-                "outputs": {
-                    "logits": "logits",
-                    "present_key_names": "present.%d.key",
-                    "present_value_names": "present.%d.value",
-                },
-                "num_attention_heads": config.num_attention_heads,
-                "num_hidden_layers": len(caches),
-                "num_key_value_heads": heads,
-            },
-            "eos_token_id": ends if len(ends) > 1 else ends[0],
-            "pad_token_id": ends[0] if pad is None else pad,
+            "decoder": _decoder(config, graph),
+            "eos_token_id": ends,
+            "pad_token_id": pad,
             "type": "llama",
             "vocab_size": graph.outputs[0].shape[2],
         },
@@ -219,4 +187,51 @@ def _settings(checkpoint: Path, folder: Path, config: Any, graph: Any) -> dict[s
             "top_k": search.get("top_k") or 50,
             "top_p": search.get("top_p") or 1.0,
         },
+    }
+
+
+def _tokens(checkpoint: Path, search: dict[str, Any], config: Any, tokenizer: Any) -> tuple[Any, Any, Any]:
+    """The ids that begin, end and fill: of the generation config, else of the config, else of the tokenizer."""
+
+    def token(name: str) -> Any:
+        return next((at for at in (search.get(name), getattr(config, name, None), getattr(tokenizer, name, None))
+                     if at is not None), None)  # fmt: skip
+
+    ends = token("eos_token_id")
+    if ends is None:
+        raise IngotError(checkpoint, "names no eos_token_id", "Add it to config.json: without it no answer ends")
+    ends = list(ends) if isinstance(ends, list) else [ends]
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
+        ends = [tokenizer.eos_token_id, *ends]
+    begin, pad = token("bos_token_id"), token("pad_token_id")
+    return (
+        ends[0] if begin is None else begin,
+        ends if len(ends) > 1 else ends[0],
+        ends[0] if pad is None else pad,
+    )
+
+
+def _decoder(config: Any, graph: Any) -> dict[str, Any]:
+    """The graph's inputs, outputs and shape."""
+    caches = [value for value in graph.inputs if value.name.endswith(".key")]
+    _, heads, _, size = caches[0].shape
+    inputs = {value.name: value.name for value in graph.inputs if not value.name.startswith("past_key_values.")}
+    return {
+        "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+        "filename": GRAPH,
+        "head_size": size,
+        "hidden_size": config.hidden_size,
+        "inputs": {
+            **inputs,
+            "past_key_names": "past_key_values.%d.key",
+            "past_value_names": "past_key_values.%d.value",
+        },
+        "outputs": {
+            "logits": "logits",
+            "present_key_names": "present.%d.key",
+            "present_value_names": "present.%d.value",
+        },
+        "num_attention_heads": config.num_attention_heads,
+        "num_hidden_layers": len(caches),
+        "num_key_value_heads": heads,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scripts.report.svg import COLOUR, SERIES, VERDICT
@@ -27,23 +27,7 @@ def pareto_chart(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any
     xs = _span([row["size"] for row in rows], min(0.42, (wide[rows[0]["name"]] + 36) / inner), 0.14)
     exponents = [math.log10(max(row["kl"], 1e-9)) for row in rows]
     ys = (math.floor(min(exponents) - 0.15), math.ceil(max(exponents) + 0.15))
-    rates = [row["rate"] for row in rows if row["rate"]]
-    points, boxes = [], list[tuple[float, float, float, float]]()
-    places = {}
-    for row in rows:
-        x = inner * (row["size"] - xs[0]) / (xs[1] - xs[0])
-        y = height * (ys[1] - math.log10(max(row["kl"], 1e-9))) / (ys[1] - ys[0])
-        places[row["name"]] = (x, y, 4 + 10 * math.sqrt(row["rate"] / max(rates)) if row["rate"] and rates else 6.0)
-    boxes += [(x - r, y - r, x + r, y + r) for x, y, r in places.values()]
-    for row in rows:
-        x, y, radius = places[row["name"]]
-        left, top, align = _free(x, y, radius, wide[row["name"]], boxes, (inner, height))
-        points.append({
-            **row, "kl": max(row["kl"], 1e-9), "area": math.pi * radius**2, "ring": math.pi * (radius + 5) ** 2,
-            "colour": VERDICT[row["verdict"]], "shape": _SHAPES[row["verdict"]], "second": seconds[row["name"]],
-            "align": align, "lx": left, "ly": top,
-            "label": row["name"] + (" ★" if row["recommended"] else ""),
-        })  # fmt: skip
+    points = _points(rows, seconds, wide, xs, ys, (inner, height))
     ticks = [10.0**n for n in range(ys[0], ys[1] + 1)]
     names = ", ".join(f'"{n}": "{_power(n)}"' for n in range(ys[0], ys[1] + 1))
     base = alt.Chart(data(points))
@@ -72,16 +56,46 @@ def pareto_chart(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any
             .mark_point(filled=True, opacity=opacity, stroke=COLOUR["paper"], strokeWidth=1)
             .encode(x=across, y=up, size=area, color=colour, shape=shape)
         )
-    for row in points:
-        one = alt.Chart(data([row]))
-        for field, dy, ink in (("label", 0, "ink"), ("second", 15, "muted")):
-            mark = one.mark_text(
-                align=row["align"], baseline="top",
-                fontWeight="bold" if row["recommended"] and field == "label" else "normal", color=COLOUR[ink],
-                fontSize=_FONT, dy=dy, stroke=COLOUR["paper"], strokeWidth=4,
-            )  # fmt: skip
-            layers.append(mark.encode(x=alt.value(row["lx"]), y=alt.value(row["ly"]), text=f"{field}:N"))
+    layers += [mark for row in points for mark in _label(row, alt.Chart(data([row])))]
     return _spec(alt.layer(*layers).properties(width=inner, height=height), data)
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]], seconds: Mapping[str, str], wide: Mapping[str, float],
+    xs: tuple[float, float], ys: tuple[int, int], room: tuple[float, float],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Each row with where its point is, how large, and where its label has room."""
+    inner, height = room
+    rates = [row["rate"] for row in rows if row["rate"]]
+    places = {}
+    for row in rows:
+        x = inner * (row["size"] - xs[0]) / (xs[1] - xs[0])
+        y = height * (ys[1] - math.log10(max(row["kl"], 1e-9))) / (ys[1] - ys[0])
+        places[row["name"]] = (x, y, 4 + 10 * math.sqrt(row["rate"] / max(rates)) if row["rate"] and rates else 6.0)
+    points, boxes = [], [(x - r, y - r, x + r, y + r) for x, y, r in places.values()]
+    for row in rows:
+        x, y, radius = places[row["name"]]
+        left, top, align = _free(x, y, radius, wide[row["name"]], boxes, room)
+        points.append({
+            **row, "kl": max(row["kl"], 1e-9), "area": math.pi * radius**2, "ring": math.pi * (radius + 5) ** 2,
+            "colour": VERDICT[row["verdict"]], "shape": _SHAPES[row["verdict"]], "second": seconds[row["name"]],
+            "align": align, "lx": left, "ly": top,
+            "label": row["name"] + (" ★" if row["recommended"] else ""),
+        })  # fmt: skip
+    return points
+
+
+def _label(row: Mapping[str, Any], of_row: Any) -> Iterator[Any]:
+    """The two lines beside a point."""
+    import altair as alt
+
+    for field, dy, ink in (("label", 0, "ink"), ("second", 15, "muted")):
+        mark = of_row.mark_text(
+            align=row["align"], baseline="top",
+            fontWeight="bold" if row["recommended"] and field == "label" else "normal", color=COLOUR[ink],
+            fontSize=_FONT, dy=dy, stroke=COLOUR["paper"], strokeWidth=4,
+        )  # fmt: skip
+        yield mark.encode(x=alt.value(row["lx"]), y=alt.value(row["ly"]), text=f"{field}:N")
 
 
 def _free(

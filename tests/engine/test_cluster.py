@@ -114,6 +114,7 @@ def test_a_scheduler_that_is_restarted_is_asked_again(dask: Dask, right: dict[st
     whole(project, right)
 
 
+@pytest.mark.long
 def test_without_a_scheduler_all_is_built_here(dask: Dask, right: dict[str, str], tmp_path: Path) -> None:
     dask.stop()
     project = shared(tmp_path, dask)

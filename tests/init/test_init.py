@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tomli
 
-from scripts.doctor import diagnose
+from scripts.doctor.diagnosis import diagnose
 from tests import tiny
 from tests.checkpoint.test_fetched import make_gguf
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripts.doctor import diagnose
+from scripts.doctor.diagnosis import diagnose
 from tests import tiny
 from tests.families import checkpoints
 from tests.system.project import Project

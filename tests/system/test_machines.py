@@ -36,6 +36,7 @@ def configured(folder: Path, weights: Path, extra: str = "") -> Project:
     return project
 
 
+@pytest.mark.long
 @pytest.mark.needs("distributed")
 def test_a_worker_killed_while_it_quantises_changes_no_byte(dask: Dask, tmp_path: Path, weights: Path) -> None:
     (tmp_path / "mnt").mkdir()

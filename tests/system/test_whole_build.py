@@ -132,7 +132,14 @@ def test_a_changed_recipe_leaves_the_other_precision_alone(built: Project) -> No
     assert ran.steps == {"quantize:facts-int4", "package:facts-int4"}
 
 
-@pytest.mark.parametrize(("family", "precision"), [("qwen2", "int4-best"), ("phi3", "int8"), ("gemma", "fp16")])
+@pytest.mark.parametrize(
+    ("family", "precision"),
+    [
+        ("qwen2", "int4-best"),
+        pytest.param("phi3", "int8", marks=pytest.mark.long),
+        pytest.param("gemma", "fp16", marks=pytest.mark.long),
+    ],
+)
 def test_one_task_builds_what_it_needs_and_no_more(
     project: Project, request: pytest.FixtureRequest, family: str, precision: str
 ) -> None:
