@@ -15,7 +15,7 @@ from huggingface_hub.repocard_data import EvalResult, ModelCardData
 
 from scripts.attest.figures import Figure
 from scripts.attest.licences import UNKNOWN
-from scripts.attest.papers import BOM, STATEMENT
+from scripts.common.model_files import BOM, STATEMENT
 from scripts.common.visible import line, markdown
 from scripts.results.remarks import Remark
 

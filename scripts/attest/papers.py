@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from scripts.common.manifest import NOT_CONTENT
 
-#: CycloneDX names its files so.
-BOM = "bom.cdx.json"
-#: in-toto's statement, unsigned: the signature is one file for everything.
-STATEMENT = "provenance.intoto.json"
 CARD = "README.md"
 #: Beside what it signs, and not signed itself.
 SIGNATURE = "model.sig"

@@ -34,6 +34,8 @@ LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
 _CARD = "README.md"
 #: What is told of a model, to people and to catalogs: nothing that it computes with.
 CARD = (*LEGAL, _CARD, "inference_model.json", "remarks.json")
+#: What is told of how a model was made: CycloneDX names its files so, and in-toto's statement is unsigned.
+BOM, STATEMENT = "bom.cdx.json", "provenance.intoto.json"
 #: What goes with the weights wherever they go.
 COMPANIONS = (*CONFIGS, *TOKENIZER, *LEGAL)
 WEIGHTS = ("*.safetensors",)

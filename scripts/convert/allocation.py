@@ -72,13 +72,7 @@ class Budget:
 def allocate(items: Sequence[Item], budget: Budget) -> dict[str, Scheme]:
     """The scheme of each weight. Raises `IngotError` for a budget that no allocation meets, with the range of those."""
     hulls = [_hull(item.choices) for item in items]
-    total = budget.bits * budget.weights
-    least, most = (budget.fixed_bits + sum(hull[end][0] for hull in hulls) for end in (0, -1))
-    if not least <= total <= most:
-        found = f"{budget.bits:g} bits a weight can't be had of this model"
-        low, high = np.ceil(100 * least / budget.weights) / 100, np.floor(100 * most / budget.weights) / 100
-        raise IngotError("recipe: target_bits", found, f"Give {low:.2f} to {high:.2f}")
-    chosen, left = [0] * len(items), total - least
+    chosen, left = [0] * len(items), spare([[choice[0] for choice in item.choices] for item in items], budget)
     steps = sorted(
         (-(before[1] - after[1]) / (after[0] - before[0]), number, step)
         for number, hull in enumerate(hulls)
@@ -89,6 +83,19 @@ def allocate(items: Sequence[Item], budget: Budget) -> dict[str, Scheme]:
         if chosen[number] == step - 1 and bits <= left:
             chosen[number], left = step, left - bits
     return {item.weight: hull[at][2] for item, hull, at in zip(items, hulls, chosen, strict=True)}
+
+
+def spare(sizes: Sequence[Sequence[float]], budget: Budget) -> float:
+    """Bits beyond the fewest that these weights can have, whose possible sizes these are. Raises `IngotError` for a
+    budget that no allocation meets, with the range of those.
+    """
+    total = budget.bits * budget.weights
+    least, most = (budget.fixed_bits + sum(map(end, sizes)) for end in (min, max))
+    if not least <= total <= most:
+        found = f"{budget.bits:g} bits a weight can't be had of this model"
+        low, high = np.ceil(100 * least / budget.weights) / 100, np.floor(100 * most / budget.weights) / 100
+        raise IngotError("recipe: target_bits", found, f"Give {low:.2f} to {high:.2f}")
+    return total - least
 
 
 def _hull(choices: Sequence[tuple[float, float, Scheme]]) -> list[tuple[float, float, Scheme]]:
@@ -111,7 +118,10 @@ def measure(
     source: Graph, path: Path, items: Sequence[Item], windows: Array, scale_bits: int, tied: Mapping[str, str],
     algorithm: str, progress: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Fill in the choices of all `items`. `tied`: of a weight that is looked up too, the tensor that this gives."""
+    """Fill in the choices of all `items`. `tied`: of a weight that is looked up too, the tensor that this gives.
+
+    Raises `IngotError` where a matrix' noise comes out as no number.
+    """
     used = [window[:TOKENS] for window in windows[:: max(1, len(windows) // _WINDOWS)][:_WINDOWS]]
     squares = mean_squares(source, path, [item.inputs for item in items if item.inputs], used)
     energies = [_energies(source, item, _schemes(item, tied, algorithm)) for item in items]
@@ -131,6 +141,9 @@ def measure(
                 divergences[name] * float(rows @ share) / max(float(noises[name].rows @ share), 1e-30)
                 for name, share in weights.items()
             )
+            if not np.isfinite(loss):
+                found = f"what fewer bits of {item.weight} cost can't be told: its inputs or the logits overflow"
+                raise IngotError(path, found, "Calibrate on other texts, or leave out target_bits")
             item.choices.append((size(item.shape, scheme, scale_bits), float(f"{loss:.3g}"), scheme))
 
 
@@ -255,9 +268,11 @@ def schemes(
     outputs = source.outputs()
     items = _items(source, [n for n in matrices(source) if plan.scheme(n, n.output[0] in outputs) is not None])
     tied = _tables(source, items) if plan.embedding else {}
-    scale_bits = 16 if plan.half_scales else 32
-    measure(source, path, items, windows, scale_bits, tied, plan.body.algorithm, progress)
-    chosen = allocate(items, _budget(source, path, items, bits, context))
+    scale_bits, algorithm = 16 if plan.half_scales else 32, plan.body.algorithm
+    budget = _budget(source, path, items, bits, context)
+    spare([[size(item.shape, one, scale_bits) for one in _schemes(item, tied, algorithm)] for item in items], budget)
+    measure(source, path, items, windows, scale_bits, tied, algorithm, progress)
+    chosen = allocate(items, budget)
     counts = Counter((f"{one.bits} bits in blocks of {one.block_size}", one.symmetric) for one in chosen.values())
     told = ", ".join(f"{count} of {name}{', symmetric' * even}" for (name, even), count in sorted(counts.items()))
     progress(f"allocate: {bits:g} bits a weight: {told}")

@@ -31,20 +31,29 @@ def mean_squares(source: Graph, path: Path, names: Sequence[str], windows: Seque
     """E[x²] [K] of each tensor over the tokens of the windows, of each token as a share of its own mean square."""
     model = onnx.ModelProto()
     model.CopyFrom(source.model)
-    reduced = {name: f"{name}_mean_square" for name in dict.fromkeys(names)}
+    names = list(dict.fromkeys(names))
+    outputs = shares(model, names)
+    run = session(model, path, outputs, mapped=True)
+    found = [run.run(outputs, feeds(run, window, path)) for window in windows]
+    return {name: np.asarray(np.mean([seen[at] for seen in found], axis=0)) for at, name in enumerate(names)}
+
+
+def shares(model: onnx.ModelProto, names: Sequence[str]) -> list[str]:
+    """Add to a graph what `mean_squares` tells of each tensor, over all tokens of a run; returns the new names."""
+    reduced = {name: f"{name}_mean_square" for name in names}
     of_tokens = numpy_helper.from_array(np.array([0, 1], np.int64), "mean_square_tokens")
     of_inputs = numpy_helper.from_array(np.array([2], np.int64), "mean_square_inputs")
-    model.graph.initializer.extend([of_tokens, of_inputs])
+    least = numpy_helper.from_array(np.array(1e-30, np.float32), "mean_square_least")  # of a token that is all zero
+    model.graph.initializer.extend([of_tokens, of_inputs, least])
     for name, made in reduced.items():
         model.graph.node.extend([
             helper.make_node("Mul", [name, name], [f"{made}_all"]),
             helper.make_node("ReduceMean", [f"{made}_all", of_inputs.name], [f"{made}_token"], keepdims=1),
-            helper.make_node("Div", [f"{made}_all", f"{made}_token"], [f"{made}_share"]),
+            helper.make_node("Max", [f"{made}_token", least.name], [f"{made}_some"]),
+            helper.make_node("Div", [f"{made}_all", f"{made}_some"], [f"{made}_share"]),
             helper.make_node("ReduceMean", [f"{made}_share", of_tokens.name], [made], keepdims=0),
         ])  # fmt: skip
-    run = session(model, path, list(reduced.values()), mapped=True)
-    found = [run.run(list(reduced.values()), feeds(run, window, path)) for window in windows]
-    return {name: np.asarray(np.mean([seen[at] for seen in found], axis=0)) for at, name in enumerate(reduced)}
+    return list(reduced.values())
 
 
 def disturbed(source: Graph, noises: Mapping[str, Noise]) -> tuple[onnx.ModelProto, dict[str, int]]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from scripts.attest.papers import BOM, SIGNATURE, STATEMENT
+from scripts.attest.papers import SIGNATURE
 from scripts.common import manifest
 from scripts.common.manifest import PROVENANCE
+from scripts.common.model_files import BOM, STATEMENT
 from scripts.common.visible import markdown
 from scripts.pack.subject import Subject
 

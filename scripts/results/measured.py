@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.manifest import Files
+from scripts.common.model_files import BOM, CARD, STATEMENT
 
 #: What describes a package and takes no part in how it answers: a new description voids no measurement.
-CARD = frozenset({"README.md", "inference_model.json", "remarks.json", "bom.cdx.json", "provenance.intoto.json"})
+_TOLD = (*CARD, BOM, STATEMENT)
 
 
 def digest(package: Path) -> str | None:
@@ -19,4 +21,6 @@ def digest(package: Path) -> str | None:
 
 def served(files: Files) -> str:
     """The digest of what answers, of all these files."""
-    return manifest.files_digest({name: file for name, file in files.items() if name not in CARD})
+    return manifest.files_digest(
+        {name: file for name, file in files.items() if not any(fnmatchcase(name, told) for told in _TOLD)}
+    )

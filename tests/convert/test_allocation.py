@@ -6,10 +6,13 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
+import onnx.reference
 import pytest
 
 from scripts.common.errors import IngotError
-from scripts.convert import allocation, calibration
+from scripts.convert import allocation, calibration, noise
 from scripts.convert.allocation import Budget, Item
 from scripts.convert.blockwise import Scheme
 from scripts.convert.graph import Graph, summary
@@ -57,6 +60,22 @@ def test_a_budget_that_no_allocation_meets_names_the_range_of_those(bits: float)
     low, high = (float(word) for word in refused.value.remedy.removeprefix("Give ").split(" to "))
     for end in (low, high):
         allocation.allocate(items, Budget(end, 0.0, 1))
+
+
+def test_bits_that_gain_nothing_are_left_out_and_no_budget_is_refused_for_them() -> None:
+    schemes = [Scheme(4, 32, symmetric=False), Scheme(8, 32, symmetric=True)]
+    item = Item("w", (1, 1), "", 0, [], "", [(4.0, 0.0, schemes[0]), (8.0, 0.0, schemes[1])])
+    assert allocation.allocate([item], Budget(7.0, 0.0, 1)) == {"w": schemes[0]}
+
+
+def test_a_token_whose_inputs_are_all_zero_counts_as_nothing() -> None:
+    graph = onnx.parser.parse_graph("g (float[1, T, 4] x) => (float[1, T, 4] y) { y = Identity(x) }")
+    made = onnx.helper.make_model(graph)
+    inputs = np.zeros((1, 3, 4), np.float32)
+    inputs[0, 1:] = 2
+    seen = noise.shares(made, ["x"])
+    run = onnx.reference.ReferenceEvaluator(made)
+    np.testing.assert_allclose(run.run(seen, {"x": inputs})[0], np.full(4, 2 / 3), rtol=1e-6)
 
 
 def test_the_files_keep_the_budget_and_are_the_same_each_time(
