@@ -100,6 +100,13 @@ class MeasuringLast(SessionCommand):
     @control.setter
     def control(self, control: Any) -> None:
         control.task_dispatcher = lambda: self._dispatcher(control)
+        process = control.process
+
+        def process_once(names: Any) -> None:  # for --single doit 0.37 does it twice, and loses all but the first name
+            if control.selected_tasks is None:
+                process(names)
+
+        control.process = process_once
         self._control = control
 
     def _dispatcher(self, control: Any) -> Dispatcher:

@@ -16,15 +16,10 @@ from scripts.common.process import is_interrupted
 from scripts.engine.session import Session
 from scripts.engine.step import Step
 
-#: What doit says of a command, which is the whole command line.
-_COMMAND_FAILED = re.compile(r"^Command failed: .* returned (-?\d+)$", re.DOTALL)
 #: Verdicts of which there is no output, or an old one.
 _NOTHING_MADE = (None, "failed", "skipped")
 #: Up to so many outputs are named at the end of a run.
 _NAMED = 8
-
-#: Columns in which a text that is shown at the end has room as it is; a log has no end of them.
-WIDE = 160
 
 
 class Reporter:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from doit.cmd_run import Run as DoitRun
@@ -30,6 +31,8 @@ class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
     may_be_left_out = True
     #: Nothing was asked for on the command line but to build what is asked for by default.
     _plain = False
+    #: The options of the run, by doit's names.
+    _options: Mapping[str, Any] = MappingProxyType({})
     #: The steps that are asked for; those of a run that has nothing to do.
     _wanted: Sequence[Step] | None = None
     _settled: Sequence[Step] = ()
@@ -74,8 +77,10 @@ class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
 
     def needs_no_tasks(self) -> bool:
         """Whether all that plain `doit` asks for is up to date: to make tasks takes longer than to find out."""
+        options = self._options  # by now with those of `dodo.py`
+        plain = self._plain and not options["always"] and hasattr(options["reporter"], "report_settled")
         steps_of = self.loader.load_doit_config().get("steps_of")
-        self._wanted = steps_of(self.sel_tasks or ()) if self._plain and steps_of else None
+        self._wanted = steps_of(self.sel_tasks or ()) if plain and steps_of else None
         settled = self.session.settled(self._wanted or ())
         if not any("ignore:" in record for record in self.session.state.all("task").values() if settled):
             self._settled = settled
@@ -85,6 +90,7 @@ class Run(MeasuringLast, DoitRun):  # type: ignore[misc]
         """Doit calls this with the parsed command line."""
         self.asked_by_name = bool(args)
         self._plain = not args and params._non_default_keys <= _PLAIN
+        self._options = params
         take_signals()
         try:
             code = super().execute(params, args)

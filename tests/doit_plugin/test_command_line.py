@@ -145,3 +145,11 @@ def test_a_precision_that_a_model_has_not_is_told_with_one_that_it_has(tmp_path:
 def test_everything_of_one_model_is_a_task(tmp_path: Path) -> None:
     drawn = terminal.doit("why", "model:triage", f"build={tmp_path}", cwd=ROOT)
     assert drawn.code == 0 and "verify:triage-int8" in drawn.text and "bench:triage-int8" in drawn.text
+
+
+@pytest.mark.parametrize(("option", "said"), [("always=True", "✓ join"), ("reporter='console'", "-- join")])
+def test_an_option_in_the_dodo_file_holds_where_all_is_up_to_date(project: Project, option: str, said: str) -> None:
+    project.doit()
+    dodo = project.folder / "dodo.py"
+    dodo.write_text(dodo.read_text().replace("config(", f"config({option}, "))
+    assert said in project.doit()

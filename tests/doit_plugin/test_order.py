@@ -43,6 +43,7 @@ def test_what_measures_runs_after_all_that_does_not_need_it(tmp_path: Path, word
         (["-n", "2", "bench:b", "bench:a"], ["bench:b", "bench:a"]),
         (["-n", "2", "seen"], ["bench:a", "bench:b", "seen"]),
         (["--single", "bench:a"], ["bench:a"]),
+        (["--single", "one", "bench:b", "bench:a"], ["one", "bench:a", "bench:b"]),
     ],
 )
 def test_what_measures_can_be_asked_for_alone(tmp_path: Path, words: list[str], runs: list[str]) -> None:
