@@ -1,21 +1,20 @@
 """In which order doit runs steps that could run: what measures comes last.
 
 A step that measures runs alone. Where it starts as soon as it can, the others wait for it and it for them, one after
-the other, and all cores but its own idle; so it is held back until nothing is left that could run beside another step.
-What needs a measurement does not count, or nothing would ever run.
+the other, and all cores but its own idle; so it is held back until no other task is ready or running. What is left
+then needs a measurement, or needs nothing that will run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from doit.cmd_base import subtasks_iter
 from doit.control import ExecNode, TaskDispatcher
 
 from scripts.doit_plugin.commands import SessionCommand
-
-_UNDECIDED = (None, "run")  # doit's states of what still waits, or runs
 
 
 class Dispatcher(TaskDispatcher):  # type: ignore[misc]
@@ -24,65 +23,31 @@ class Dispatcher(TaskDispatcher):  # type: ignore[misc]
     def __init__(self, tasks: dict[str, Any], targets: Any, selected: list[str], alone: Iterable[str]) -> None:
         """`alone`: the names of the tasks that measure."""
         self._alone = frozenset(alone)
-        self._left = _below(tasks, selected)
-        self._left -= _above(tasks, self._left, self._alone)
-        self._held: list[ExecNode] = []
+        self._held = deque[ExecNode]()
+        self._handed_out: list[ExecNode] = []
         super().__init__(tasks, targets, selected)
 
-    # Private to doit: what makes a node step by step, and what is told of each that was dealt with.
+    # Private to doit: what makes a node step by step, and what chooses the next one.
     def _add_task(self, node: ExecNode) -> Iterator[Any]:
-        name = node.task.name
         for made in super()._add_task(node):
-            if name in self._alone and made is node.task and node.run_status is None:
-                self._held.append(node)
-                while not self._may_measure(node):
+            if made is node.task:
+                if node.task.name in self._alone and node.run_status is None:
+                    self._held.append(node)
                     yield "wait"
-                self._held.remove(node)
+                self._handed_out.append(node)
             yield made
 
-    def _update_waiting(self, processed: ExecNode | None) -> None:
-        super()._update_waiting(processed)
-        if processed is not None and processed.run_status not in _UNDECIDED:
-            self._left.discard(processed.task.name)
-        for node in self._held[:1]:
-            if node in self.waiting and self._may_measure(node):
-                self.waiting.remove(node)
-                self.ready.append(node)
+    def _get_next_node(self, ready: deque[ExecNode], tasks_to_run: list[str]) -> ExecNode | None:
+        found = super()._get_next_node(ready, tasks_to_run)
+        if found is None and self._held and not self._any_runs():
+            found = self._held.popleft()
+            self.waiting.remove(found)
+        return found
 
-    def _may_measure(self, node: ExecNode) -> bool:
-        """Nothing else is left but what measures, none of which runs; of these, the one held for longest is next."""
-        others = (self.nodes.get(name) for name in self._alone)
-        return not self._left and node is self._held[0] and not any(o and o.run_status == "run" for o in others)
-
-
-def _needs(task: Any) -> list[str]:
-    return [*task.task_dep, *task.setup_tasks, *task.calc_dep]
-
-
-def _below(tasks: dict[str, Any], names: Iterable[str]) -> set[str]:
-    """These tasks and all that they need, but for plain tasks that are made while others run."""
-    found, pending = set[str](), list(names)
-    while pending:
-        name = pending.pop()
-        if name in tasks and name not in found and not tasks[name].loader:  # made late, or never
-            found.add(name)
-            pending += _needs(tasks[name])
-    return found
-
-
-def _above(tasks: dict[str, Any], among: Collection[str], names: Collection[str]) -> set[str]:
-    """Those `among` the tasks that are named, or need one that is."""
-    needed_by = dict[str, list[str]]()
-    for name in among:
-        for needed in _needs(tasks[name]):
-            needed_by.setdefault(needed, []).append(name)
-    found, pending = set[str](), [name for name in names if name in among]
-    while pending:
-        name = pending.pop()
-        if name not in found:
-            found.add(name)
-            pending += needed_by.get(name, ())
-    return found
+    def _any_runs(self) -> bool:
+        """Whether a task is running; one that waits for what sets it up has doit's state of one that is."""
+        self._handed_out = [one for one in self._handed_out if one.run_status == "run" and one not in self.waiting]
+        return bool(self._handed_out)
 
 
 class MeasuringLast(SessionCommand):

@@ -28,6 +28,20 @@ def ended(said: str) -> list[str]:
     return re.findall(r"^[✓✗–] (\S+)", said, re.MULTILINE)
 
 
+def with_plain(folder: Path, fields: str) -> Project:
+    """The project with two tasks of doit's plain kind; `fields` are the first one's own."""
+    project = Project(folder / "project", GRAPH)
+    plain = f"""
+def task_plain():
+    return {{"actions": [lambda: print("plain ran")], "verbosity": 2, {fields}}}
+
+def task_prep():
+    return {{"actions": ["true"]}}
+"""
+    (project.folder / "dodo.py").write_text((project.folder / "dodo.py").read_text() + plain)
+    return project
+
+
 @pytest.mark.parametrize("words", [(), ("-n", "1"), ("-n", "2"), ("-n", "5")])
 def test_what_measures_runs_after_all_that_does_not_need_it(tmp_path: Path, words: tuple[str, ...]) -> None:
     said = forked.run(Project(tmp_path / "project", GRAPH), *words)
@@ -53,14 +67,30 @@ def test_what_measures_can_be_asked_for_alone(tmp_path: Path, words: list[str], 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")])
 def test_a_plain_task_that_a_measurement_sets_up_waits_for_it(tmp_path: Path, words: tuple[str, ...]) -> None:
-    project = Project(tmp_path / "project", GRAPH)
-    plain = """
-def task_plain():
-    return {"actions": [lambda: print("plain ran")], "setup": ["bench:a"], "verbosity": 2}
-"""
-    (project.folder / "dodo.py").write_text((project.folder / "dodo.py").read_text() + plain)
+    project = with_plain(tmp_path, '"setup": ["bench:a"]')
     said = forked.run(project, *words, "plain", "one")
     assert {"one", "bench:a"} <= set(ended(said)) and said.index("✓ bench:a") < said.index("plain ran")
+
+
+@pytest.mark.parametrize("words", [("-n", "1"), ("-n", "2")])
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ('"uptodate": [True]', 0),
+        ('"uptodate": [False], "actions": ["false"]', 1),
+        ('"file_dep": ["not there"]', 2),  # doit fails it before it sets anything up
+        ("", 0),
+    ],
+)
+def test_what_would_have_set_up_a_task_that_need_not_run_keeps_no_measurement_waiting(
+    tmp_path: Path, words: tuple[str, ...], fields: str, code: int
+) -> None:
+    project = with_plain(tmp_path, f'"setup": ["prep"], {fields}')
+    if not fields:
+        forked.run(project, "ignore", "plain")
+    said = forked.run(project, *words, "--continue", "plain", "bench:a", "one", code=code)
+    assert [name for name in ended(said) if name in ("one", "bench:a")] == ["one", "bench:a"]
+    assert ("prep" in ended(said)) == (code == 1)
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")])
