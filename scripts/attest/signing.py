@@ -1,42 +1,38 @@
 """Signatures of packages, by OpenSSF's model-signing with a key: who holds the private key vouches for every file.
 
 The signature is a sigstore bundle whose payload lists each file's SHA-256. What Ingot and the runtime write beside a
-model later is left out, by a list that is signed too, so `model_signing verify key FOLDER` needs no options.
+model later is left out, by a list that is signed too, so `model_signing verify key FOLDER` needs no options. Here the
+library finds out whether the list is signed; the folder is held against it file by file, so that each is named.
 """
 
 from __future__ import annotations
 
-import ast
+import hashlib
+import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scripts.attest.papers import SIGNATURE, UNSIGNED
+from scripts.common import regular
 from scripts.common.childenv import SIGNING_KEY, SIGNING_PASSWORD
 from scripts.common.errors import IngotError
-
-_PARTS = (
-    (re.compile(r"Extra files found in model '[^']*': (.*)"), "was added"),
-    (re.compile(r"Missing files in model '[^']*': (.*)"), "is missing"),
-)
-_CHANGED = re.compile(
-    r"Hash mismatch for '(.*?)': Expected 'Digest\(algorithm='sha256', digest_value=(b.*?)\)', Actual", re.DOTALL
-)
+from scripts.common.hashes import digest_bytes
+from scripts.common.visible import line
 
 
 def sign(folder: Path, public_key: Path, output: Path, environment: Mapping[str, str] = os.environ) -> None:
     """Write the signature of the package in `folder` to the new folder `output`.
 
     The private key is a PEM file that the environment names. Raises `IngotError` where there is none, it can't be read,
-    or it is not that of `public_key`.
+    or it is not that of `public_key`, and where a file of the package can't be signed.
     """
     key = environment.get(SIGNING_KEY)
     if not key:
         raise IngotError(SIGNING_KEY, "is not set, and nothing may be deployed unsigned (require_signature)",
                          "Set it to the file with the private key, or share a store with who has it")  # fmt: skip
-    _, signing, _ = _library()
+    signing, _ = _library()
     password = environment.get(SIGNING_PASSWORD)
     try:
         config = signing.Config().use_elliptic_key_signer(
@@ -47,10 +43,17 @@ def sign(folder: Path, public_key: Path, output: Path, environment: Mapping[str,
         found = error.strerror if isinstance(error, OSError) else "is not a private key of an elliptic curve, as PEM"
         remedy = f"Make one: openssl ecparam -name prime256v1 -genkey -noout; a password goes into {SIGNING_PASSWORD}"
         raise IngotError(key, str(found), remedy) from None
+    if problems := [f"{name} {told}" for name, told in _entries(folder) if told]:
+        raise IngotError(folder, line(problems[0]), "Build the package again")
     output.mkdir(parents=True)
-    config.set_hashing_config(_hashing()).sign(folder, output / SIGNATURE)
-    if problems := verify(folder, output / SIGNATURE, public_key):
-        raise IngotError(key, f"is not the private key of {public_key}: {problems[0]}", f"Correct {SIGNING_KEY}")
+    signature = output / SIGNATURE
+    config.set_hashing_config(_hashing()).sign(folder, signature)
+    try:
+        files = _files(signature, public_key)
+    except _NotSignedError as error:
+        raise IngotError(key, f"is not the private key of {public_key}: {error}", f"Correct {SIGNING_KEY}") from None
+    if problems := _differences(folder, files, lambda _: None):
+        raise IngotError(folder, f"changed while it was signed: {problems[0]}", "Build the package again")
 
 
 def verify(
@@ -61,54 +64,110 @@ def verify(
     A line for each file. `original`: the content of a file as it was signed, where it may have been renamed since.
     Raises `IngotError` where the public key is none.
     """
-    import hashlib
-
-    _, _, verifying = _library()
-    if not signature.is_file():
-        return [f"{signature.name} is missing: it is not signed"]
     try:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+        return _differences(folder, _files(signature, public_key), original)
+    except _NotSignedError as error:
+        return [str(error)]
+
+
+def content(signature: Path, public_key: Path) -> str | None:
+    """The digest of what was signed: of the names and SHA-256 of its files. None where it is not signed.
+
+    Two signatures of one package have the same. Raises `IngotError` where the public key is none.
+    """
+    try:
+        return digest_bytes(json.dumps(_files(signature, public_key), sort_keys=True).encode())
+    except _NotSignedError:
+        return None
+
+
+class _NotSignedError(Exception):
+    """Why a file is not a signature by a key."""
+
+
+def _files(signature: Path, public_key: Path) -> dict[str, str]:
+    """The files that were signed, as relative paths with forward slashes, and the SHA-256 of each, in hexadecimal."""
+    _, verifiers = _library()
+    if not signature.is_file():
+        raise _NotSignedError(f"{signature.name} is missing: it is not signed")
+    try:
+        verifier = verifiers.ec.Verifier(public_key)
     except (OSError, ValueError, TypeError):
         remedy = "Name the PEM file of the public key: openssl ec -in PRIVATE -pubout"
         raise IngotError(public_key, "is not the public key of an elliptic curve, as PEM", remedy) from None
     try:
-        config.set_hashing_config(_hashing()).verify(folder, signature)
-    except ValueError as error:
-        found = list(_named(str(error)))
-        if not found:
-            return [f"{signature.name} is not a signature by {public_key.name}"]
-        known = ((name, what, original(name) if digest else None, digest) for name, what, digest in found)
-        return [
-            f"{name} {what}"
-            for name, what, data, digest in known
-            if data is None or hashlib.sha256(data).digest() != digest
-        ]
+        listed = list(verifier.verify(verifiers.bundle.Signature.read(signature)).resource_descriptors())
     except Exception as error:  # noqa: BLE001  (whatever its parsers and cryptography raise of a file of strangers)
-        return [f"{signature.name} is not a signature by {public_key.name} ({type(error).__name__})"]
-    return []
+        told = f"{signature.name} is not a signature by {public_key.name} ({type(error).__name__})"
+        raise _NotSignedError(told) from None
+    if any(one.digest.algorithm != "sha256" for one in listed):
+        raise _NotSignedError(f"{signature.name} does not list the SHA-256 of each file")
+    return {one.identifier: one.digest.digest_hex for one in listed}
 
 
-def _named(text: str) -> Iterator[tuple[str, str, bytes]]:
-    """(file, what is wrong with it, the digest that was signed) of the library's message."""
-    _, told, lines = text.partition("Signature mismatch: ")
-    for line in ast.literal_eval(lines) if told else ():
-        for pattern, what in _PARTS:
-            if found := pattern.fullmatch(line):
-                yield from ((name, what, b"") for name in found[1].split(", "))
-        if found := _CHANGED.match(line):
-            yield found[1], "changed", ast.literal_eval(found[2])
+def _differences(folder: Path, signed: Mapping[str, str], original: Callable[[str], bytes | None]) -> list[str]:
+    """How a folder differs from what was signed, a line for each file, by name."""
+    there = dict(_entries(folder))
+    found = {name: told for name, told in there.items() if told}
+    found |= dict.fromkeys(there.keys() - found.keys() - signed.keys() - set(UNSIGNED), "was added")
+    for name in signed.keys() - found.keys():
+        data = original(name)
+        if data is None and name not in there:
+            found[name] = "is missing"
+            continue
+        try:
+            if (hashlib.sha256(data).hexdigest() if data is not None else _sha256(folder / name)) != signed[name]:
+                found[name] = "changed"
+        except OSError as error:
+            found[name] = f"can't be read: {error.strerror}"
+    return [line(f"{name} {found[name]}") for name in sorted(found)]
+
+
+def _entries(folder: Path, below: str = "") -> Iterator[tuple[str, str]]:
+    """Everything in a folder but its folders, as relative path, and why it can't be signed; empty where it can."""
+    try:
+        with os.scandir(folder / below) as found:
+            entries = list(found)
+    except OSError as error:
+        yield below or ".", f"can't be read: {error.strerror}"
+        return
+    for entry in entries:
+        name = f"{below}{entry.name}"
+        if entry.is_symlink():
+            yield name, "is a link"
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _entries(folder, f"{name}/")
+        else:
+            yield name, "" if entry.is_file(follow_symlinks=False) else "is not a regular file"
+
+
+def _sha256(path: Path) -> str:
+    with regular.opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hashing() -> Any:
-    hashing, _, _ = _library()
+    from model_signing import hashing
+
     config = hashing.Config().use_file_serialization()
     return config.set_ignored_paths(paths=UNSIGNED, ignore_git_paths=False)
 
 
-def _library() -> tuple[Any, Any, Any]:
-    """The modules of model-signing 1.1.1 that hash, sign and verify."""
+class _Verifiers(NamedTuple):
+    """The library's modules that verify a signature without hashing a folder: 1.1.1 has no public names for them."""
+
+    ec: Any
+    bundle: Any
+
+
+def _library() -> tuple[Any, _Verifiers]:
+    """The modules of model-signing 1.1.1 that sign, and that verify a signature by itself.
+
+    Its own `verifying.Config.verify` tells in prose, joined by commas, how a folder differs.
+    """
     try:
-        from model_signing import hashing, signing, verifying
+        from model_signing import signing
+        from model_signing._signing import sign_ec_key, sign_sigstore_pb
     except ModuleNotFoundError as error:
         raise IngotError(f"model-signing: {error.name}", "is not installed", "pip install -e '.[team]'") from None
-    return hashing, signing, verifying
+    return signing, _Verifiers(sign_ec_key, sign_sigstore_pb)

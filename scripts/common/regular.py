@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from scripts.common.errors import IngotError, MissingInputError
 
 
-def opened(path: Path | str) -> BinaryIO:
+def opened(path: Path | str) -> BufferedReader:
     """A file, to be read. Raises `OSError` where it is not there, or not a regular file."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -20,7 +20,7 @@ def opened(path: Path | str) -> BinaryIO:
     raise OSError(errno.EINVAL, "is not a regular file", str(path))
 
 
-def opened_of_user(path: Path, missing: str = "Put it there, or correct the path") -> BinaryIO:
+def opened_of_user(path: Path, missing: str = "Put it there, or correct the path") -> BufferedReader:
     """A file that a user names, to be read.
 
     Raises `IngotError`: `MissingInputError`, with the remedy `missing`, where there is none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -70,18 +71,64 @@ def hide(folder: Path) -> None:
     (folder / ".gitattributes").write_text("")
 
 
+def name_as_two_lines(folder: Path) -> None:
+    (folder / "evil\n.py").write_text("")
+
+
+def link(folder: Path) -> None:
+    (folder / "link").symlink_to("model.onnx")
+
+
+def dangle(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to("nowhere")
+
+
+def link_below(folder: Path) -> None:
+    (folder / "more").symlink_to(folder / "below")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "below" / "pipe")
+
+
+def hide_below_an_unsigned_name(folder: Path) -> None:
+    (folder / "verified.json").mkdir()
+    (folder / "verified.json" / "code.py").write_text("")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(change, "model.onnx changed"), (lose, "is missing"), (add, "extra.json was added"),
-     (hide, ".gitattributes was added")],
+    [(change, "model.onnx changed"), (lose, "below/part, 'one'.bin is missing"),
+     (add, "extra.json was added"), (hide, ".gitattributes was added"), (name_as_two_lines, "evil .py was added"),
+     (link, "link is a link"), (dangle, "model.onnx is a link"), (link_below, "more is a link"),
+     (pipe, "below/pipe is not a regular file"),
+     (hide_below_an_unsigned_name, "verified.json/code.py was added")],
 )  # fmt: skip
 def test_a_file_that_differs_is_named(
     package: Path, pair: tuple[Path, Path], tmp_path: Path, spoil: Callable[[Path], None], said: str
 ) -> None:
     signature = signed(package, pair, tmp_path / "signature")
     spoil(package)
-    found = signing.verify(package, signature, pair[1])
-    assert len(found) >= 1 and said in found[0], found
+    [found] = signing.verify(package, signature, pair[1])
+    assert found.startswith(said), found
+
+
+def test_what_cannot_be_signed_is_named(package: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    link(package)
+    with pytest.raises(IngotError, match="link is a link"):
+        signed(package, pair, tmp_path / "signature")
+
+
+def test_a_folder_whose_name_has_a_quote_in_it_is_verified(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "it's-2"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / name).write_text(name)
+    signature = signed(folder, pair, tmp_path / "signature")
+    (folder / "one").unlink()
+    (folder / "three").write_text("")
+    assert signing.verify(folder, signature, pair[1], lambda _: None) == ["one is missing", "three was added"]
 
 
 def test_the_signature_of_another_package_names_what_differs(
