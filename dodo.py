@@ -316,10 +316,11 @@ def attest(variant: Variant) -> Step:
     assert recipe
     return INGOT.step(
         f"attest:{variant.name}", folder(variant) / "attested", stage="attest", verb="write",
-        inputs={"package": package(variant), "made-of": (checkpoint(model), export(model), onnx(variant)),
-                "source": model.source.path, "adapter": tuple(adapter.path for adapter in model.adapters),
+        inputs={"package": package(variant), "source": model.source.path,
+                "adapter": tuple(adapter.path for adapter in model.adapters),
                 "cases": model.cases, "schema": model.schema, "text": (SETTINGS.general_text, model.text),
                 "calibration": model.calibration if recipe.calibrates else ()},
+        tools_of={"tools": (checkpoint(model), export(model), onnx(variant))},
         belongs={"source": is_documented_model_file, "adapter": is_documented_adapter_file},
         preflight={"source": "scripts.checkpoint.weights:check_source",
                    "adapter": "scripts.checkpoint.adapters:check_adapter", **CASES},
@@ -338,7 +339,7 @@ def sign(variant: Variant) -> Step:
     """Sign what is deployed, with the key that INGOT_SIGNING_KEY names"""
     return INGOT.step(
         f"sign:{variant.name}", folder(variant) / "signature", stage="attest", verb="sign",
-        inputs={"package": attest(variant), "public-key": SETTINGS.public_key},
+        inputs={"package": attest(variant), "public-key": SETTINGS.public_key}, tied=True,
     )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ def write(
     model_id: Annotated[str, typer.Option(help="What Foundry calls it, such as triage-int4-generic-cpu:1")],
     precision: Annotated[str, typer.Option(help="Name of the recipe that made it")],
     output: Annotated[Path, typer.Option(help="Folder to make")],
-    made_of: Annotated[list[Path] | None, typer.Option(help="Artifacts whose provenance names tools")] = None,
     quality: Annotated[Path | None, typer.Option(help="quality.json; may be a marker")] = None,
     domain: Annotated[Path | None, typer.Option(help="domain.json; may be a marker")] = None,
     source: Annotated[Path | None, typer.Option(help="Weights of the user's: a folder, or a GGUF file")] = None,
@@ -35,6 +34,9 @@ def write(
     ] = "null",
     recipe: Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help="The recipe")] = "null",
     weights: Annotated[Any, typer.Option(parser=program.parse_json, metavar="JSON", help="Of the adapters")] = "null",
+    tools: Annotated[
+        Any, typer.Option(parser=program.parse_json, metavar="JSON", help="Distribution → version, of what acted")
+    ] = "null",
     description: Annotated[str, typer.Option(help="One or two sentences")] = "",
     version: Annotated[str, typer.Option(help="Version to show")] = "1",
     license: Annotated[str, typer.Option(help="Licence of the weights")] = "unknown",  # noqa: A002
@@ -45,8 +47,8 @@ def write(
     data = {"cases": [cases] if cases else [], "answer schema": [schema] if schema else [],
             "evaluation text": text or [], "calibration text": calibration or []}  # fmt: skip
     asked = build.Asked(model_id, precision, description, version, license, fetched or {}, base or {}, recipe or {},
-                        weights or ())  # fmt: skip
-    build.write(package, made_of or [], asked, build.Given(source, adapter or [], data), quality, domain, output)
+                        weights or (), tools or {})  # fmt: skip
+    build.write(package, asked, build.Given(source, adapter or [], data), quality, domain, output)
 
 
 @app.command()

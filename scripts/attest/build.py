@@ -29,7 +29,9 @@ _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: by models.toml, and by the recipe. `source` and `base` as `Source.flags` has them."""
+    """What was asked for: by models.toml, and by the recipe. `source` and `base` as `Source.flags` has them; `tools`:
+    distribution → version of what acted on the way from the weights to the package.
+    """
 
     model_id: str
     precision: str
@@ -40,6 +42,7 @@ class Asked:
     base: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     weights: Sequence[float] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,17 @@ class Given:
     data: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
 
-def write(
-    package: Path, made_of: Sequence[Path], asked: Asked, given: Given, quality: Path | None, domain: Path | None,
-    output: Path,
-) -> None:  # fmt: skip
+def write(package: Path, asked: Asked, given: Given, quality: Path | None, domain: Path | None, output: Path) -> None:
     """Write `package` and its papers to the new folder `output`.
 
-    `made_of`: artifacts whose provenance names tools. `quality`, `domain`: results, or markers in their place. Raises
-    `IngotError` where the package is none, or a file of the user's can't be read.
+    `quality`, `domain`: results, or markers in their place. Raises `IngotError` where the package is none, or a file of
+    the user's can't be read.
     """
     if not (package / CARD).is_file():
         raise IngotError(package / CARD, "missing", "Build the package again: doit package")
     name = parse(asked.model_id).name
     licence, told = _licences(package, asked, given, name)
-    things = _materials(made_of, asked, given)
+    things = _materials(asked, given)
     measured = figures.measured_of(package, quality, domain)
     _place(package, output)
     text = (package / CARD).read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def _licences(package: Path, asked: Asked, given: Given, name: str) -> tuple[str
     return (asked.license if known else of_weights.name if of_weights else licences.UNKNOWN), told
 
 
-def _materials(made_of: Sequence[Path], asked: Asked, given: Given) -> list[Material]:
+def _materials(asked: Asked, given: Given) -> list[Material]:
     found = []
     source = materials.fetched(asked.source, "weights")
     if source is None and given.source is not None:
@@ -110,7 +110,7 @@ def _materials(made_of: Sequence[Path], asked: Asked, given: Given) -> list[Mate
         of = licences.stated(path)
         made = materials.adapter(path, f"adapter {number}")
         found.append(replace(made, licence=of.name if of else ""))
-    return [*found, *materials.data(given.data), *materials.tools(made_of)]
+    return [*found, *materials.data(given.data), *materials.tools(asked.tools)]
 
 
 def _base(asked: Asked, given: Given) -> str:

@@ -5,13 +5,12 @@ digests, licences. Nothing here is a path of a machine, a host or a time: the sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from scripts.common import manifest
 from scripts.common.model_files import is_adapter_file, is_legal_file, is_model_file
 from scripts.common.regular import opened_of_user
 
@@ -78,19 +77,10 @@ def data(paths: Mapping[str, Sequence[Path]]) -> list[Material]:
     return found
 
 
-def tools(folders: Iterable[Path]) -> list[Material]:
-    """The distributions that acted on what is in these artifacts, at the versions that their provenance tells."""
-    known: dict[str, set[str]] = {}
-    for folder in folders:
-        listed = manifest.read(str(folder))
-        versions = listed[1].get("ingredients", {}).get("tools", {}) if listed else {}
-        for name, version in versions.items():
-            known.setdefault(str(name), set()).add(str(version))
-    return [
-        Material("tool", name, url=_url(name, version), version=version)
-        for name in sorted(known)
-        for version in sorted(known[name])
-    ]
+def tools(versions: Mapping[str, str]) -> list[Material]:
+    """The distributions that acted on what the package was made from: name → version."""
+    return [Material("tool", name, url=_url(name, version), version=version)
+            for name, version in sorted(versions.items())]  # fmt: skip
 
 
 def _url(name: str, version: str) -> str:

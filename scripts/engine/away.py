@@ -70,7 +70,7 @@ def job_of(session: Session, step: Step, key: str, store: Shared) -> dict[str, A
             brought.setdefault(mark, _made(session, of, store))
         return mark
 
-    words = step.arguments(MARK, place)
+    words = step.arguments(MARK, made_of["parameters"], place)
     return {
         "step": step.name, "key": key, "package": session.package, "stage": step.stage, "verb": step.verb,
         "loads": step.loaded(), "words": words, "brought": brought, "name": step.base, "is_result": step.is_result,

@@ -129,7 +129,8 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
 def _build_here(session: Session, step: Step, work: Path, out: Path) -> Made:
     """Run the child that makes the output."""
     note, limits = session.progress.note, session.limits_of(step)
-    command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out)]
+    parameters = session.status.keys.parameters(step)
+    command = [sys.executable, "-m", f"{session.package}.{step.stage}", *step.arguments(out, parameters)]
     with (
         nullcontext() if step.alone else session.room.taken(step.name, session.likely_bytes(step), note),
         locks.measurement(step.name, session.build, alone=step.alone, note=note),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ class Keys:
 
     def __init__(self, sources: Sources, user_files: UserFiles, outcome_of: Callable[[Step, str], str]) -> None:
         self._sources, self._user_files, self._outcome_of = sources, user_files, outcome_of
-        self._constant: dict[Step, tuple[Closure, str, str, str]] = {}
+        self._constant: dict[Step, tuple[tuple[Closure, ...], str, str, str]] = {}
 
     def ingredients(self, step: Step) -> dict[str, Any]:
         """All that the key is made of. Raises `IngotError` where an input of the user's is not there or not sound."""
@@ -29,7 +30,7 @@ class Keys:
         return {
             "step": f"{step.stage} {step.verb}",
             "inputs": self._inputs(step),
-            "parameters": dict(step.parameters),
+            "parameters": self.parameters(step),
             "observed": dict(step.observed),
             "tools": _tools(step, made_by),
             "sources": made_by.modules,
@@ -38,19 +39,28 @@ class Keys:
     def key(self, step: Step) -> str:
         """`key_of(self.ingredients(step))`, put together from parts most of which don't change while doit runs."""
         made_by = self._made_by(step)
+        closures = (made_by, *(self._made_by(other) for _, other in flat(step.tools_of)))
         known = self._constant.get(step)
-        if known is None or known[0] is not made_by:
-            given = _json({"observed": dict(step.observed), "parameters": dict(step.parameters)})[1:-1]
+        if known is None or not all(map(operator.is_, known[0], closures)):
+            given = _json({"observed": dict(step.observed), "parameters": self.parameters(step)})[1:-1]
             versions = _json(_tools(step, made_by)) if step.tools else made_by.tools_text
             # Not the whole text: most of it is the sources', the same for many steps, and thousands of copies of it
             # would take more memory than all else.
-            known = self._constant[step] = made_by, given, _quoted(f"{step.stage} {step.verb}"), versions
+            known = self._constant[step] = closures, given, _quoted(f"{step.stage} {step.verb}"), versions
         _, given, verb, versions = known
         read = ", ".join([f"{_quoted(name)}: {_quoted(value)}" for name, value in sorted(self._inputs(step).items())])
         text = (
             f'{{"inputs": {{{read}}}, {given}, "sources": {made_by.modules_text}, "step": {verb}, "tools": {versions}}}'
         )
         return digest_bytes(text.encode())
+
+    def parameters(self, step: Step) -> dict[str, Any]:
+        """The parameters, and as further ones the versions of the tools that act in the steps of `tools_of`."""
+        versions = {
+            flag: {name: version for other in others for name, version in _tools(other, self._made_by(other)).items()}
+            for flag, others in step.tools_of.items()
+        }
+        return {**step.parameters, **versions}
 
     def user_files(self, step: Step) -> dict[str, dict[str, str]]:
         """Of inputs that are the user's folders: name in the key → relative path → digest; for `doit why`."""

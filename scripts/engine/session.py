@@ -106,13 +106,14 @@ class Session:
         follows: Iterable[Step] = (), dispensable: bool = False,
         parts: Mapping[str, tuple[str, ...]] | None = None, shared: bool = False,
         forms: Mapping[str, str] | None = None, resources: Mapping[str, float] | None = None,
+        tools_of: Mapping[str, tuple[Step, ...]] | None = None, tied: bool = False,
     ) -> Step:  # fmt: skip
         """Declare a step; see `Step` for what the arguments mean."""
         made = Step(
             name, output, stage, verb, inputs, loads, tools, parameters or {}, verdicts or {}, observed or {},
             scratch or {}, external_state, alone, limits, undo, shows, tuple(reads), stored, tuple(optional),
             preflight or {}, belongs or {}, guards or {}, problem, tuple(follows), dispensable, parts or {}, shared,
-            forms or {}, resources or {},
+            forms or {}, resources or {}, tools_of or {}, tied,
         )  # fmt: skip
         self.steps[name] = made
         return made
@@ -220,5 +221,8 @@ class Session:
         return {name: value for name, value in apart.items() if stage not in self._online or name not in OFFLINE}
 
     def is_tied(self, step: Step) -> bool:
-        """Whether a step needs what only this machine has: the network, the user's home folder, the whole build."""
-        return step.stage in self._at_home or step.external_state is not None or bool(step.reads or step.optional)
+        """Whether a step needs what only this machine has: the network, the home folder, a secret, the whole build."""
+        return (
+            step.tied or step.stage in self._at_home or step.external_state is not None
+            or bool(step.reads or step.optional)
+        )  # fmt: skip

@@ -82,6 +82,8 @@ class Step:
                     read from the code, see `sources`
     tools           distributions that can change the result although its code does not import them
     parameters      text, passed as it is, or anything else, passed as JSON
+    tools_of        flag → steps before this one: the versions of the tools that act in them, as one more parameter:
+                    distribution → version, as JSON
     verdicts        steps that may have stopped: then their marker is passed, which has the form of a result
     observed        what the result depends on without being told, such as the machine; in the key alone
     scratch         what can't change the result, such as a folder for downloads; on the command line alone
@@ -106,6 +108,7 @@ class Step:
     parts           of an output that is a folder, what others may read alone: name → patterns (`fnmatch`) of the files'
                     paths; with "!" in front they leave files out, and where there are no others, of all
     resources       what a worker of a cluster must have for it beside memory, by the names of `dask worker --resources`
+    tied            it needs what only this machine has, such as a secret: no worker of a cluster is given it
     """
 
     name: str
@@ -137,6 +140,8 @@ class Step:
     shared: bool = False
     forms: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
+    tools_of: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    tied: bool = False
 
     #: All that it reads, in the order of the command line.
     read: tuple[Read, ...] = field(init=False)
@@ -209,13 +214,16 @@ class Step:
         assert name in self.parts, f"{self.name} has no part {name!r}"
         return Part(self, name)
 
-    def arguments(self, out: str | Path, place: Callable[[str, Any], str] = _here) -> list[str]:
+    def arguments(
+        self, out: str | Path, parameters: Mapping[str, Any], place: Callable[[str, Any], str] = _here
+    ) -> list[str]:
         """The verb and its flags: inputs, parameters and scratch folders; the output goes to `out`.
 
-        `place` says where a flag's step, part or path is, if not where it is here.
+        `parameters` are those of `Keys.parameters`; `place` says where a flag's step, part or path is, if not where it
+        is here.
         """
         words = [self.verb]
-        for name, item in flat({**self.inputs, **self.verdicts, **self.parameters, **self.scratch}):
+        for name, item in flat({**self.inputs, **self.verdicts, **parameters, **self.scratch}):
             is_place = isinstance(item, Step | Part | Path)
             value = place(name, item) if is_place else item
             words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]

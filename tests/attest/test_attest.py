@@ -35,7 +35,7 @@ def package(tmp_path: Path) -> Path:
         "genai_config.json": '{"model": {"type": "llama"}}', "inference_model.json": json.dumps({"Name": MODEL_ID}),
     }.items():  # fmt: skip
         (folder / name).write_text(text)
-    manifest.write(folder, caches.contents(folder), {"ingredients": {"tools": TOOLS}, "at": "/home/somebody"})
+    manifest.write(folder, caches.contents(folder), {"at": "/home/somebody"})
     return folder
 
 
@@ -68,8 +68,12 @@ def results(package: Path) -> tuple[Path, Path]:
 
 
 def write(package: Path, given: Given, output: Path, **changes: Any) -> Path:
-    asked = Asked(MODEL_ID, "int4", **{"description": "Sorts", "recipe": {"passes": []}, "weights": [1.0], **changes})
-    build.write(package, [package], asked, given, *results(package), output)
+    asked = Asked(
+        MODEL_ID,
+        "int4",
+        **{"description": "Sorts", "recipe": {"passes": []}, "weights": [1.0], "tools": TOOLS, **changes},
+    )
+    build.write(package, asked, given, *results(package), output)
     return output
 
 
@@ -148,7 +152,7 @@ def test_figures_of_another_package_are_not_told(package: Path, given: Given, tm
     quality, domain = results(package)
     other = base.read(domain, Domain)
     json_files.write(domain, {**base.plain(other), "package": "0" * 64})
-    build.write(package, [], Asked(MODEL_ID, "int4"), given, quality, domain, tmp_path / "attested")
+    build.write(package, Asked(MODEL_ID, "int4"), given, quality, domain, tmp_path / "attested")
     assert "cases right" not in (tmp_path / "attested" / CARD).read_text(encoding="utf-8")
 
 

@@ -43,7 +43,8 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
         verdicts={"source": tuple(MADE[source] for source in row.get("verdicts", []))} if "verdicts" in row else {},
         parameters=row.get("parameters", {}), tools=row.get("tools", ()), alone=row.get("alone", False),
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True), shows=row.get("shows"),
-        forms=row.get("forms", {}),
+        forms=row.get("forms", {}), tied=row.get("tied", False),
+        tools_of={"tools": tuple(MADE[other] for other in row["tools_of"])} if "tools_of" in row else None,
         follows=[MADE[other] for other in row.get("follows", [])],
         optional=[MADE[other] for other in row.get("optional", [])], preflight=row.get("preflight"),
         external_state=ExternalState(

@@ -27,6 +27,7 @@ GRAPH = (
     {"name": "split", "verb": "split", "inputs": ["refer"]},
     {"name": "count", "verb": "count", "inputs": ["slow", "src/a"]},
     {"name": "join", "verb": "join", "inputs": ["slow", "count", "split"]},
+    {"name": "told", "verb": "tell", "inputs": ["join"], "tools_of": ["slow"]},
 )
 MEASURED = (GRAPH[0], {"name": "clock", "verb": "clock", "inputs": ["copy"], "alone": True})
 
@@ -79,9 +80,9 @@ def test_workers_make_the_same_bytes(dask: Dask, right: dict[str, str], tmp_path
     dask.work()
     project = shared(tmp_path, dask)
     said = project.doit("-n", "3")
-    assert built_on(said).keys() == {"slow", "split", "count", "join"}, said
+    assert built_on(said).keys() == {"slow", "split", "count", "join", "told"}, said
     whole(project, right)
-    assert "6 up to date" in project.doit()
+    assert "7 up to date" in project.doit()
 
 
 def during(project: Project, dask: Dask, act: Callable[[int], object]) -> str:
@@ -141,6 +142,19 @@ def children(dask: Dask) -> list[str]:
     """The steps that run on workers."""
     lines = [Path(f"/proc/{process}/cmdline") for process in forked.children_of(dask.folder)]
     return [line.read_text() for line in lines if line.exists() and "tests.engine.stages" in line.read_text()]
+
+
+def test_a_step_that_needs_what_only_this_machine_has_stays_here_and_goes_to_the_store(
+    dask: Dask, tmp_path: Path
+) -> None:
+    dask.work()
+    tied = {"name": "tied", "verb": "join", "inputs": ["copy"], "tied": True}
+    project = shared(tmp_path, dask, (GRAPH[0], tied))
+    said = project.doit()
+    assert not built_on(said), said
+    clone = Project(tmp_path / "clone", (GRAPH[0], tied))
+    clone.share((tmp_path / "mnt").as_uri(), write=False, cluster=dask.address)
+    assert "2 fetched" in clone.doit()
 
 
 def test_a_measurement_goes_to_a_worker_that_is_labelled_for_it_alone(dask: Dask, tmp_path: Path) -> None:

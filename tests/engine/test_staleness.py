@@ -157,15 +157,29 @@ def test_a_pipe_among_the_inputs_does_not_hang(project: Project) -> None:
     assert "neither a file nor a folder" in project.doit(code=1)
 
 
-def test_a_bumped_tool_version_rebuilds(project: Project, tmp_path: Path) -> None:
-    def install(version: str) -> str:
-        folder = tmp_path / version / f"a_tool-{version}.dist-info"
-        folder.mkdir(parents=True)
-        return os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")]))
+def install(folder: Path, version: str) -> str:
+    """A PYTHONPATH on which a distribution called a-tool is installed."""
+    made = folder / version / f"a_tool-{version}.dist-info"
+    made.mkdir(parents=True)
+    return os.pathsep.join(filter(None, [str(made.parent), os.environ.get("PYTHONPATH")]))
 
+
+def test_a_bumped_tool_version_rebuilds(project: Project, tmp_path: Path) -> None:
     project.set("join", tools=["a-tool"])
-    assert project.built(PYTHONPATH=install("1.0")) == {"join"}
-    assert project.built(PYTHONPATH=install("1.1")) == {"join"}
+    assert project.built(PYTHONPATH=install(tmp_path, "1.0")) == {"join"}
+    assert project.built(PYTHONPATH=install(tmp_path, "1.1")) == {"join"}
+
+
+def test_what_tells_the_tools_of_others_is_made_again_where_only_these_changed(tmp_path: Path) -> None:
+    tool = {"name": "copy", "verb": "copy", "inputs": ["src/a"], "tools": ["a-tool"]}
+    told = {"name": "told", "verb": "tell", "inputs": ["join"], "tools_of": ["copy", "join"]}
+    project = Project(tmp_path / "project", (tool, {"name": "join", "verb": "join", "inputs": ["copy"]}, told))
+    project.doit(PYTHONPATH=install(tmp_path, "1.0"))
+    newer = install(tmp_path, "1.1")
+    assert 'parameter changed: tools.a-tool: "1.0" → "1.1"' in project.doit("why", "told", PYTHONPATH=newer)
+    assert project.built(PYTHONPATH=newer) == {"copy", "told"}, "what is between comes out the same"
+    assert "a-tool 1.1\n" in (project.build / "told/tools.txt").read_text()
+    assert project.built(PYTHONPATH=newer) == set()
 
 
 def test_forget_builds_again_and_no_more(project: Project) -> None:

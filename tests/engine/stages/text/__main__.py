@@ -52,6 +52,13 @@ def first(source: list[Path], output: Path) -> None:
     (output / "first.txt").write_text("".join(f.read_text() for folder in source for f in parts(folder))[:1])
 
 
+def tell(source: list[Path], output: Path, tools: dict[str, str]) -> None:
+    """The tools that made something, and how many files that is."""
+    output.mkdir()
+    told = [f"{name} {version}\n" for name, version in sorted(tools.items())]
+    (output / "tools.txt").write_text("".join([*told, f"{len(parts(source[0]))}\n"]))
+
+
 def relink(source: list[Path], output: Path) -> None:
     """The files themselves, a second time."""
     for file in parts(source[0]):
@@ -134,7 +141,7 @@ def fail(source: list[Path], output: Path, how: str = "reason") -> None:
 
 
 VERBS = {
-    verb.__name__: verb for verb in (copy, split, join, first, relink, refer, blow, count, place, clock, fail)
+    verb.__name__: verb for verb in (copy, split, join, first, tell, relink, refer, blow, count, place, clock, fail)
 } | {"map": map_file}  # fmt: skip
 
 
