@@ -150,13 +150,15 @@ class Reporter:
         """The run is done with a step: what nothing needs any more can go."""
         self._running.discard(name)
         self._settled.add(name)
-        self._make_room(self._settled)
+        self._make_room(name)
 
-    def _make_room(self, settled: set[str] | None) -> None:
-        if self._session.removals:
+    def _make_room(self, settled: str | None) -> None:
+        """Once the run is done with one step; None: with all."""
+        session = self._session
+        if removals := session.removals if settled is None else session.removals_of.get(settled):
             from scripts.engine import disk
 
-            disk.make_room(self._session, settled, self._running)
+            disk.make_room(session, removals, None if settled is None else self._settled, self._running)
 
 
 def _shown(step: Step) -> str | None:

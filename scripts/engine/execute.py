@@ -26,6 +26,10 @@ from scripts.engine.session import Session
 from scripts.engine.step import Step
 
 
+class _ReplacedError(Exception):
+    """What a step read was replaced by another build meanwhile; carries the reason why the step failed."""
+
+
 def execute(session: Session, step: Step) -> None:
     """Bring a step up to date. A failure is a marker, not an exception: other models go on, and the report tells of it.
 
@@ -74,13 +78,15 @@ def _bring_up_to_date(session: Session, step: Step, *, again: bool = False) -> N
     if not session.force_all and not session.status.by_reading(step, key).reasons:
         session.ended[step.name] = "kept"
     else:
-        before = _outputs_of_inputs(step)
-        with publish.workspace(session.build, step.name, session.digests) as work:
-            reason = _build(session, step, key, work)
-        if reason and not again and _outputs_of_inputs(step) != before:
-            session.progress.note(f"{step.name}: another build replaced what it was reading; once more")
-            session.status.forget_inputs(step)
-            return _bring_up_to_date(session, step, again=True)
+        try:
+            with publish.workspace(session.build, step.name, session.digests) as work:
+                reason = _build(session, step, key, work)
+        except _ReplacedError as error:
+            if not again:
+                session.progress.note(f"{step.name}: another build replaced what it was reading; once more")
+                session.status.forget_inputs(step)
+                return _bring_up_to_date(session, step, again=True)
+            reason = str(error)
         if reason:
             return _mark(session, step, "failed", [reason], log=session.log_of(step))
     Path(step.marker).unlink(missing_ok=True)
@@ -90,9 +96,13 @@ def _bring_up_to_date(session: Session, step: Step, *, again: bool = False) -> N
 
 
 def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
-    """Make and publish the output; or the reason why that failed."""
+    """Make and publish the output; or the reason why that failed.
+
+    Raises `_ReplacedError` where it may have failed because another build replaced what it was reading.
+    """
     started = time.monotonic()
     out = work / step.output.name
+    locks.removals_ended(session.build, [upstream.name for upstream in step.upstream])
     if not session.force_all:
         for restore, what in ((_restore, "restored"), (_fetch, "fetched")):
             if (files := restore(session, step, key, work, out)) is not None:
@@ -101,7 +111,7 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
                 return None
     if reason := _make_whole(session, step):
         return reason
-    status, written = session.status, _written(session, step)
+    status, read, written = session.status, _outputs_of_inputs(step), _written(session, step)
     made, files = away.build(session, step, key, out), None
     if made and made.in_store:
         session.records.take_up(key)
@@ -113,6 +123,8 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     status.forget_inputs(step)
     if not reason and (key_of(status.keys.ingredients(step)) != key or _written(session, step) != written):
         reason = "an input changed while it was being read; run doit again"
+    if reason and _outputs_of_inputs(step) != read:
+        raise _ReplacedError(reason)
     if reason:
         return reason
     _publish(session, step, work, out, key, files)
@@ -153,8 +165,11 @@ def _make_whole(session: Session, step: Step) -> str | None:
             session.progress.note(f"{needed.name}: built again, as {step.name} needs what was removed of it")
             session.status.forget_inputs(needed)
             key = key_of(session.status.keys.ingredients(needed))
-            with publish.workspace(session.build, needed.name, session.digests) as work:
-                reason = _build(session, needed, key, work)
+            try:
+                with publish.workspace(session.build, needed.name, session.digests) as work:
+                    reason = _build(session, needed, key, work)
+            except _ReplacedError as error:
+                raise _ReplacedError(f"{needed.name} could not be built again: {error}") from None
             session.status.forget(needed)
             if reason:
                 return f"{needed.name} could not be built again: {reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from scripts.common.machine import temporary
@@ -18,6 +18,8 @@ _PIECE = 0.5
 _AGAIN = 60.0
 #: So many of those that are waited for are named.
 _NAMED = 3
+#: The end of the file that is locked while files of an output are removed.
+_GATE = "removal"
 
 
 @contextlib.contextmanager
@@ -83,6 +85,38 @@ def artifact(build: Path, step: str, *, note: Callable[[str], None]) -> Iterator
     try:
         yield
     finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def removal(build: Path, step: str) -> Iterator[bool]:
+    """Hold the lock of a step's artifact to remove files of it; False, at once, where another build is at it.
+
+    Whoever begins to read it meanwhile waits in `removals_ended`. Whoever began before has a work folder by then: see
+    `publish.worked_at`.
+    """
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(file_of(build, step, "lock"), timeout=0))
+            held.enter_context(FileLock(file_of(build, step, _GATE), timeout=_PIECE))  # who reads has it for an instant
+            free = True
+        except Timeout:
+            free = False
+        yield free
+
+
+def removals_ended(build: Path, steps: Iterable[str]) -> None:
+    """Wait for removals that began before this build's work folder was there: later ones respect that it reads."""
+    from filelock import FileLock, Timeout
+
+    for gate in (file_of(build, step, _GATE) for step in steps):
+        lock = FileLock(gate)
+        while gate.exists() and not lock.is_locked:
+            check_interrupted()
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=_PIECE)
         lock.release()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -111,12 +111,20 @@ def _read_result(step: Step, digests: Digests) -> Output | None:
 
 
 def _read_artifact(step: Step, digests: Digests) -> Output | None:
+    gone = removed.absent(step)
+    found = _read_without(step, gone, digests)
+    while found and found.damage and (now := removed.absent(step)) != gone:  # another build removed files meanwhile
+        gone, found = now, _read_without(step, now, digests)
+    return found
+
+
+def _read_without(step: Step, gone: Collection[str], digests: Digests) -> Output | None:
+    """An artifact some of whose files may be absent."""
     folder = str(step.output)
     listed = manifest.read(folder)
     if listed is None:
         return None
     files, provenance = listed
-    gone = removed.absent(step)
     folders = {step.base} | {f"{step.base}/{part}" for file in files for part in _parents(file)}
     own = (manifest.MANIFEST, manifest.PROVENANCE)
     names = [*sorted(folders), *(f"{step.base}/{file}" for file in (*files, *own) if file not in gone)]

@@ -83,13 +83,12 @@ def sweep(build: Path, digests: Digests) -> list[str]:
     left = sorted(os.scandir(build / WORK), key=lambda entry: entry.name)
     if not left:
         return []
-    from filelock import FileLock, Timeout  # its import is a tenth of a no-op
+    from filelock import Timeout  # its import is a tenth of a no-op
 
     swept = []
     for folder in (build / WORK / entry.name for entry in left if entry.is_dir()):
         with contextlib.suppress(Timeout):
-            locks = [FileLock(f"{folder}{end}", timeout=0) for end in (".lock", ".child.lock")]
-            with locks[0], locks[1]:
+            with _dead(folder):
                 if folder.is_dir():
                     swept.append(folder.name)
                 _recover(folder, build)
@@ -101,6 +100,32 @@ def sweep(build: Path, digests: Digests) -> list[str]:
             if entry.name.endswith(".lock") and not os.path.exists(folder_name):
                 _drop_lock(entry)
     return swept
+
+
+def worked_at(build: Path) -> list[str]:
+    """The names of the steps that builds are at, also in other processes; with "." for ":"."""
+    from filelock import Timeout
+
+    found = []
+    for folder in filter(Path.is_dir, (build / WORK).glob("*")):
+        try:
+            with _dead(folder):
+                pass
+        except Timeout:
+            found.append(folder.name.rsplit(".", 2)[0])
+        else:
+            if not folder.exists():  # it ended meanwhile
+                _drop_locks_of(str(folder))
+    return found
+
+
+@contextlib.contextmanager
+def _dead(folder: Path) -> Iterator[None]:
+    """Hold the locks of a work folder that neither its build nor its child holds; else raises `filelock.Timeout`."""
+    from filelock import FileLock
+
+    with FileLock(f"{folder}.lock", timeout=0), FileLock(f"{folder}.child.lock", timeout=0):
+        yield
 
 
 def _drop_locks_of(folder: str) -> None:

@@ -58,10 +58,17 @@ def told(step: Step) -> list[str]:
     return [f"{', '.join(names)} removed to save disk; made again when needed"] if (names := absent(step)) else []
 
 
+def goes(step: Step, patterns: Sequence[str]) -> bool:
+    """Whether a file of its output is there that fits; found out without a read."""
+    if step.is_result or not os.path.isdir(step.output):
+        return False
+    return any(_fits(name, patterns) for name, _ in manifest.walk(str(step.output)))
+
+
 def remove(step: Step, patterns: Sequence[str], digests: Digests, work: Path) -> int:
     """Remove the files of a step's output that fit; returns the bytes. `work`: a file to write the note with."""
     listed, size = manifest.read(str(step.output)), 0
-    names = [name for name in listed[0] if any(fnmatchcase(name, one) for one in patterns)] if listed else []
+    names = [name for name in listed[0] if _fits(name, patterns)] if listed else []
     there = [name for name in names if os.path.lexists(step.output / name)]
     if there:
         publish.publish_json({"step": step.name, "files": names}, Path(note_of(step)), work)
@@ -69,3 +76,7 @@ def remove(step: Step, patterns: Sequence[str], digests: Digests, work: Path) ->
         size += (step.output / name).lstat().st_size
         tree.remove(str(step.output / name), digests)
     return size
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

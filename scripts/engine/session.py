@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,8 +75,9 @@ class Session:
         self._place, self._scheduler = shared, cluster
         #: The steps by name, in the order of their declaration.
         self.steps: dict[str, Step] = {}
-        #: Large files that go once nothing needs them any more.
+        #: Large files that go once nothing needs them any more; and by the name of each step that they concern.
         self.removals: list[Removal] = []
+        self.removals_of: defaultdict[str, list[Removal]] = defaultdict(list)
         #: What became of each step that ran: "built in 1.2 s", "restored in 0.1 s", "fetched in 0.3 s", "kept",
         #: "failed: …", "skipped: …".
         self.ended: dict[str, str] = {}
@@ -120,7 +122,10 @@ class Session:
 
     def remove_files(self, steps: Iterable[Step], patterns: Sequence[str], *, after: Iterable[Step]) -> None:
         """Declare that files of these steps' outputs go once all of `after` are current; see `removed`."""
-        self.removals.append(Removal(tuple(steps), tuple(patterns), tuple(after)))
+        removal = Removal(tuple(steps), tuple(patterns), tuple(after))
+        self.removals.append(removal)
+        for step in (*removal.steps, *removal.after):
+            self.removals_of[step.name].append(removal)
 
     @functools.cached_property
     def shared(self) -> Shared | None:

@@ -53,9 +53,9 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
         if verb == "place" else None,
     )
     if "removed_after" in row:
-        REMOVALS.append((name, row["removed_after"]))
-for name, after in REMOVALS:
-    SESSION.remove_files([MADE[name]], ["*.bin"], after=[MADE[other] for other in after])
+        REMOVALS.append((name, row.get("removes", "*.bin"), row["removed_after"]))
+for name, pattern, after in REMOVALS:
+    SESSION.remove_files([MADE[name]], [pattern], after=[MADE[other] for other in after])
 DOIT_CONFIG = Tasks(SESSION).config(default_tasks=list(MADE))
 
 def task_steps():

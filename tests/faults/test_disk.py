@@ -92,17 +92,37 @@ DOIT = f"{shlex.quote(sys.executable)} -m doit"
 
 
 @pytest.mark.needs("namespaces")
-def test_a_read_only_build_can_be_up_to_date_and_else_says_so_in_one_line(project: Project) -> None:
+@pytest.mark.parametrize("removes", [False, True], ids=["", "removes"])
+def test_a_read_only_build_can_be_up_to_date_and_else_says_so_in_one_line(project: Project, removes: bool) -> None:
+    if removes:
+        project.set("join", removed_after=["count"], removes="*.txt")
+    (project.build / ".work/join.1.1").mkdir()  # of a build that died
     said = inside(
         project,
         f"""
         mount --bind build build; mount -o remount,ro,bind build
-        {DOIT}; {DOIT} list --status; {DOIT} why; {DOIT} check
+        {DOIT}; {DOIT} list --status; {DOIT} why; {DOIT} info join; {DOIT} check
         echo changed > src/b/y.txt; code=0; {DOIT} || code=$?; test $code = 1""",
     )
-    assert "6 up to date" in said and "6 whole" in said
+    assert "6 up to date" in said and "6 whole" in said and "up-to-date" in said
+    assert said.count("join: what nothing needs now stays there: ") == int(removes)
     line = next(line for line in said.splitlines() if "nothing can be built" in line)
     assert "build=DIR" in line and "can't be written" in line
+
+
+@pytest.mark.parametrize("folder", [".locks", ".work"])
+def test_a_build_without_its_own_folders_can_be_up_to_date_and_else_says_so_in_one_line(
+    project: Project, folder: str
+) -> None:
+    project.set("join", removed_after=["count"], removes="*.txt")
+    shutil.rmtree(project.build / folder)
+    (project.build / folder).write_text("")
+    for words in ((), ("list", "--status"), ("why",), ("info", "join"), ("check",)):
+        forked.run(project, *words)
+    project.write("src/b/y.txt", "changed")
+    said = forked.run(project, code=1)
+    [line] = [line for line in said.splitlines() if folder in line]
+    assert "nothing can be built" in line and "build=DIR" in line
 
 
 def fill(project: Project, sizes: list[int]) -> str:
