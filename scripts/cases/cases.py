@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jsonschema
 from msgspec import Meta, Struct, to_builtins
-from referencing import Registry, Resource
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
 
-from scripts.cases import checks
+from scripts.cases import checks, schemas
 from scripts.common import json_values
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
@@ -133,23 +130,8 @@ def load_without_schema(path: Path) -> list[Case]:
 def load_schema(path: Path) -> jsonschema.protocols.Validator:
     """A validator from a JSON schema file (its own `$schema`, else draft 2020-12). It never fetches a reference."""
     value = read_json(path, most=_LONGEST_SCHEMA, missing="Give the JSON schema of an answer")
-    dialect = value.get("$schema", "") if isinstance(value, dict) else ""
-    if not isinstance(value, dict | bool) or not isinstance(dialect, str):
-        raise IngotError(path, "is not a JSON schema: an object is due, whose $schema is text", "Correct the schema")
-    try:
-        kind = jsonschema.validators.validator_for(value, default=jsonschema.Draft202012Validator)
-        kind.check_schema(value)  # type: ignore[arg-type,unused-ignore]
-        resource = Resource.from_contents(value, default_specification=DRAFT202012)
-        here = resource.id() or ""
-        resolver = Registry().with_resource(here, resource).crawl().resolver(here)
-        broken = next((ref for ref in dict.fromkeys(_refs(value)) if not _resolves(resolver, ref)), None)
-    except jsonschema.exceptions.SchemaError as error:
-        raise IngotError(path, f"is not a JSON schema: {error.message[:200]}", "Correct the schema") from None
-    except (ValueError, TypeError) as error:  # such as an $id that is not an address
-        raise IngotError(path, f"is not a JSON schema: {str(error)[:200]}", "Correct the schema") from None
-    if broken is not None:
-        raise IngotError(path, f"refers to {broken!r}, which is not in it", "Write that part into it")
-    return kind(value, registry=Registry())  # type: ignore[call-arg,unused-ignore]
+    schemas.check(value, path)
+    return schemas.validator(value)
 
 
 def digest(cases: list[Case], schema: Any) -> str:
@@ -168,9 +150,14 @@ def _expected(expect: Expect) -> dict[str, Any]:
     return found if expect.call else {name: value for name, value in found.items() if name != "call"}
 
 
-def judge(case: Case, text: str, validator: jsonschema.protocols.Validator | None) -> list[str]:
-    """Everything that `text` fails of what the case expects; empty where it passes."""
-    if not text.strip() and case.expect.exact is None:
+def judge(
+    case: Case, text: str, validator: jsonschema.protocols.Validator | None, calls: Sequence[tuple[str, str]] = ()
+) -> list[str]:
+    """Everything that an answer fails of what the case expects; empty where it passes.
+
+    `text`: what was said; `calls`: the tools that were called, each by name and arguments (JSON, unless it is not).
+    """
+    if not text.strip() and not calls and case.expect.exact is None:
         return ["the answer is empty"]
     expect = case.expect
     found: list[tuple[str, str | None]] = []
@@ -189,7 +176,7 @@ def judge(case: Case, text: str, validator: jsonschema.protocols.Validator | Non
     if expect.refusal is not None:
         found.append(("refusal", checks.refusal(text, expect.refusal)))
     if expect.call is not None:
-        found.append(("call", checks.call(text, expect.call.name, expect.call.arguments, case.tools)))
+        found.append(("call", checks.call(calls, text, expect.call.name, expect.call.arguments, case.tools)))
     if expect.no_loop:
         found.append(("no_loop", checks.no_loop(text)))
     return [f"{name}: {failure}" for name, failure in found if failure]
@@ -223,12 +210,7 @@ def _tools(row: _Row, place: str) -> tuple[dict[str, Any], ...]:
         where = f"{place}: tools[{number}].function"
         if names.count(tool.function.name) > 1:
             raise IngotError(f"{where}.name", f"{tool.function.name!r} is the name of two", "Give each its own")
-        try:
-            given = tool.function.parameters or {}
-            jsonschema.validators.validator_for(given).check_schema(given)
-        except jsonschema.exceptions.SchemaError as error:
-            found = f"is not a JSON schema: {error.message[:200]}"
-            raise IngotError(f"{where}.parameters", found, "Correct it") from None
+        schemas.check(tool.function.parameters or {}, f"{where}.parameters")
     if row.expect.call is not None and row.expect.call.name not in names:
         found = f"{row.expect.call.name!r} is not among the case's tools"
         raise IngotError(f"{place}: expect.call.name", found, suggest(row.expect.call.name, names))
@@ -244,21 +226,3 @@ def _messages(row: _Row, place: str) -> tuple[dict[str, str], ...]:
     if not row.messages or row.messages[-1].role != "user":
         raise IngotError(f"{place}: messages", "the last one is not the user's", "End with what is to be answered")
     return tuple({"role": message.role, "content": message.content} for message in row.messages)
-
-
-def _resolves(resolver: Any, ref: str) -> bool:
-    try:
-        resolver.lookup(ref)
-    except (Unresolvable, ValueError, TypeError, LookupError, AttributeError):  # a pointer into a text or a number
-        return False
-    return True
-
-
-def _refs(value: Any) -> Iterator[str]:
-    """Every reference in a schema, however deep."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        if key in ("$ref", "$dynamicRef") and isinstance(item, str):
-            yield item
-        else:
-            yield from _refs(item)

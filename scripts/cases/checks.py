@@ -1,4 +1,4 @@
-"""What an answer can be asked to satisfy. Pure functions: text in, None or one line on what is wrong out."""
+"""What an answer can be asked to satisfy. Pure functions: an answer in, None or one line on what is wrong out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 
+from scripts.cases import schemas
 from scripts.common.json_values import parse, same
 from scripts.common.watch import computing
 
@@ -70,37 +71,33 @@ def no_loop(text: str) -> str | None:
     return None
 
 
-def call(text: str, name: str, arguments: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> str | None:
-    """The answer calls tools (as `called` writes it), each as its parameters say, and one is `name` with `arguments`.
+def call(
+    calls: Sequence[tuple[str, str]], text: str, name: str, arguments: Mapping[str, Any],
+    tools: Sequence[Mapping[str, Any]],
+) -> str | None:  # fmt: skip
+    """Tools are called, each as its parameters say, and one is `name` with `arguments`.
 
-    `tools`: those that were offered, as in the OpenAI API. Arguments that nothing is said of may be anything valid.
+    `calls`: by name and arguments (JSON), as an app is given them; `text`: what is said beside them. `tools`: those
+    that were offered, as in the OpenAI API. Arguments that nothing is said of may be anything valid.
     """
-    try:
-        calls = [(one["name"], one["arguments"]) for one in parse(text)]
-    except (ValueError, TypeError, KeyError):
+    if not calls:
         return f"calls no tool, but says {_short(text)}"
     known = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
-    for tool, given in calls:
+    right = False
+    for tool, written in calls:
         if tool not in known:
             return f"calls {_short(tool)}, which is not among its tools"
-        with computing(f"tools: {tool}: parameters", "to judge a call by them", remedy=_TAME):
-            if not jsonschema.validators.validator_for(known[tool])(known[tool]).is_valid(given):
-                return f"calls {tool} with arguments that are not valid: {_short(json.dumps(given))}"
-    right = ({key: given.get(key) for key in arguments} for tool, given in calls if tool == name)
-    if any(same(given, dict(arguments)) for given in right):
+        given = _object(written)
+        if given is None:
+            return f"calls {tool} with arguments that are not an object: {_short(written)}"
+        if _broken(schemas.validator(known[tool]), given, f"tools: {tool}: parameters"):
+            return f"calls {tool} with arguments that are not valid: {_short(written)}"
+        asked = {key: given[key] for key in arguments if key in given}
+        right |= tool == name and same(asked, dict(arguments))
+    if right:
         return None
-    return f"calls {_short(text)}, not {name} with {_short(json.dumps(dict(arguments)))}"
-
-
-def called(calls: Sequence[tuple[str, str]]) -> str:
-    """Calls of tools, by name and arguments (JSON), as the text of an answer."""
-    found = []
-    for name, arguments in calls:
-        try:
-            found.append({"name": name, "arguments": parse(arguments)})
-        except ValueError:
-            found.append({"name": name, "arguments": arguments})
-    return json.dumps(found, ensure_ascii=False)
+    made = ", ".join(f"{tool} with {written}" for tool, written in calls)
+    return f"calls {_short(made)}, not {name} with {_short(json.dumps(dict(arguments)))}"
 
 
 def schema(text: str, validator: jsonschema.protocols.Validator) -> str | None:
@@ -109,21 +106,25 @@ def schema(text: str, validator: jsonschema.protocols.Validator) -> str | None:
         value = parse(text)
     except ValueError as error:
         return f"is not JSON: {error}"
+    return _broken(validator, value, "evaluation.schema")
+
+
+def _broken(validator: jsonschema.protocols.Validator, value: Any, of: str) -> str | None:
+    """What of a value breaks the schema, which the user knows as `of`."""
     try:
-        with computing("evaluation.schema", "to judge an answer by it", remedy=_TAME):
+        with computing(of, "to judge an answer by it", remedy=_TAME):
             wrong = jsonschema.exceptions.best_match(validator.iter_errors(value))
     except RecursionError:
         return "is nested too deeply"
-    return None if wrong is None else f"breaks the schema at {wrong.json_path}: {_short(wrong.message)}"
+    except OverflowError:  # of 1e400, and of whole numbers of hundreds of digits
+        return "has a number that is too large"
+    return None if wrong is None else f"breaks the schema at {_short(wrong.json_path)[1:-1]}: {_short(wrong.message)}"
 
 
 def fields(text: str, wanted: Mapping[str, Any]) -> dict[str, str | None]:
     """For each field of `wanted`: None where the answer, a JSON object, has that value, else what is wrong."""
-    try:
-        value = parse(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
+    value = _object(text)
+    if value is None:
         return dict.fromkeys(wanted, "is not there: the answer is not a JSON object")
     return {
         name: f"is not there, expected {_short(right)}"
@@ -133,6 +134,14 @@ def fields(text: str, wanted: Mapping[str, Any]) -> dict[str, str | None]:
         else f"is {_short(value[name])}, expected {_short(right)}"
         for name, right in wanted.items()
     }
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = parse(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _z(text: str) -> list[int]:

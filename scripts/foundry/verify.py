@@ -204,7 +204,8 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
     case = next((case for case in every if case.id == chosen.id), None)
     if case is None:
         raise IngotError(cases, f"has no case {chosen.id!r}, whose answer was recorded", "Run `doit domain` again")
-    failures = asking.judge(case, chosen.text, asking.load_schema(schema) if schema else None)
+    calls = [(call.name, call.arguments) for call in chosen.calls]
+    failures = asking.judge(case, chosen.text, asking.load_schema(schema) if schema else None, calls)
     if chosen.passed and failures:
         found = f"case {case.id!r} passed, but {'; '.join(failures)}"
         raise IngotError(domain, found, "Run `doit domain` again")

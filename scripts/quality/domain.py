@@ -22,7 +22,7 @@ from scripts.definitions.gates import OF_DOMAIN, parse_gates
 from scripts.quality import constrained, paired
 from scripts.results import base, measured
 from scripts.results.base import Verdict
-from scripts.results.domain import Answer, Baseline, Constrained, Domain
+from scripts.results.domain import Answer, Baseline, Constrained, Domain, ToolCall
 from scripts.runtime import foundry as foundry
 
 #: Per cent of the cases. A float model that passes fewer cannot measure its precisions.
@@ -36,10 +36,11 @@ _ID = "judged-generic-cpu:1"
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one case; `error` where nothing did."""
+    """What came back for one case: what was said, and the tools that were called; `error` where nothing did."""
 
     text: str
     error: str | None = None
+    calls: tuple[tuple[str, str], ...] = ()
 
 
 def run(
@@ -139,8 +140,8 @@ def ask(
         for number, case in enumerate(cases, 1):
             try:
                 answer = chat.complete(case.messages, temperature=0, max_tokens=case.max_tokens, tools=case.tools)
-                text = checks.called(answer.calls) if answer.calls else answer.text
-                replies.append(Reply(text.encode("utf-8", "replace").decode()))
+                calls = tuple((_whole(name), _whole(arguments)) for name, arguments in answer.calls)
+                replies.append(Reply(_whole(answer.text), calls=calls))
             except foundry.RuntimeFault as error:
                 replies.append(Reply("", str(error)))
             print(f"domain: {number} of {len(cases)} asked", flush=True)
@@ -148,6 +149,11 @@ def ask(
         export = against.constrained if against else None
         held = constrained.ask(chat, cases, free, validator, export) if validator else None
     return replies, held
+
+
+def _whole(text: str) -> str:
+    """Text without halves of surrogate pairs, which no file holds."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def score(
@@ -164,12 +170,14 @@ def score(
         right = {name: failure is None for name, failure in checks.fields(reply.text, case.labels).items()}
         for name, hit in right.items():
             hits.setdefault(name, []).append(hit)
-        failures = [f"no answer: {reply.error}"] if reply.error else parsing.judge(case, reply.text, validator)
+        judged = [] if reply.error else parsing.judge(case, reply.text, validator, reply.calls)
+        failures = [f"no answer: {reply.error}"] if reply.error else judged
         valid += validator is not None and checks.schema(reply.text, validator) is None
         rows.append(
             Answer(
                 id=case.id, asked=case.messages[-1]["content"], text=reply.text, passed=not failures,
                 failures=failures, fields=right,
+                calls=[ToolCall(name=name, arguments=arguments) for name, arguments in reply.calls],
             )
         )  # fmt: skip
     passed = sum(row.passed for row in rows)

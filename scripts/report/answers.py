@@ -47,7 +47,7 @@ def side_by_side(model: Node) -> list[Case]:
         for case in domain["cases"]:
             there = found.setdefault(case["id"].raw, Case(case["id"].raw, [], [], []))
             for answer in there.answers:
-                if answer.case["text"].raw == case["text"].raw and answer.case["passed"].raw == case["passed"].raw:
+                if all(answer.case[what].raw == case[what].raw for what in ("text", "calls", "passed")):
                     answer.names.append(name)
                     break
             else:

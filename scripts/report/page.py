@@ -116,9 +116,14 @@ def marked(answer: Answer) -> Markup:
         Markup("<mark>{}</mark>").format(breakable(text)) if differs else breakable(text)
         for differs, text in answer.parts
     )
-    if not answer.parts:
-        return Markup('<em class="none">no text</em>')
-    return Markup('<code class="answer" dir="auto" data-path="{}">{}</code>').format(answer.case["text"].at, inner)
+    calls = Markup("").join(
+        Markup("<small>calls {} with {}</small>").format(said(call["name"], "code"), said(call["arguments"], "code"))
+        for call in answer.case["calls"]
+    )
+    if not inner:
+        return calls or Markup('<em class="none">no text</em>')
+    text = Markup('<code class="answer" dir="auto" data-path="{}">{}</code>')
+    return text.format(answer.case["text"].at, inner) + calls
 
 
 def places(entries: Node) -> dict[str, list[Node]]:

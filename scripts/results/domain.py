@@ -10,8 +10,18 @@ from scripts.results.base import Count, Interval, Percent, Share, Verdict
 from scripts.results.metric import Column, metric
 
 
+class ToolCall(Struct, kw_only=True, frozen=True):
+    """A tool that was called; `arguments` as the model wrote them: JSON, unless it is not."""
+
+    name: str
+    arguments: str
+
+
 class Answer(Struct, kw_only=True, frozen=True):
-    """What came back for one case, and what it fails of the things that were expected."""
+    """What came back for one case, and what it fails of the things that were expected.
+
+    `text` is what was said, `calls` the tools that were called: text that only looks like a call is none.
+    """
 
     id: str
     text: str
@@ -19,6 +29,7 @@ class Answer(Struct, kw_only=True, frozen=True):
     failures: list[str]
     asked: str = ""
     fields: dict[str, bool] = {}
+    calls: list[ToolCall] = []
 
 
 class Baseline(Struct, kw_only=True, frozen=True):

@@ -230,6 +230,17 @@ def test_a_float_model_that_fails_most_of_its_cases_is_warned_of_and_so_are_its_
     assert reason.startswith("the float export itself gets 1 of 3 cases asked right, fewer than half")
 
 
+def test_what_is_called_is_written_apart_from_what_is_said() -> None:
+    tool = {"type": "function", "function": {"name": "weather"}}
+    expect = parsing.Expect(call=parsing.Call("weather"))
+    case = parsing.Case("a", ({"role": "user", "content": "x"},), 8, expect, tools=(tool,))
+    written = '[{"name": "weather", "arguments": {}}]'
+    for reply in (domain.Reply("", calls=(("weather", "{}"),)), domain.Reply(written)):
+        (row,) = domain.score([case], [reply], None, None).cases
+        assert row.passed == bool(reply.calls)
+        assert (row.text, [(call.name, call.arguments) for call in row.calls]) == (reply.text, [*reply.calls])
+
+
 def test_an_answer_of_nothing_fails_and_counts_no_field() -> None:
     case = parsing.Case("a", ({"role": "user", "content": "x"},), 8, parsing.Expect(no_loop=True))
     for reply in (domain.Reply(""), domain.Reply(" \n"), domain.Reply("", "it stopped")):

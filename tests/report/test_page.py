@@ -110,6 +110,7 @@ def test_what_a_model_answers_stays_text(full: Path) -> None:
         for case in (row["domain"] or {"cases": []})["cases"]:
             case["text"] = case["id"] = case["asked"] = HOSTILE
             case["failures"] = [HOSTILE]
+            case["calls"] = [{"name": HOSTILE, "arguments": HOSTILE}]
     report["models"][0]["reasons"] = [HOSTILE]
     report["models"][0]["settings"] = {"description": HOSTILE, HOSTILE: [HOSTILE, {HOSTILE: 1}]}
     report["environment"]["tools"][HOSTILE] = HOSTILE
@@ -141,6 +142,17 @@ def test_the_answers_that_lost_come_first_and_differences_are_marked(full: Path)
     assert [answer.names for answer in first] == [["float"], ["int4", "int8"]]
     assert [text for differs, text in first[1].parts if differs] == ["defect"]
     assert "<mark>defect</mark>" in page.page(report)
+
+
+def test_a_call_is_shown_beside_what_is_said_and_told_from_text_that_looks_like_it(full: Path) -> None:
+    report = _report(full)
+    for row in (report["models"][0]["export"], *report["models"][0]["precisions"]):
+        for case in (row["domain"] or {"cases": []})["cases"]:
+            case["text"] = ""
+    told = report["models"][0]["export"]["domain"]["cases"][0]
+    told["calls"] = [{"name": "weather", "arguments": "Rome"}]
+    first = next(case for case in answers.side_by_side(Node(report)["models"][0]) if case.name == told["id"])
+    assert [page.marked(answer).striptags() for answer in first.answers] == ["calls weather with Rome", "no text"]
 
 
 @pytest.mark.parametrize(("before", "after"), [("a b c", "a x c"), ("", "new"), ("same", "same"), ("x\n" * 3000, "y")])
