@@ -14,32 +14,49 @@ from pathlib import Path
 from scripts.checkpoint import headers
 from scripts.common.errors import IngotError
 from scripts.common.model_files import files_in, is_legal_file
-from scripts.common.user_files import read_beginning, read_text
+from scripts.common.user_files import read_beginning
+from scripts.common.visible import short
 from scripts.results.remarks import Remark
 
 UNKNOWN = "unknown"
 _SUBJECT = "licence"
+#: A licence's name, and its own where it is "other", in a GGUF file; characters of one that are told.
+_OF_GGUF, _LONGEST = ("general.license", "general.license.name"), 100
 _FRONT = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
-#: How licences' texts begin → the name by which model hubs know them; the first that is found counts.
-_TEXTS = (
+#: Characters in which a licence's title stands; bytes of a card's metadata, for YAML is parsed at 200 KB a second.
+_HEAD, _METADATA = 2000, 1 << 17
+#: How licences' texts begin → the names by which model hubs know them, {} being what a group found; the first in the
+#: text counts, and of several there the first of these.
+_TITLES = (
     (r"GNU AFFERO GENERAL PUBLIC LICENSE", "agpl-3.0"),
-    (r"GNU LESSER GENERAL PUBLIC LICENSE", "lgpl"),
-    (r"GNU GENERAL PUBLIC LICENSE\s+Version 2", "gpl-2.0"),
-    (r"GNU GENERAL PUBLIC LICENSE", "gpl-3.0"),
-    (r"LLAMA\s+(\d)[.\s]*(\d)?\s+COMMUNITY LICENSE", "llama"),
+    (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE\s+Version (\d\.\d)", "lgpl-{}"),
+    (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE\s+Version (\d)", "lgpl-{}.0"),
+    (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE", "lgpl"),
+    (r"GNU GENERAL PUBLIC LICENSE\s+Version (\d)", "gpl-{}.0"),
+    (r"GNU GENERAL PUBLIC LICENSE", "gpl"),
+    (r"GNU Free Documentation License", "gfdl"),
+    (r"Mozilla Public License,?\s+Version (\d\.\d)", "mpl-{}"),
+    (r"Artistic License\W+(\d\.\d)", "artistic-{}"),
+    (r"Artistic License", "artistic-1.0"),
+    (r"LLAMA\s+(\d(?:\.\d)?)\s+COMMUNITY LICENSE", "llama{}"),
     (r"Gemma Terms of Use", "gemma"),
-    (r"Attribution-NonCommercial-NoDerivatives", "cc-by-nc-nd-4.0"),
-    (r"Attribution-NonCommercial-ShareAlike", "cc-by-nc-sa-4.0"),
-    (r"Attribution-NonCommercial", "cc-by-nc-4.0"),
-    (r"Attribution-NoDerivatives", "cc-by-nd-4.0"),
-    (r"Attribution-ShareAlike", "cc-by-sa-4.0"),
-    (r"Creative Commons Attribution 4\.0|Attribution 4\.0 International", "cc-by-4.0"),
+    (r"Attribution-NonCommercial-NoDerivatives\s*(\d\.\d)?", "cc-by-nc-nd-{}"),
+    (r"Attribution-NonCommercial-ShareAlike\s*(\d\.\d)?", "cc-by-nc-sa-{}"),
+    (r"Attribution-NonCommercial\s*(\d\.\d)?", "cc-by-nc-{}"),
+    (r"Attribution-NoDerivatives\s*(\d\.\d)?", "cc-by-nd-{}"),
+    (r"Attribution-ShareAlike\s*(\d\.\d)?", "cc-by-sa-{}"),
+    (r"Attribution (\d\.\d)", "cc-by-{}"),
+    (r"CC0 (\d\.\d)", "cc0-{}"),
     (r"Open\s?RAIL", "openrail"),
     (r"Mistral AI Research License|Mistral AI Non-Production License", "mrl"),
     (r"Qwen RESEARCH LICENSE", "qwen-research"),
     (r"Apache License\s+Version 2\.0", "apache-2.0"),
     (r"MIT License|Permission is hereby granted, free of charge", "mit"),
+    (r"Redistribution and use in source and binary forms(?s:.)*?Neither the name", "bsd-3-clause"),
+    (r"Redistribution and use in source and binary forms", "bsd-2-clause"),
 )
+#: A title begins a line, after a few names at most ("The", "Meta", "CreativeML"); a sentence that names one does not.
+_TITLE = r"^[^\w\n]*(?:[A-Z]\w*[^\w\n]+){{0,3}}(?i:{})"
 _NAMED = r"(^|[-_. ])"
 #: Names of licences, as regular expressions → what they ask for or forbid. All that fit are told.
 _ASKS = (
@@ -49,7 +66,9 @@ _ASKS = (
      "does not allow changed versions to be passed on, and what is fine-tuned, converted or quantised is one"),
     (rf"{_NAMED}sa({_NAMED}|\d|$)",
      "asks that what is made of it is passed on under the same licence, with its author named"),
-    (r"^(a|l)?gpl", "is a copyleft licence: what is made of it is passed on under the same one, with its sources"),
+    (r"^((a|l)?gpl|gfdl)",
+     "is a copyleft licence: what is made of it is passed on under the same one, with its sources"),
+    (r"^mpl", "asks that changed files are passed on under the same licence, with their sources"),
     (r"^gemma", "restricts uses (Google's Prohibited Use Policy), and these terms must be passed on with what is made "
      "of it"),
     (r"^llama", "restricts uses (Meta's Acceptable Use Policy), must be passed on with what is made of it, and asks to "
@@ -63,10 +82,15 @@ _ASKS = (
 
 @dataclass(frozen=True)
 class Stated:
-    """A licence and where it is stated."""
+    """Licences, all of them at once, and where they are stated."""
 
-    name: str
+    names: tuple[str, ...]
     where: str
+
+    @property
+    def name(self) -> str:
+        """All of them."""
+        return ", ".join(self.names)
 
 
 def stated(folder: Path) -> Stated | None:
@@ -81,18 +105,46 @@ def stated(folder: Path) -> Stated | None:
 
 def _by_card(path: Path) -> Stated | None:
     try:
-        head = _FRONT.match(read_text(path)) if path.is_file() else None
+        head = _FRONT.match(read_beginning(path, _METADATA)[0]) if path.is_file() else None
     except IngotError:  # not text: nothing is stated there
         return None
-    for key in ("license_name", "license"):
-        if head and (found := re.search(rf"^{key}:\s*[\"']?([\w.+ -]+?)[\"']?\s*$", head[1], re.MULTILINE)):
-            return Stated(found[1].lower(), "the model card")
-    return None
+    said = _metadata(head[1]) if head else {}
+    return _stated(said.get("license", []), said.get("license_name", []), "the model card")
+
+
+def _metadata(text: str) -> dict[str, list[str]]:
+    """The texts of a YAML mapping by their keys, those in lists too; nothing where it is none.
+
+    Nothing is made of its tags, aliases and merges: they can be made to take any memory. The parser in C overflows its
+    stack where lists stand in each other (PyYAML 6.0.3).
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return {}
+    found: dict[str, list[str]] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            found.setdefault(key.value, []).extend(part.value for part in parts if isinstance(part, yaml.ScalarNode))
+    return found
 
 
 def _by_metadata(path: Path) -> Stated | None:
-    said = headers.read_gguf(path).metadata.get("general.license") if path.suffix.lower() == ".gguf" else None
-    return Stated(said.lower(), "the metadata of the GGUF file") if isinstance(said, str) and said else None
+    if path.suffix.lower() != ".gguf":
+        return None
+    known = headers.read_gguf(path).metadata
+    said, own = ([known[key]] if isinstance(known.get(key), str) else [] for key in _OF_GGUF)
+    return _stated(said, own, "the metadata of the GGUF file")
+
+
+def _stated(licences: Sequence[str], own: Sequence[str], where: str) -> Stated | None:
+    """`licences` as a card names them; for "other" its `own` name, where it has one."""
+    named = [name for licence in licences for name in (licence.strip().lower() == "other" and own) or [licence]]
+    names = tuple(dict.fromkeys(short(name.strip().lower(), _LONGEST) for name in named if name.strip()))
+    return Stated(names, where) if names else None
 
 
 def stated_by_text(folder: Path) -> Stated | None:
@@ -102,11 +154,19 @@ def stated_by_text(folder: Path) -> Stated | None:
             text, _ = read_beginning(path, 1 << 16)
         except IngotError:
             continue
-        for pattern, name in _TEXTS:
-            if found := re.search(pattern, text, re.IGNORECASE):
-                version = ".".join(filter(None, found.groups()))
-                return Stated(name + version, path.name)
+        if name := _titled(text[:_HEAD]):
+            return Stated((name,), path.name)
     return None
+
+
+def _titled(head: str) -> str | None:
+    """Under which name a licence is known whose text begins so. Texts name other licences further down."""
+    found = [
+        (match.start(), number, name.format(*(group or "" for group in match.groups())).rstrip("-"))
+        for number, (pattern, name) in enumerate(_TITLES)
+        if (match := re.search(_TITLE.format(pattern), head, re.MULTILINE))
+    ]
+    return min(found)[2] if found else None
 
 
 def remarks(declared: str, model: str, sources: Sequence[tuple[str, Stated | None]]) -> list[Remark]:
@@ -123,14 +183,15 @@ def remarks(declared: str, model: str, sources: Sequence[tuple[str, Stated | Non
                        "this on, and write it into models.toml (license)"  # fmt: skip
                 said.append(Remark(_SUBJECT, text))
             continue
-        said += [Remark(_SUBJECT, f"{what}: {found.name} (by {found.where}) {text}") for text in asks(found.name)]
-        if _is_llama_3(found.name) and not model.lower().startswith("llama"):
-            text = f"{what}: {found.name} asks that the name of what is made of it begins with “Llama”; this is {model}"
-            said.append(Remark(_SUBJECT, text))
-        if known and _plain(found.name) != _plain(declared):
+        for name in found.names:
+            said += [Remark(_SUBJECT, f"{what}: {name} (by {found.where}) {text}") for text in asks(name)]
+            if _is_llama_3(name) and not model.lower().startswith("llama"):
+                text = f"{what}: {name} asks that the name of what is made of it begins with “Llama”; this is {model}"
+                said.append(Remark(_SUBJECT, text))
+        if known and not _says(found, declared):
             text = f"models.toml says {declared}, and {found.where} of {what.removeprefix('the ')} {found.name}"
             said.append(Remark(_SUBJECT, text))
-    if known and not any(found and _plain(found.name) == _plain(declared) for _, found in sources):
+    if known and not any(found and _says(found, declared) for _, found in sources):
         said += [Remark(_SUBJECT, f"{declared} (by models.toml) {text}") for text in asks(declared)]
     return list(dict.fromkeys(said))
 
@@ -143,6 +204,10 @@ def asks(name: str) -> list[str]:
 def _is_llama_3(name: str) -> bool:
     found = re.match(r"llama-?(\d)", name.lower())
     return found is not None and int(found[1]) >= 3
+
+
+def _says(found: Stated, declared: str) -> bool:
+    return _plain(declared) in map(_plain, (*found.names, found.name))
 
 
 def _plain(name: str) -> str:

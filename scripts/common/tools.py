@@ -114,6 +114,7 @@ LOADS: dict[str, tuple[str, ...]] = {
     "typer": (),
     "vl_convert": ("vl-convert-python",),
     "watchfiles": (),
+    "yaml": ("pyyaml",),
 }  # fmt: skip
 
 #: Distributions that a step's processes may load although its key does not name them, by the reason why that is right.
