@@ -15,11 +15,10 @@ from typing import Any
 
 from scripts.attest import bom, card, figures, licences, materials, statement
 from scripts.attest.materials import Material
-from scripts.attest.papers import CARD
 from scripts.common import json_files, links, manifest
 from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
-from scripts.common.model_files import BOM, STATEMENT
+from scripts.common.model_files import BOM, CARD, STATEMENT
 from scripts.common.model_id import parse
 from scripts.results import remarks
 

@@ -10,10 +10,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.checkpoint import headers
 from scripts.common.errors import IngotError
-from scripts.common.model_files import files_in, is_legal_file
+from scripts.common.model_files import CARD, files_in, is_legal_file
 from scripts.common.user_files import read_beginning
 from scripts.common.visible import short
 from scripts.results.remarks import Remark
@@ -29,17 +30,17 @@ _HEAD, _METADATA = 2000, 1 << 17
 #: text counts, and of several there the first of these.
 _TITLES = (
     (r"GNU AFFERO GENERAL PUBLIC LICENSE", "agpl-3.0"),
-    (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE\s+Version (\d\.\d)", "lgpl-{}"),
-    (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE\s+Version (\d)", "lgpl-{}.0"),
+    (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE Version (\d\.\d)", "lgpl-{}"),
+    (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE Version (\d)", "lgpl-{}.0"),
     (r"GNU (?:LESSER|LIBRARY) GENERAL PUBLIC LICENSE", "lgpl"),
-    (r"GNU GENERAL PUBLIC LICENSE\s+Version (\d)", "gpl-{}.0"),
+    (r"GNU GENERAL PUBLIC LICENSE Version (\d)", "gpl-{}.0"),
     (r"GNU GENERAL PUBLIC LICENSE", "gpl"),
     (r"GNU Free Documentation License", "gfdl"),
-    (r"Mozilla Public License,?\s+Version (\d\.\d)", "mpl-{}"),
+    (r"Mozilla Public License,? Version (\d\.\d)", "mpl-{}"),
     (r"Artistic License\W+(\d\.\d)", "artistic-{}"),
     (r"Artistic License", "artistic-1.0"),
-    (r"LLAMA\s+(\d(?:\.\d)?)\s+COMMUNITY LICENSE", "llama{}"),
-    (r"Gemma Terms of Use", "gemma"),
+    (r"(?:Llama [\d.]+ is licensed under the )?LLAMA (\d(?:\.\d)?) COMMUNITY LICENSE", "llama{}"),
+    (r"(?:Gemma is provided under and subject to the )?Gemma Terms of Use", "gemma"),
     (r"Attribution-NonCommercial-NoDerivatives\s*(\d\.\d)?", "cc-by-nc-nd-{}"),
     (r"Attribution-NonCommercial-ShareAlike\s*(\d\.\d)?", "cc-by-nc-sa-{}"),
     (r"Attribution-NonCommercial\s*(\d\.\d)?", "cc-by-nc-{}"),
@@ -50,12 +51,13 @@ _TITLES = (
     (r"Open\s?RAIL", "openrail"),
     (r"Mistral AI Research License|Mistral AI Non-Production License", "mrl"),
     (r"Qwen RESEARCH LICENSE", "qwen-research"),
-    (r"Apache License\s+Version 2\.0", "apache-2.0"),
+    (r"(?:Licensed under the )?Apache (?:Software )?License,? (?:Version )?2\.0", "apache-2.0"),
     (r"MIT License|Permission is hereby granted, free of charge", "mit"),
-    (r"Redistribution and use in source and binary forms(?s:.)*?Neither the name", "bsd-3-clause"),
+    (r"Redistribution and use in source and binary forms(?s:.)*?(?:Neither the name|The names? of)", "bsd-3-clause"),
     (r"Redistribution and use in source and binary forms", "bsd-2-clause"),
 )
-#: A title begins a line, after a few names at most ("The", "Meta", "CreativeML"); a sentence that names one does not.
+#: A title begins a line, after a few names at most ("The", "Meta", "CreativeML"); a sentence that names one does not,
+#: but for those that Apache's, Gemma's and Llama's want written into files. A space may be the end of a line.
 _TITLE = r"^[^\w\n]*(?:[A-Z]\w*[^\w\n]+){{0,3}}(?i:{})"
 _NAMED = r"(^|[-_. ])"
 #: Names of licences, as regular expressions → what they ask for or forbid. All that fit are told.
@@ -100,7 +102,7 @@ def stated(folder: Path) -> Stated | None:
     """
     if not folder.is_dir():
         return _by_metadata(folder)
-    return _by_card(folder / "README.md") or stated_by_text(folder)
+    return _by_card(folder / CARD) or stated_by_text(folder)
 
 
 def _by_card(path: Path) -> Stated | None:
@@ -128,8 +130,13 @@ def _metadata(text: str) -> dict[str, list[str]]:
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         if isinstance(key, yaml.ScalarNode):
             parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            found.setdefault(key.value, []).extend(part.value for part in parts if isinstance(part, yaml.ScalarNode))
+            found.setdefault(key.value, []).extend(filter(None, map(_text, parts)))
     return found
+
+
+def _text(node: Any) -> str:
+    """Of a YAML node that is a text; "" of any other, such as null."""
+    return str(node.value) if node.tag == "tag:yaml.org,2002:str" else ""
 
 
 def _by_metadata(path: Path) -> Stated | None:
@@ -141,10 +148,11 @@ def _by_metadata(path: Path) -> Stated | None:
 
 
 def _stated(licences: Sequence[str], own: Sequence[str], where: str) -> Stated | None:
-    """`licences` as a card names them; for "other" its `own` name, where it has one."""
+    """`licences` as a card names them; for "other" its `own` name, where it has one. "unknown" states nothing."""
     named = [name for licence in licences for name in (licence.strip().lower() == "other" and own) or [licence]]
-    names = tuple(dict.fromkeys(short(name.strip().lower(), _LONGEST) for name in named if name.strip()))
-    return Stated(names, where) if names else None
+    names = dict.fromkeys(short(name.strip().lower(), _LONGEST) for name in named)
+    known = tuple(name for name in names if name not in ("", UNKNOWN))
+    return Stated(known, where) if known else None
 
 
 def stated_by_text(folder: Path) -> Stated | None:
@@ -164,7 +172,7 @@ def _titled(head: str) -> str | None:
     found = [
         (match.start(), number, name.format(*(group or "" for group in match.groups())).rstrip("-"))
         for number, (pattern, name) in enumerate(_TITLES)
-        if (match := re.search(_TITLE.format(pattern), head, re.MULTILINE))
+        if (match := re.search(_TITLE.format(pattern.replace(" ", r"\s+")), head, re.MULTILINE))
     ]
     return min(found)[2] if found else None
 

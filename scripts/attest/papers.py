@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scripts.common.manifest import NOT_CONTENT
 
-CARD = "README.md"
 #: Beside what it signs, and not signed itself.
 SIGNATURE = "model.sig"
 #: What an archive has for whoever is handed it.

@@ -22,6 +22,7 @@ from scripts.checkpoint.plausible import config_of_gguf
 from scripts.checkpoint.weights import Checkpoint, check_source
 from scripts.common import context_limit, kv_cache
 from scripts.common.errors import IngotError
+from scripts.definitions import sizes
 from scripts.families import supported
 
 __all__ = [
@@ -42,10 +43,8 @@ __all__ = [
 #: Where a GGUF has its chat template.
 _GGUF_TEMPLATE = "tokenizer.chat_template"
 _LIBRARIES = 2**30
-#: Bytes a parameter of what serves: float32 weights, packed for the processor; 8 bits with scales and some float32.
-_FLOAT_SERVED, _QUANTISED_SERVED = 4.2, 1.6
 #: Bytes a parameter of the float export and one precision in 4 bits.
-_LEAST_MADE = 4.2 + 0.85
+_LEAST_MADE = sizes.EXPORT + sizes.of_bits(4)
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def estimate(
     matrices = 3 * 4 * largest if rewritten or makes else 0
     disk += int(makes * parameters)
     cache = token_bytes * context if makes else 0
-    shares = (_FLOAT_SERVED, _QUANTISED_SERVED) if makes else (0.0, 0.0)
+    shares = (sizes.SERVED_IN_FLOAT, sizes.SERVED_QUANTISED) if makes else (0.0, 0.0)
     in_float, quantised = (int(_LIBRARIES + share * parameters + cache) for share in shares)
     served = in_float if serves_float else quantised
     least = disk - int((makes - min(makes, _LEAST_MADE)) * parameters)

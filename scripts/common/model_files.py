@@ -31,9 +31,10 @@ TOKENIZER = (
     *CHAT_TEMPLATES,
 )
 LEGAL = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
-_CARD = "README.md"
+#: A model's card.
+CARD = "README.md"
 #: What is told of a model, to people and to catalogs: nothing that it computes with.
-CARD = (*LEGAL, _CARD, "inference_model.json", "remarks.json")
+CARD_FILES = (*LEGAL, CARD, "inference_model.json", "remarks.json")
 #: What is told of how a model was made: CycloneDX names its files so, and in-toto's statement is unsigned.
 BOM, STATEMENT = "bom.cdx.json", "provenance.intoto.json"
 #: What goes with the weights wherever they go.
@@ -76,7 +77,7 @@ def is_legal_file(name: str) -> bool:
 
 def is_card_file(name: str) -> bool:
     """Whether a file of this name only tells of a model."""
-    return _fits(name, CARD)
+    return _fits(name, CARD_FILES)
 
 
 def is_companion(name: str) -> bool:
@@ -99,12 +100,12 @@ def is_adapter_file(name: str) -> bool:
 
 def is_documented_model_file(name: str) -> bool:
     """`is_model_file`, and the model's own card."""
-    return name == _CARD or is_model_file(name)
+    return name == CARD or is_model_file(name)
 
 
 def is_documented_adapter_file(name: str) -> bool:
     """`is_adapter_file`, and the adapter's own card and licence."""
-    return name == _CARD or is_legal_file(name) or is_adapter_file(name)
+    return name == CARD or is_legal_file(name) or is_adapter_file(name)
 
 
 def _is_model_part(name: str) -> bool:

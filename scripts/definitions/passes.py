@@ -132,10 +132,10 @@ def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
     )
 
 
-def bits(kind: Any, options: Mapping[str, Any]) -> int:
+def bits(kind: Any, options: Mapping[str, Any]) -> float:
     """Bits of a weight that a pass leaves; of one of Olive's 8 are assumed."""
     if own(kind) == "WeightOnlyQuantization":
-        return int(options.get("target_bits") or options.get("bits", 4))
+        return float(options.get("target_bits") or options.get("bits", 4))
     if own(kind) == "ModelBuilder":
         return {"int4": 4, "fp32": 32}.get(str(options.get("precision")), 16)
     return 16 if own(kind) == "StoreFloat16" else 32 if own(kind) else 8

@@ -16,11 +16,11 @@ from scripts.common import folders, json_files, links, moving
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
 from scripts.common.manifest import MANIFEST, Files
+from scripts.common.model_files import CARD
 from scripts.foundry import cache as caches
 from scripts.foundry.cache import MARKER
 from scripts.foundry.marks import FOLDER, NOTES
 
-CARD = "README.md"
 _BIG = 1 << 20  # bytes from which a file is linked rather than copied
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from scripts.attest import signing
 from scripts.attest.papers import SIGNATURE
 from scripts.common.errors import IngotError
+from scripts.common.model_files import CARD
 from scripts.foundry import marks
 from scripts.foundry.cache import MARKER
 from scripts.foundry.marks import Own
-from scripts.foundry.placing import CARD
 from scripts.foundry.standing import Asked
 
 

@@ -1,16 +1,15 @@
-"""What lies beside a model: cases, schema, texts, a chat template, the name of its licence."""
+"""What lies beside a model: cases, schema, texts, a chat template."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scripts.cases import cases
 from scripts.common.errors import IngotError
-from scripts.common.user_files import check_text, read_text
+from scripts.common.user_files import check_text
 from scripts.convert import texts as calibration
 from scripts.init.places import DEPTH, subfolders
 
@@ -66,20 +65,6 @@ def templates(folder: Path) -> list[Path]:
     """Chat templates in `folder`, and in the folders below, that belong to no tokenizer."""
     found = (path for path in _files(folder, DEPTH) if path.suffix in (".jinja", ".jinja2", ".j2"))
     return [path for path in found if not (path.parent / "tokenizer_config.json").exists()]
-
-
-def licence(places: Iterable[Path], metadata: dict[str, Any]) -> str | None:
-    """The licence by the first model card that names one, or by a GGUF's metadata."""
-    for place in places:
-        try:
-            text = read_text(place / "README.md")
-        except IngotError:
-            continue
-        head = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
-        if head and (named := re.search(r"^license:\s*[\"']?([\w.+-]+)", head[1], re.MULTILINE)):
-            return named[1]
-    said = metadata.get("general.license")
-    return said if isinstance(said, str) and said else None
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:

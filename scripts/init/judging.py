@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.attest import licences
 from scripts.cases import cases
 from scripts.checkpoint import preflight, templates
 from scripts.checkpoint.adapters import Adapter
@@ -40,7 +41,7 @@ def describe(path: Path, found: Found, near: Beside, target: Path, name: str | N
     hub = places.of_hub(found.source)
     source = {"hub": hub[0], "revision": hub[1]} if hub else {
         "gguf" if found.source.is_file() else "path": written(found.source)}  # fmt: skip
-    licence = beside.licence([checkpoint.path, *found.adapters], checkpoint.metadata)
+    licence = next((said.name for said in map(licences.stated, [checkpoint.path, *found.adapters]) if said), None)
     choice = _template(checkpoint, adapters, path if path.is_dir() else path.parent)
     evaluation = {key: written(near.files[key]) for key in ("text", "cases", "schema") if key in near.files}
     text = writing.text_of(
@@ -67,7 +68,7 @@ def describe(path: Path, found: Found, near: Beside, target: Path, name: str | N
 
 def _missing(licence: str | None, near: Beside, found: Found) -> Iterator[str]:
     if not licence:
-        yield 'licence: no model card names one; write license = "…"'
+        yield 'licence: no model card or licence file names one; write license = "…"'
     if "cases" not in near.files:
         yield "cases: without them nothing judges the model's own job; README.md, “Cases: what the model is for”"
     elif not found.adapters:

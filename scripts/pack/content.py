@@ -15,11 +15,11 @@ from string import Template
 from scripts.attest.papers import SIGNATURE
 from scripts.common import manifest
 from scripts.common.manifest import PROVENANCE
-from scripts.common.model_files import BOM, STATEMENT
+from scripts.common.model_files import BOM, CARD, STATEMENT
 from scripts.common.visible import markdown
 from scripts.pack.subject import Subject
 
-CARD, REPORT, SUMS = "README.md", "report.md", "SHA256SUMS"
+REPORT, SUMS = "report.md", "SHA256SUMS"
 #: What the receiver should know first stands in the card or, where that is signed and so stays as it is, here.
 TOLD = "INSTALL.md"
 INSTALLERS = ("install.sh", "install.ps1")

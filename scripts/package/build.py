@@ -16,7 +16,7 @@ from scripts.checkpoint import tokenizer as tokenizers
 from scripts.common import context_limit, genai_config, json_files, links, model_id
 from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
-from scripts.common.model_files import SERVED_TOKENIZER, files_in, is_legal_file
+from scripts.common.model_files import CARD, SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.definitions.sampling import parse_sampling
 from scripts.package import card, chat, head, markers, rules, sampling, template, turns
 from scripts.package.card import PackageSpec
@@ -28,7 +28,7 @@ _LEFT_OUT = {
     *NOT_CONTENT,
     remarks.NAME,
     *("model_config.json", "footprint.json", "olive_config.json"),
-    *("genai_config.json", "tokenizer_config.json", "chat_template.jinja", "inference_model.json", "README.md"),
+    *("genai_config.json", "tokenizer_config.json", "chat_template.jinja", "inference_model.json", CARD),
 }
 
 
@@ -79,7 +79,7 @@ def build(
         agreement=agreement,
         gained=gained,
     )
-    (output / "README.md").write_text(card.render(facts), encoding="utf-8", newline="\n")
+    (output / CARD).write_text(card.render(facts), encoding="utf-8", newline="\n")
     json_files.write(output / "inference_model.json", _inference_model(spec, prompt.parts, genai["search"]))
     rules.check_folder(output, spec.model_id)
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.attest.papers import CARD
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
-from scripts.common.model_files import BOM, STATEMENT
+from scripts.common.model_files import BOM, CARD, STATEMENT
 from scripts.common.secrets import redacted
 from scripts.common.visible import line
 from scripts.results import base

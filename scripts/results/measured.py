@@ -7,10 +7,10 @@ from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.manifest import Files
-from scripts.common.model_files import BOM, CARD, STATEMENT
+from scripts.common.model_files import BOM, CARD_FILES, STATEMENT
 
 #: What describes a package and takes no part in how it answers: a new description voids no measurement.
-_TOLD = (*CARD, BOM, STATEMENT)
+_TOLD = (*CARD_FILES, BOM, STATEMENT)
 
 
 def digest(package: Path) -> str | None:

@@ -12,13 +12,12 @@ from typing import Any
 from scripts.common import context as contexts
 from scripts.common.errors import IngotError
 from scripts.common.machine import usable_memory
+from scripts.definitions import sizes
 from scripts.definitions.gates import OF_DOMAIN
 from scripts.definitions.passes import HERE, TARGETS
 from scripts.settings.limits import Allowed, Limits, allowed, key_value_bytes, weights_size
 from scripts.settings.recipes import Recipe
 
-#: Bytes a parameter of a float export, with its tables and graph, and of a checkpoint that is written in float32.
-FLOAT_BYTES, CHECKPOINT_BYTES = 4.2, 4.0
 #: What a model without its fine-tuning is called, after the model's own name.
 BASE = "base"
 
@@ -270,5 +269,5 @@ def bytes_made(model: Model) -> float:
     """
     if not model.recipes:
         return 0.0
-    of_base = FLOAT_BYTES + CHECKPOINT_BYTES if model.base else 0.0
-    return FLOAT_BYTES + of_base + sum(recipe.bytes_per_weight for recipe in model.recipes)
+    of_base = sizes.EXPORT + sizes.CHECKPOINT if model.base else 0.0
+    return sizes.EXPORT + of_base + sum(recipe.bytes_per_weight for recipe in model.recipes)

@@ -14,7 +14,7 @@ from scripts.common.errors import IngotError
 from scripts.common.toml_file import load
 from scripts.common.typed import given, key_name, parse, place
 from scripts.common.user_files import read_json, resolved
-from scripts.definitions import passes, steps, workflow
+from scripts.definitions import passes, sizes, steps, workflow
 from scripts.definitions.gates import DEFAULT_GATES, Gates
 from scripts.definitions.steps import Steps, check_kind, check_steps
 from scripts.settings.names import RECIPE_WORDS, Name, check_name
@@ -68,15 +68,16 @@ class Recipe:
         return not any(passes.quantises(kind, options) for kind, options in steps.passes_of(self.steps))
 
     @property
-    def fineness(self) -> tuple[int, bool]:
+    def fineness(self) -> tuple[float, bool]:
         """How near it comes to float, as far as its passes tell: bits of a weight, whether it is calibrated."""
         bits = [passes.bits(kind, options) for kind, options in steps.passes_of(self.steps)]
         return min(bits, default=8), self.calibrates
 
     @property
     def bytes_per_weight(self) -> float:
-        """Bytes of the files for each weight, as measured, the head's and the embedding's 8 bits counted in."""
-        return next(size for bits, size in ((4, 0.85), (8, 1.2), (99, 2.1)) if self.fineness[0] <= bits)
+        """Bytes of the files for each weight, as measured or, where that is chosen, as asked for."""
+        asked = [options["target_bits"] for _, options in steps.passes_of(self.steps) if options.get("target_bits")]
+        return sizes.of_whole(min(asked)) if asked else sizes.of_bits(self.fineness[0])
 
     @property
     def sums_floats(self) -> bool:

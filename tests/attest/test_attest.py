@@ -11,9 +11,8 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from scripts.attest import build
 from scripts.attest.build import Asked, Given
-from scripts.attest.papers import CARD
 from scripts.common import json_files, manifest
-from scripts.common.model_files import BOM, STATEMENT
+from scripts.common.model_files import BOM, CARD, STATEMENT
 from scripts.foundry import cache as caches
 from scripts.results import base, measured, remarks
 from scripts.results.domain import Domain

@@ -61,6 +61,7 @@ def test_nothing_stated_is_told() -> None:
     [
         ("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT", "llama3.1"), ("Gemma Terms of Use\n", "gemma"),
         ("Apache License\n   Version 2.0, January 2004", "apache-2.0"), ("MIT License\n", "mit"),
+        (" Licensed under the Apache License, Version 2.0 (the \"License\");", "apache-2.0"),
         ("META LLAMA 3 COMMUNITY LICENSE AGREEMENT", "llama3"), ("# Mistral AI Research License\n", "mrl"),
         ("BigScience Open RAIL-M License\ndated May 19, 2022", "openrail"), ("CreativeML OpenRAIL-M\n", "openrail"),
         ("Creative Commons Attribution-NonCommercial 4.0 International", "cc-by-nc-4.0"),
@@ -71,6 +72,8 @@ def test_nothing_stated_is_told() -> None:
         ("The Artistic License 2.0\n", "artistic-2.0"), ("GNU AFFERO GENERAL PUBLIC LICENSE\n Version 3", "agpl-3.0"),
         ("GNU GENERAL PUBLIC LICENSE\n Version 3", "gpl-3.0"), ("something else", None),
         ("House License 1.0\nThis licence is, in part, based on the Apache License\nVersion 2.0, changed.", None),
+        ("Gemma is provided under and subject to the Gemma Terms of Use\nfound at ai.google.dev/gemma/terms", "gemma"),
+        ("Llama 3.1 is licensed under the Llama 3.1 Community License, Copyright © Meta Platforms, Inc.", "llama3.1"),
         ("Gemma Terms of Use\n\nMIT License", "gemma"), ("MIT License\n\nGemma Terms of Use", "mit"),
     ],
 )  # fmt: skip
@@ -104,6 +107,7 @@ def test_a_licence_is_known_by_its_title_whatever_others_its_text_names(tmp_path
         ("license:\n- apache-2.0\n- cc-by-nc-4.0", ("apache-2.0", "cc-by-nc-4.0")),
         ("license: [apache-2.0, mit]", ("apache-2.0", "mit")), ("license: cc-by-nc-4.0 # x", ("cc-by-nc-4.0",)),
         ("license: cc-by-nc-4.0\nlicense_name: mit", ("cc-by-nc-4.0",)),
+        ("license: other\nlicense_name:", ("other",)),
         ("license: [mit, other]\nlicense_name: deepseek", ("mit", "deepseek")), ("license: other", ("other",)),
         ("license: >-\n  mit\n? [a, {b: c}]\n: d\n1: 2", ("mit",)),
         ("license: mit\nlicense: gemma", ("mit", "gemma")),
@@ -124,6 +128,7 @@ def test_each_of_several_licences_is_told() -> None:
     "card",
     [
         "license: " + "[" * 100_000, "license: {a: b}", "license:", "- license: mit", "license: [", "license: *a",
+        "license: ~", "license: null", "license: unknown", "license: [[mit]]",
         "license: !!python/object/apply:os.getcwd []", "x: " + "y" * (1 << 20) + "\nlicense: mit", "\0",
         "a: &a {x: y}\n" + "".join(f"{b}: &{b} {{<<: [*{a}, *{a}]}}\n" for a, b in pairwise(string.ascii_lowercase)),
     ],

@@ -71,6 +71,13 @@ def test_a_model_alone_is_named_by_its_folder_and_its_licence_by_its_card(base: 
     assert "next     doit config=" in said
 
 
+def test_all_licences_of_a_card_count_and_without_a_card_the_licence_s_text(base: Path) -> None:
+    (base / "LICENSE").write_text("MIT License\n", encoding="utf-8")
+    assert written(base)[0]["license"] == "mit"
+    (base / "README.md").write_text("---\nlicense:\n- mit\n- gemma\n---\n# It\n", encoding="utf-8")
+    assert written(base)[0]["license"] == "mit, gemma"
+
+
 def test_a_base_its_adapter_and_what_it_is_judged_by_are_found_in_one_folder(base: Path, adapter: Path) -> None:
     project = adapter.parent
     assert base.parent == project

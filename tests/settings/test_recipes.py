@@ -112,3 +112,25 @@ def test_passes_run_no_code_to_be_trusted(tmp_path: Path) -> None:
     assert "w.trust: has no meaning beside passes" in str(
         one(tmp_path, MINIMAL + 'precisions = ["w"]\n', recipe).problem
     )
+
+
+@pytest.mark.parametrize(
+    ("passes", "size"),
+    [
+        (WEIGHTS + "bits = 4 }]", 0.85), (WEIGHTS + "bits = 8 }]", 1.2), (HALF, 2.1), ('olive = "w.json"', 4.2),
+        (WEIGHTS + "target_bits = 5.0 }]", 0.625), (WEIGHTS + "target_bits = 4.6 }]", 0.575),
+    ],
+)  # fmt: skip
+def test_the_disk_that_a_precision_takes_goes_by_the_bits_that_it_asks_for(
+    tmp_path: Path, passes: str, size: float
+) -> None:
+    workflow = {"passes": {"b": {"type": "ModelBuilder", "config": {"precision": "fp32"}}}}
+    (tmp_path / "w.json").write_text(json.dumps(workflow), encoding="utf-8")
+    [recipe] = one(tmp_path, MINIMAL + 'precisions = ["w"]\n', f"[w]\n{passes}\n").recipes
+    assert recipe.bytes_per_weight == pytest.approx(size)
+
+
+def test_a_target_between_two_numbers_of_bits_is_finer_than_the_lower(tmp_path: Path) -> None:
+    recipes = f"[a]\n{WEIGHTS}bits = 4 }}]\n[b]\n{WEIGHTS}target_bits = 4.6 }}]\n[c]\n{WEIGHTS}target_bits = 4.9 }}]\n"
+    found = one(tmp_path, MINIMAL + 'precisions = ["a", "b", "c"]\n', recipes).recipes
+    assert [recipe.fineness[0] for recipe in found] == [4, 4.6, 4.9]
