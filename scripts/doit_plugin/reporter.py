@@ -124,7 +124,7 @@ class Reporter:
 
     def complete_run(self) -> None:
         """After the run: what stopped and why, what was to be shown or where it is, and the count."""
-        if is_interrupted():
+        if is_interrupted() or self._session.stopped:
             return
         self._make_room(None)
         steps = [step for name in self._selected if (step := self._session.steps.get(name))]

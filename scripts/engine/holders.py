@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.common import json_files
+from scripts.common.alive import is_alive
 from scripts.common.visible import line
 
 #: Seconds by which the clocks of the system may differ, or have been set.
@@ -44,6 +45,7 @@ def registered(folder: Path, step: str, build: Path, *, alone: bool) -> Iterator
     holder = Holder(step, str(build), os.getpid(), time.time(), alone)
     with contextlib.suppress(OSError):
         folder.mkdir(exist_ok=True)
+        _sweep(folder)
         file.write_text(json.dumps(asdict(holder)), encoding="utf-8")
     try:
         yield
@@ -63,6 +65,14 @@ def living(folder: Path) -> list[Holder]:
             else:
                 file.unlink()
     return sorted(found, key=lambda holder: holder.since)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left, as far as their ids tell: else it would stay until somebody waits."""
+    for file in folder.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            if not is_alive(int(file.name.split(".")[0])):
+                file.unlink()
 
 
 def _lives(holder: Holder) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import folders, json_files, moving
+from scripts.common.alive import is_alive
 from scripts.engine import tree
 from scripts.engine.digests import Digests
 
@@ -139,21 +140,9 @@ def _drop_lock(entry: os.DirEntry[str]) -> None:
     """Remove a lock without a folder, if its process is gone (its id is in the name) or it is old."""
     parts = entry.name.removesuffix(".lock").removesuffix(".child").split(".")
     with contextlib.suppress(ValueError, IndexError):
-        if _is_alive(int(parts[-2])) and time.time() - entry.stat().st_mtime < _ABANDONED_SECONDS:
+        if is_alive(int(parts[-2])) and time.time() - entry.stat().st_mtime < _ABANDONED_SECONDS:
             return
     os.unlink(entry.path)
-
-
-def _is_alive(process: int) -> bool:
-    if moving.WINDOWS:  # a signal 0 would end it there
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _recover(folder: Path, build: Path) -> None:

@@ -87,6 +87,8 @@ class Session:
         self.named: frozenset[str] = frozenset()
         #: Nothing will run, so a step that follows a stale one is not up to date either.
         self.looks_ahead = True
+        #: No step can be built.
+        self.stopped = False
         #: The threads that are at a step.
         self.busy: set[int] = set()
         self._limits = limits
@@ -201,6 +203,7 @@ class Session:
                         if not os.access(folder, os.W_OK):
                             raise OSError(errno.EROFS, "can't be written", str(folder))
                 except OSError as error:
+                    self.stopped = True
                     raise StoppedBuildError(
                         f"{error.filename}: {error.strerror}: nothing can be built there. "
                         "Make it writable, or choose another folder: doit build=DIR"

@@ -9,6 +9,7 @@ never taken for knowledge.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import sys
 import threading
@@ -99,9 +100,9 @@ class State:
                 made = _connect(str(self.path))
                 print(f"{self.path}: was unreadable ({error}); started anew, files are hashed again", file=sys.stderr)
                 return made
-        with contextlib.suppress(OSError, sqlite3.Error):  # a read-only folder can still be read from
-            if self.path.is_file():
-                return _copy_in_memory(self.path)
+        for way in ("mode=ro", "mode=ro&immutable=1") if os.path.isfile(self.path) else ():
+            with contextlib.suppress(OSError, sqlite3.Error):  # a read-only folder can still be read from
+                return _copy_in_memory(self.path, way)
         print(f"{self.path}: can't be used ({error}); nothing is remembered after this run", file=sys.stderr)
         return _connect(":memory:")
 
@@ -138,10 +139,13 @@ def _connect(name: str) -> sqlite3.Connection:
     return db
 
 
-def _copy_in_memory(path: Path) -> sqlite3.Connection:
-    """The facts of a file that can't be written, in a database that can."""
+def _copy_in_memory(path: Path, way: str) -> sqlite3.Connection:
+    """The facts of a file that can't be written, in a database that can.
+
+    `way`: how SQLite opens it; what is "immutable" needs no file beside it, and goes without what is only in its log.
+    """
     memory = _connect(":memory:")
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as file:
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True)) as file:
         rows = file.execute("select kind, name, value, sum from facts").fetchall()
     memory.executemany("insert or replace into facts values (?, ?, ?, ?)", rows)
     return memory

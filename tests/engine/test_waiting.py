@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -60,3 +61,12 @@ def test_what_a_dead_process_left_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"step": "y"')
     assert holders.living(tmp_path) == []
     assert [file.name for file in tmp_path.iterdir()] == ["half.json"]
+
+
+def test_what_a_dead_process_left_goes_also_where_nobody_waits(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f"{dead.pid}.1.json").write_text("{}")
+    with holders.registered(tmp_path, "x", tmp_path, alone=False):
+        assert [file.name.split(".")[0] for file in tmp_path.iterdir()] == [str(os.getpid())]
+    assert not list(tmp_path.iterdir())

@@ -25,3 +25,13 @@ def test_the_exports_weights_go_and_a_new_precision_has_them_built_again(project
     assert ran.steps == {"export:facts", "quantize:facts-fp16", "quality:facts-fp16"}
     assert not any((project.build / place).exists() for place in PLACES)
     assert project.doit("quality").steps == frozenset()
+
+
+def test_a_whole_build_exports_once_and_a_second_makes_nothing(project: Project, weights: Path) -> None:
+    settings(project, weights, precisions=["int8", "fp16"], keep_export=False, deploy="none")
+    ran = project.doit()
+    assert ran.code == 0, ran.out
+    assert len([line for line in ran.out.splitlines() if "export:facts" in line and "built" in line]) == 1, ran.out
+    assert not any((project.build / place).exists() for place in PLACES)
+    again = project.doit()
+    assert again.code == 0 and again.steps == frozenset() and "removed" not in again.out, again.out
