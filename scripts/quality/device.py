@@ -9,11 +9,13 @@ Foundry runtime takes no part in it: SDK 2.2.1 knows WebGPU on Windows and macOS
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from scripts.cases import cases as asking
 from scripts.common.errors import IngotError
@@ -30,13 +32,12 @@ from scripts.runtime import genai, plugins
 POSITIONS, CASES, TOKENS = 32, 2, 24
 
 
-def run(
-    package: Path, export: Path, reference: Path, cases: Path | None = None, gates: Any = "{}", provider: str = "webgpu"
-) -> Device:
+def run(package: Path, export: Path, reference: Path, cases: Path | None, gates: Any, provider: str) -> Device:
     """Compare the package on the device of `provider` with the float folder `export`, and ask it some cases.
 
-    Returns the content of device.json: "skipped" where the device can't compute the graph, with its own words. Raises
-    `IngotError` where the provider's package or any device is missing, and on bad input.
+    Returns the content of device.json: "skipped" where the device lacks what the graph needs, with its own words.
+    Raises `IngotError` where the provider's package or any device is missing, and for every other fault: of the
+    package, the export, the reference or the cases.
     """
     begin = time.perf_counter()
     on, limits = plugins.provide(provider), parse_gates(gates)
@@ -46,31 +47,38 @@ def run(
         "provider": provider, "device": on, "gates": held, "package": measured.digest(package),
         "runtime": f"onnxruntime-genai {genai.installed()}",
     }  # fmt: skip
+    tokens, asked = references.load(reference).texts[0].tokens[: POSITIONS + 1], _asked(cases)
+    truth = _truth(export, tokens)
     try:
-        text = _distance(package, export, references.load(reference))
+        text = _distance(package, tokens, truth)
         print(f"device: KL {text.kl}", flush=True)
-        alike, asked = _answers(package, cases)
+        alike = _alike(package, asked)
     except IngotError as error:
+        if not plugins.lacks(error.found):
+            raise
         why = f"not run here: on {on}: {error.found}"
         return Device(verdict="skipped", reasons=[why], kl=None, top1=None, **known)
     verdict, reasons = gating.judge({"on the device": text}, held)
-    if alike != asked:
-        told = f"{asked - alike} of {asked} answers are not those of the same graph on the CPU"
+    if alike != len(asked):
+        told = f"{len(asked) - alike} of {len(asked)} answers are not those of the same graph on the CPU"
         verdict, reasons = gating.worst((verdict, "warned")), [*reasons, told]
     return Device(
-        verdict=verdict, reasons=reasons, kl=text.kl, top1=text.top1_all, positions=text.positions, cases=asked,
+        verdict=verdict, reasons=reasons, kl=text.kl, top1=text.top1_all, positions=text.positions, cases=len(asked),
         alike=alike, seconds=round(time.perf_counter() - begin, 2), **known,
     )  # fmt: skip
 
 
-def _distance(package: Path, export: Path, truth: references.Reference) -> Text:
-    """KL(float export on the CPU ‖ package on its device) over the first positions of the first text, all at once."""
-    tokens = truth.texts[0].tokens[: POSITIONS + 1]
-    ids = tokens[:-1]
-    q, p = (
-        np.concatenate(list(model.logits(ids, len(ids))))
-        for model in (GenaiModel(package, elsewhere=True), GenaiModel(export, mapped=True))
-    )
+def _truth(export: Path, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """float32 [positions, vocabulary]: the float export's logits on the CPU, for all tokens but the last."""
+    found = _logits(GenaiModel(export, mapped=True), tokens)
+    if not np.isfinite(found).all():
+        raise IngotError(export, "gives logits that are NaN or infinite", "Convert it again")
+    return found
+
+
+def _distance(package: Path, tokens: npt.NDArray[np.int32], p: npt.NDArray[np.float32]) -> Text:
+    """KL(`p` ‖ package on its device) over the positions of `p`, all at once."""
+    q = _logits(GenaiModel(package, elsewhere=True), tokens)
     if not np.isfinite(q).all():
         return Text(error="logits that are NaN or infinite", kl=None, top1=None, perplexity_ratio=None)
     width, tally = min(p.shape[1], q.shape[1]), Tally()
@@ -78,11 +86,18 @@ def _distance(package: Path, export: Path, truth: references.Reference) -> Text:
     return tally.figures()
 
 
-def _answers(package: Path, cases: Path | None) -> tuple[int, int]:
-    """How many greedy answers on the device are those of the same graph on the CPU, and how many were asked for."""
-    asked = list(islice((case for case in asking.load(cases) if not case.tools), CASES)) if cases else []
+def _logits(model: GenaiModel, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    return np.concatenate(list(model.logits(tokens[:-1], len(tokens) - 1)))
+
+
+def _asked(cases: Path | None) -> list[asking.Case]:
+    return list(islice((case for case in asking.load(cases) if not case.tools), CASES)) if cases else []
+
+
+def _alike(package: Path, asked: Sequence[asking.Case]) -> int:
+    """How many greedy answers on the device are those of the same graph on the CPU."""
     if not asked:
-        return 0, 0
+        return 0
     there, here = genai.Model(package, elsewhere=True), genai.Model(package)
     alike = 0
     for case in asked:
@@ -90,4 +105,4 @@ def _answers(package: Path, cases: Path | None) -> tuple[int, int]:
         answers = [model.greedy(list(case.messages), most) for model in (there, here)]
         print(f"device: {case.id}: {answers[0]!r}" + ("" if answers[0] == answers[1] else f", not {answers[1]!r}"))
         alike += answers[0] == answers[1]
-    return alike, len(asked)
+    return alike

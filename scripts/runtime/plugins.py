@@ -8,6 +8,7 @@ onnxruntime-ep-webgpu 0.4.0 computes on what the system's Vulkan, Direct3D 12 or
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -15,6 +16,11 @@ from scripts.common.errors import IngotError
 
 #: Execution provider → (module of the package that brings it, how to get it, how ONNX Runtime calls it).
 PROVIDERS = {"webgpu": ("onnxruntime_ep_webgpu", "pip install -e '.[webgpu]'", "WebGpuExecutionProvider")}
+#: How the provider says that the device, or what the system offers of it, lacks what it needs itself or for a graph.
+_LACKS = re.compile(
+    r"requires \S+ but the device does not support it|not supported by the device|No supported adapters"
+    r"|Failed to get a WebGPU (?:adapter|device)|Vulkan \S+ (?:feature )?required"
+)
 _SOFTWARE = "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER"
 
 
@@ -39,3 +45,8 @@ def provide(provider: str) -> str:
         raise IngotError(provider, "no device for it is here", "Install a driver of the GPU, or a software adapter")
     kind = "a software adapter" if found.type.name == "CPU" else f"a {found.type.name} of {found.vendor}"
     return f"{kind}, {module.replace('_', '-')} {version(module.replace('_', '-'))}"
+
+
+def lacks(words: str) -> bool:
+    """Whether a fault's words say that the device lacks something; all else is the fault of what was to be computed."""
+    return _LACKS.search(words) is not None
