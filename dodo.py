@@ -336,10 +336,13 @@ def attest(variant: Variant) -> Step:
 
 @TASKS.each(PRECISIONS if SETTINGS.public_key else [], needs="foundry.require_signature in models.toml")
 def sign(variant: Variant) -> Step:
-    """Sign what is deployed, with the key that INGOT_SIGNING_KEY names"""
+    """Sign what may be deployed, with the key that INGOT_SIGNING_KEY names"""
     return INGOT.step(
         f"sign:{variant.name}", folder(variant) / "signature", stage="attest", verb="sign",
-        inputs={"package": attest(variant), "public-key": SETTINGS.public_key}, tied=True,
+        inputs={"package": attest(variant), "recommendation": recommend(variant.model),
+                "public-key": SETTINGS.public_key},
+        parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy},
+        tied=True,
     )  # fmt: skip
 
 

@@ -54,12 +54,27 @@ def write(
 @app.command()
 def sign(
     package: Annotated[Path, typer.Option(help="The package, with what it was made of")],
+    model_id: Annotated[str, typer.Option(help="What Foundry calls it: the signature is for this name")],
     public_key: Annotated[Path, typer.Option(help="The key by which it must verify, PEM")],
     output: Annotated[Path, typer.Option(help="Folder to make, for the signature")],
+    recommendation: Annotated[Path | None, typer.Option(help="Result of recommend, JSON; none: sign anyway")] = None,
+    precision: Annotated[str, typer.Option(help="Which of the recommendation's precisions this package is")] = "",
+    policy: Annotated[str, typer.Option(help="Which are deployed: all, recommended or none")] = "all",
 ) -> None:
-    """Sign a package with the private key that INGOT_SIGNING_KEY names."""
+    """Sign a package with the private key that INGOT_SIGNING_KEY names, or tell why it is not deployed."""
     from scripts.attest import signing
+    from scripts.attest.papers import UNSIGNED_WHY
+    from scripts.quality.recommend import held_back
+    from scripts.results import base
+    from scripts.results.quality import Advice
 
+    advice = base.read(recommendation, Advice, "Make it again: `doit recommend`") if recommendation else None
+    if refusal := held_back(advice, precision, policy):
+        output.mkdir(parents=True)
+        base.write(output / UNSIGNED_WHY, refusal)
+        print(f"attest: {model_id} is not signed: {'; '.join(refusal.reasons)}", flush=True)
+        return
+    signing.refuse_other(package, model_id)
     signing.sign(package, public_key, output)
     print(f"attest: signed, and verified by {public_key.name}", flush=True)
 

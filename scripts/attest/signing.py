@@ -10,16 +10,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.attest.papers import SIGNATURE, UNSIGNED
-from scripts.common import regular
+from scripts.common import json_files, regular
 from scripts.common.childenv import SIGNING_KEY, SIGNING_PASSWORD
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_bytes
 from scripts.common.visible import line
+
+
+class NotSignedError(Exception):
+    """Why a file is not a signature by a key."""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What was signed: `files`, as relative paths with forward slashes, and the SHA-256 of each, in hexadecimal;
+    `signature`, the content of the file that says so.
+    """
+
+    files: Mapping[str, str]
+    signature: bytes
+
+    @property
+    def content(self) -> str:
+        """The digest of the files. Two signatures of one package have the same."""
+        return digest_bytes(json.dumps(self.files, sort_keys=True).encode())
 
 
 def sign(folder: Path, public_key: Path, output: Path, environment: Mapping[str, str] = os.environ) -> None:
@@ -49,77 +70,84 @@ def sign(folder: Path, public_key: Path, output: Path, environment: Mapping[str,
     signature = output / SIGNATURE
     config.set_hashing_config(_hashing()).sign(folder, signature)
     try:
-        files = _files(signature, public_key)
-    except _NotSignedError as error:
+        signed = read(signature, public_key)
+    except NotSignedError as error:
         raise IngotError(key, f"is not the private key of {public_key}: {error}", f"Correct {SIGNING_KEY}") from None
-    if problems := _differences(folder, files, lambda _: None):
+    if problems := differences(folder, signed):
         raise IngotError(folder, f"changed while it was signed: {problems[0]}", "Build the package again")
 
 
-def verify(
-    folder: Path, signature: Path, public_key: Path, original: Callable[[str], bytes | None] = lambda _: None
-) -> list[str]:
+def refuse_other(folder: Path, model_id: str) -> None:
+    """Raise `IngotError` where a package is not for this model: what is signed says itself which one it is."""
+    file = folder / "inference_model.json"
+    try:
+        told = str(json_files.read(file)["Name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        told = "without a name"
+    if told != model_id:
+        raise IngotError(file, f"is for the model {told}, not {model_id}", "Build the package again")
+
+
+def verify(folder: Path, signature: Path, public_key: Path) -> list[str]:
     """Why a folder is not what was signed by whoever has the private key of `public_key`; empty where it is.
 
-    A line for each file. `original`: the content of a file as it was signed, where it may have been renamed since.
-    Raises `IngotError` where the public key is none.
+    A line for each file. Raises `IngotError` where the public key is none.
     """
     try:
-        return _differences(folder, _files(signature, public_key), original)
-    except _NotSignedError as error:
+        return differences(folder, read(signature, public_key))
+    except NotSignedError as error:
         return [str(error)]
 
 
-def content(signature: Path, public_key: Path) -> str | None:
-    """The digest of what was signed: of the names and SHA-256 of its files. None where it is not signed.
+def read(signature: Path, public_key: Path) -> Signed:
+    """What whoever has the private key of `public_key` signed.
 
-    Two signatures of one package have the same. Raises `IngotError` where the public key is none.
+    Raises `NotSignedError` where the file is not their signature, `IngotError` where the public key is none.
     """
-    try:
-        return digest_bytes(json.dumps(_files(signature, public_key), sort_keys=True).encode())
-    except _NotSignedError:
-        return None
-
-
-class _NotSignedError(Exception):
-    """Why a file is not a signature by a key."""
-
-
-def _files(signature: Path, public_key: Path) -> dict[str, str]:
-    """The files that were signed, as relative paths with forward slashes, and the SHA-256 of each, in hexadecimal."""
     _, verifiers = _library()
     if not signature.is_file():
-        raise _NotSignedError(f"{signature.name} is missing: it is not signed")
+        raise NotSignedError(f"{signature.name} is missing: it is not signed")
     try:
         verifier = verifiers.ec.Verifier(public_key)
     except (OSError, ValueError, TypeError):
         remedy = "Name the PEM file of the public key: openssl ec -in PRIVATE -pubout"
         raise IngotError(public_key, "is not the public key of an elliptic curve, as PEM", remedy) from None
     try:
-        listed = list(verifier.verify(verifiers.bundle.Signature.read(signature)).resource_descriptors())
+        data = json_files.read_bytes(signature)
+        with tempfile.TemporaryDirectory() as folder:  # the library reads files, and this one may change meanwhile
+            copy = Path(folder) / SIGNATURE
+            copy.write_bytes(data)
+            listed = list(verifier.verify(verifiers.bundle.Signature.read(copy)).resource_descriptors())
     except Exception as error:  # noqa: BLE001  (whatever its parsers and cryptography raise of a file of strangers)
         told = f"{signature.name} is not a signature by {public_key.name} ({type(error).__name__})"
-        raise _NotSignedError(told) from None
+        raise NotSignedError(told) from None
     if any(one.digest.algorithm != "sha256" for one in listed):
-        raise _NotSignedError(f"{signature.name} does not list the SHA-256 of each file")
-    return {one.identifier: one.digest.digest_hex for one in listed}
+        raise NotSignedError(f"{signature.name} does not list the SHA-256 of each file")
+    return Signed({one.identifier: one.digest.digest_hex for one in listed}, data)
 
 
-def _differences(folder: Path, signed: Mapping[str, str], original: Callable[[str], bytes | None]) -> list[str]:
-    """How a folder differs from what was signed, a line for each file, by name."""
+def differences(
+    folder: Path, signed: Signed, original: Callable[[str], bytes | None] = lambda _: None
+) -> list[str]:  # fmt: skip
+    """How a folder differs from what was signed, a line for each file, by name; empty where it does not.
+
+    `original`: the content of a file as it was signed, where it may have been renamed since.
+    """
     there = dict(_entries(folder))
     found = {name: told for name, told in there.items() if told}
-    found |= dict.fromkeys(there.keys() - found.keys() - signed.keys() - set(UNSIGNED), "was added")
-    for name in signed.keys() - found.keys():
+    found |= dict.fromkeys(there.keys() - found.keys() - signed.files.keys() - set(UNSIGNED), "was added")
+    for name in signed.files.keys() - found.keys():
         data = original(name)
         if data is None and name not in there:
             found[name] = "is missing"
             continue
         try:
-            if (hashlib.sha256(data).hexdigest() if data is not None else _sha256(folder / name)) != signed[name]:
-                found[name] = "changed"
+            digest = hashlib.sha256(data).hexdigest() if data is not None else _sha256(folder / name)
         except OSError as error:
             found[name] = f"can't be read: {error.strerror}"
+            continue
+        if digest != signed.files[name]:
+            found[name] = "changed"
     return [line(f"{name} {found[name]}") for name in sorted(found)]
 
 

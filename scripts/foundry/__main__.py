@@ -40,21 +40,18 @@ def deploy(
     public_key: Annotated[Path | None, typer.Option(help="By this key, PEM.")] = None,
 ) -> None:
     """Put a package into a Foundry cache and register it there; what is there already is reused."""
-    from scripts.attest.papers import SIGNATURE
     from scripts.foundry import cache as caches
     from scripts.foundry import deploy as stage_deploy
-    from scripts.foundry import signed
+    from scripts.foundry import signature as signatures
+    from scripts.quality.recommend import held_back
 
     advice = base.read(recommendation, Advice, "Make it again: `doit recommend`") if recommendation else None
-    if refusal := stage_deploy.held_back(advice, precision, policy):
+    if refusal := held_back(advice, precision, policy):
         result = Deploy(verdict=refusal.verdict, reasons=refusal.reasons, id=model_id, cache=cache)
         print(f"deploy: {model_id} stays out: {'; '.join(refusal.reasons)}", flush=True)
     else:
-        file = None
-        if public_key:
-            file = (signature or package) / SIGNATURE
-            signed.refuse_unsigned(package, file, public_key)
-        result = stage_deploy.deploy(package, model_id, caches.resolve(cache), config, file)
+        signed = signatures.of_package(signature or package, public_key) if public_key else None
+        result = stage_deploy.deploy(package, model_id, caches.resolve(cache), config, signed)
         print(f"deploy: {model_id} {result.action} in {result.cache}", flush=True)
     base.write(output, result)
 
@@ -131,12 +128,17 @@ def signed(
     from scripts.foundry import signed as stage_signed
     from scripts.foundry import standing
 
-    found = stage_signed.check(caches.resolve(cache), standing.Asked.of(config, build, asked), public_key)
+    where = caches.resolve(cache)
+    found = stage_signed.check(where, standing.Asked.of(config, build, asked), public_key)
+    if not found:
+        print(f"nothing of {config / 'models.toml'} is deployed in {where}: no signature was verified", flush=True)
+        return
     for model, problems in found.items():
         print(*(f"✗ {model}: {line}" for line in problems), sep="\n", end="\n" if problems else "", flush=True)
     good = sum(not problems for problems in found.values())
     print(f"{good} of {len(found)} deployed models are as they were signed", flush=True)
     if good < len(found):
+        print("Remove each folder that is named, and doit deploys again what is asked for", flush=True)
         raise typer.Exit(1)
 
 

@@ -12,16 +12,17 @@ writes it.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from scripts.common import json_files, manifest, process
+from scripts.common import json_files, json_values, manifest, process
 from scripts.common.errors import IngotError
 from scripts.common.hashes import digest_file as digest
 from scripts.common.manifest import MANIFEST, NOT_CONTENT, Files
@@ -170,11 +171,34 @@ def home_of(cache: Path, model_id: str) -> Path:
     return cache / FOLDER / (name if version == "1" else f"{name}-{version}")
 
 
+def id_of(folder: Path) -> str:
+    """The id whose place a folder of Ingot's in a cache is: the inverse of `home_of`."""
+    found = re.fullmatch(r"(.+)-([1-9][0-9]*)", folder.name)
+    return f"{found[1]}:{found[2]}" if found else f"{folder.name}:1"
+
+
+def marked_folders(cache: Path) -> Iterator[tuple[Path, str]]:
+    """Every folder in a cache that a scanning runtime would list, and the name under which it would."""
+    for place, below, files in os.walk(cache):
+        if SETTINGS in files and MARKER in files:
+            below.clear()  # a scanner looks no deeper either
+            if name := marked_name(Path(place) / MARKER):
+                yield Path(place), name
+
+
 def marked_name(marker: Path) -> str | None:
     """The name under which a scanning runtime lists a folder with this `inference_model.json`; None: it does not."""
     try:
-        name = json_files.read(marker)["Name"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return named(json_files.read_bytes(marker))
+    except (OSError, ValueError):
+        return None
+
+
+def named(marker: bytes) -> str | None:
+    """The same, of the file's content."""
+    try:
+        name = json_values.parse(marker.decode("utf-8"), strict=False)["Name"]
+    except (ValueError, KeyError, TypeError):
         return None
     if not isinstance(name, str) or not name:
         return None

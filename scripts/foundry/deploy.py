@@ -4,7 +4,7 @@ Whatever kills this, at any moment, the cache lists what it listed before or a w
 deploy finishes the job. The order makes it so:
 
 1. the new folder is put together under a hidden name beside its final one, without `inference_model.json`, so that
-   no runtime that scans the cache sees it, and is checked by content;
+   no runtime that scans the cache sees it, and is checked by content and, where it must be signed, by what was signed;
 2. it gets its name; where it mends a version that is not whole, it changes places with that, atomically where the
    system can, so a registration always points at a whole model, and the old one loses its `inference_model.json`;
 3. `inference_model.json` is written, the registration is made.
@@ -15,34 +15,38 @@ seen by `planning.plan`. The runtime's own `remove_from_cache` is never called: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from scripts.attest.papers import SIGNATURE
+from scripts.attest.signing import Signed
 from scripts.common import json_files, moving
 from scripts.common.errors import IngotError
 from scripts.common.manifest import MANIFEST, Files
 from scripts.common.model_id import is_folder_name, parse
 from scripts.foundry import cache as caches
-from scripts.foundry import marks, placing, planning, versions
+from scripts.foundry import marks, placing, planning, signature, versions
 from scripts.foundry.cache import MARKER
 from scripts.foundry.planning import Plan
 from scripts.foundry.writing import locked, writing
-from scripts.results.base import Outcome
 from scripts.results.foundry import Deploy
-from scripts.results.quality import Advice
 from scripts.runtime.foundry import Runtime, RuntimeFault, label
+
+#: What a plan may leave as it stands.
+_KEPT = ("reused", "registered again")
 
 
 def deploy(
-    package: Path, model_id: str, cache: Path, config: Path | None = None, signature: Path | None = None
+    package: Path, model_id: str, cache: Path, config: Path | None = None, signed: Signed | None = None
 ) -> Deploy:  # fmt: skip
     """Make `cache` hold and list the package; returns the content of deploy.json.
 
     `model_id` is the id of the package, a first version's: what was rebuilt is deployed under the next number.
-    `config`: the configuration that asks for it, to be known by. `signature`: a file, to lie beside it. Raises
-    `IngotError` if the cache cannot be written or read, the disk is full, or something of somebody else's is in the
-    way; then nothing of what was there has changed.
+    `config`: the configuration that asks for it, to be known by. `signed`: what it must be; its signature will lie
+    beside it. Raises `IngotError` if it is not what was signed, the cache cannot be written or read, the disk is full,
+    or something of somebody else's is in the way; then nothing of what was there has changed.
     """
     name = parse(model_id).name
     if not is_folder_name(name):
@@ -51,19 +55,28 @@ def deploy(
     marked = caches.marked_name(package / MARKER)
     if marked != model_id:
         raise IngotError(package / MARKER, f"is for the model {marked}, not {model_id}", "Build the package again")
+    if signed:
+        signature.refuse_other(package, model_id, signed)
     with writing(cache), locked(cache):
         plan = planning.plan(cache, model_id, files, lambda to: placing.files_of(package, files, model_id, to))
         placing.sweep(cache)
         if plan.action == "rolled back":
             return _rolled_back(cache, name, plan)
-        reasons = _bring_in(package, files, model_id, plan, config)
-        if signature:
-            placing.write(plan.folder / SIGNATURE, signature.read_bytes())
+        text = placing.renamed(package, MARKER, model_id, plan.id) or (package / MARKER).read_bytes()
+        if signed and plan.action in _KEPT and signature.problems(plan.folder, plan.id, signed, text):
+            plan = replace(plan, action="replaced")
+
+        def check(staged: Path) -> None:  # the package may have changed since
+            if signed:
+                signature.refuse_other(package, plan.id, signed, text, staged)
+
+        reasons = _bring_in(package, files, model_id, plan, config, check)
+        if signed:
+            placing.write(plan.folder / SIGNATURE, signed.signature)
         with Runtime(cache) as runtime:
             versions.settle(runtime, cache, name, but=plan.id)
             if plan.action != "reused":
                 _unregister(runtime, plan.stale)
-                text = placing.renamed(package, MARKER, model_id, plan.id) or (package / MARKER).read_bytes()
                 placing.write(plan.folder / MARKER, text)
                 runtime.register(plan.folder, plan.id, marks.claims(plan.folder))
             listed = runtime.cached()
@@ -78,17 +91,20 @@ def deploy(
         path=str(plan.folder),
         action=plan.action,
         runtime=label(),
-        signed=signature is not None,
+        signed=signed is not None,
+        signed_content=signed.content if signed else None,
     )
 
 
-def _bring_in(package: Path, files: Files, package_id: str, plan: Plan, config: Path | None) -> list[str]:
+def _bring_in(
+    package: Path, files: Files, package_id: str, plan: Plan, config: Path | None, check: Callable[[Path], None]
+) -> list[str]:
     """The folder of a version, whole but for its marker, and its mark as it should be; what is worth telling."""
     mark: dict[str, Any] = {"id": plan.id}
     mark |= {"config": str(config)} if config else {}
     target = placing.files_of(package, files, package_id, plan.id)
     if plan.action in ("deployed", "replaced"):
-        staged, reasons = placing.stage(package, target, mark, package_id, plan.folder)
+        staged, reasons = placing.stage(package, target, mark, package_id, plan.folder, check)
         placing.swap(staged, plan.folder)
         return reasons
     known = marks.mark_of(plan.folder) or {}
@@ -104,28 +120,6 @@ def _rolled_back(cache: Path, name: str, plan: Plan) -> Deploy:
         verdict="skipped", reasons=[reason], id=plan.id, cache=str(cache), action=plan.action,
         taken_back=str(plan.folder), runtime=label(),
     )  # fmt: skip
-
-
-def held_back(advice: Advice | None, precision: str, policy: str) -> Outcome | None:
-    """Why a precision is not deployed, as verdict and reasons; None if it is.
-
-    `advice` is the result of `recommend`: "refused" if the precision did not pass there, "skipped" if the user's
-    `policy` ("all", "recommended", "none") does not want it. What was deployed before stays as it is.
-    """
-    if policy not in ("all", "recommended", "none"):
-        raise IngotError("--policy", f"is {policy!r}", 'Use "all", "recommended" or "none"')
-    if advice:
-        judged = advice.precisions.get(precision)
-        if judged is None:
-            known = ", ".join(advice.precisions)
-            raise IngotError("--precision", f"{precision!r} is not among those judged", f"Use one of {known}")
-        if judged.verdict not in ("passed", "warned"):
-            return judged
-    if policy == "none":
-        return Outcome(verdict="skipped", reasons=['deploy = "none"'])
-    if policy == "recommended" and advice and advice.recommended != precision:
-        return Outcome(verdict="skipped", reasons=[f'deploy = "recommended", which is {advice.recommended}'])
-    return None
 
 
 def undeploy(model_id: str, cache: Path, folder: Path | None = None) -> str:

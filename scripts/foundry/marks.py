@@ -125,4 +125,7 @@ def note_of(folder: Path, name: str) -> Mapping[str, Any] | None:
 
 def same(one: Path, other: Path) -> bool:
     """Whether two paths name one place, be they there or not."""
-    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
+    try:
+        return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
+    except ValueError:  # NUL
+        return False

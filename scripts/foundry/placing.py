@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,14 @@ def files_of(package: Path, files: Files, package_id: str, model_id: str) -> Fil
     return found
 
 
-def stage(package: Path, files: Files, mark: dict[str, Any], package_id: str, folder: Path) -> tuple[Path, list[str]]:
+def stage(
+    package: Path, files: Files, mark: dict[str, Any], package_id: str, folder: Path, check: Callable[[Path], None]
+) -> tuple[Path, list[str]]:
     """Everything but the marker, under a hidden name; the manifest first, since it says whose the folder is.
 
     `files` are those of the deployed folder. Returns the folder, and what is worth telling. Raises `IngotError` where
-    the package is not as its manifest says, `OSError` where there is no room; then nothing is left.
+    the package is not as its manifest says, `OSError` where there is no room, and what `check` raises of the folder;
+    then nothing is left.
     """
     staged, reasons = beside(folder, "new"), list[str]()
     size = sum(int(file["size"]) for file in files.values())
@@ -65,6 +69,7 @@ def stage(package: Path, files: Files, mark: dict[str, Any], package_id: str, fo
                 reasons.append(f"{name} was copied: the cache is on another file system")
         if found := caches.differences(staged, {name: file for name, file in files.items() if name != MARKER}):
             raise IngotError(package, f"is not as its manifest says: {'; '.join(found)}", "Build the package again")
+        check(staged)
     except BaseException:
         discard(staged)
         raise

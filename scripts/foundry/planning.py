@@ -8,7 +8,6 @@ Versions of one name are whole numbers, never used twice while any of them stand
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from scripts.common.manifest import Files
 from scripts.common.model_id import parse
 from scripts.foundry import cache as caches
 from scripts.foundry import marks
-from scripts.foundry.cache import INDEX, MARKER, SETTINGS
+from scripts.foundry.cache import INDEX, MARKER
 from scripts.foundry.marks import ROLLED_BACK, Own, same
 from scripts.results import measured
 
@@ -73,7 +72,7 @@ def plan(cache: Path, package_id: str, files: Files, renamed: Callable[[str], Fi
     if caches.differences(folder, expected):
         return Plan("replaced", model_id, folder, stale)
     if stale == (model_id,) and same(registered[model_id], folder) and not found.taken_back:
-        return Plan("reused", model_id, folder)
+        return Plan("reused", model_id, folder, stale)
     return Plan("registered again", model_id, folder, stale)
 
 
@@ -120,11 +119,6 @@ def is_ingots(path: Path, folder: Path, model_id: str) -> bool:
 
 def _rivals(cache: Path, model_id: str, folder: Path) -> Iterator[Path]:
     """Folders of others that a scanning runtime would list under the same name: it would silently take either."""
-    for place, below, files in os.walk(cache):
-        here = Path(place)
-        if SETTINGS in files and MARKER in files:
-            below.clear()  # a scanner looks no deeper either
-            name = caches.marked_name(here / MARKER)
-            named = name is not None and name.casefold() == model_id.casefold()
-            if named and not same(here, folder) and not caches.is_scratch(here):
-                yield here
+    for here, name in caches.marked_folders(cache):
+        if name.casefold() == model_id.casefold() and not same(here, folder) and not caches.is_scratch(here):
+            yield here

@@ -1,54 +1,130 @@
 """Whether what is deployed is what was signed: `doit check --signed`.
 
-A version's card and `inference_model.json` hold its own id, where the signed package has the first version's; they are
-held against what they were. A version that was taken back has no `inference_model.json`, and is listed by no runtime.
+What must be signed does not depend on what the folders say of themselves: it is whatever this configuration deployed,
+by its own records, and whatever a runtime would list under a name that it asks for, by place, registration or marker.
+A version that was taken back has no `inference_model.json`, and is listed by no runtime: its manifest holds that text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from scripts.attest import signing
 from scripts.attest.papers import SIGNATURE
-from scripts.common.errors import IngotError
-from scripts.common.model_files import CARD
-from scripts.foundry import marks
+from scripts.common.manifest import MANIFEST
+from scripts.common.visible import line
+from scripts.foundry import cache as caches
+from scripts.foundry import marks, signature
 from scripts.foundry.cache import MARKER
-from scripts.foundry.marks import Own
+from scripts.foundry.marks import FOLDER, Own
 from scripts.foundry.standing import Asked
+from scripts.results import base
+from scripts.results.foundry import Deploy, Reconciled
+
+
+class _Model(NamedTuple):
+    id: str
+    folder: Path
 
 
 def check(cache: Path, asked: Asked, public_key: Path) -> dict[str, list[str]]:
     """The models of this configuration in a cache, by id and folder → why each is not as it was signed.
 
-    Raises `IngotError` where the public key is none, or model-signing is not installed.
+    Raises `IngotError` where the public key is none, model-signing is not installed, or the runtime's index or a result
+    of the build can't be read.
     """
-    own_cache = cache.is_relative_to(asked.build)
-    found = [own for own in marks.ours(cache) if own.is_of(str(asked.config), own_cache)]
-    return {f"{own.id} ({own.folder})": _problems(own, public_key) for own in found}
+    deployed = {_model(result.id, Path(result.path)): result for result in _deployed(cache, asked) if result.path}
+    wanted = {model for model, result in deployed.items() if _asks(asked, result.id)}
+    there = [model for model in deployed if os.path.lexists(model.folder)]
+    found = {*wanted, *there, *_recorded(cache, asked), *_standing(cache, asked), *_registered(cache, asked)}
+    places = {model.folder for model in found}
+    listed = (_model(name, folder) for folder, name in caches.marked_folders(cache) if _asks(asked, name))
+    found |= {model for model in listed if model.folder not in places}
+    own = Path(os.path.realpath(cache / FOLDER))
+    return {
+        line(f"{one.id} ({one.folder})"): _problems(one, deployed.get(one), public_key, one.folder.parent == own)
+        for one in sorted(found)
+    }
 
 
-def refuse_unsigned(package: Path, signature: Path, public_key: Path) -> None:
-    """Raise `IngotError`, naming the file, where a package is not what was signed by whoever has the private key."""
-    if problems := signing.verify(package, signature, public_key):
-        told = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
-        raise IngotError(package, f"is not what was signed for {public_key.name}: {told}",
-                         "Have it built and signed again: doit forget attest sign, then doit")  # fmt: skip
+# --- what must be signed
 
 
-def _problems(own: Own, public_key: Path) -> list[str]:
-    found = signing.verify(own.folder, own.folder / SIGNATURE, public_key, _as_signed(own))
-    return [line for line in found if not (own.taken_back and line == f"{MARKER} is missing")]
+def _model(model_id: str, folder: Path) -> _Model:
+    """One of a place, by whichever path; a link as the last part of it stays one."""
+    return _Model(model_id, Path(os.path.realpath(folder.parent)) / folder.name)
 
 
-def _as_signed(own: Own) -> Callable[[str], bytes | None]:
-    def original(name: str) -> bytes | None:
-        if name not in (CARD, MARKER) or own.version == 1:
-            return None
-        try:
-            return (own.folder / name).read_bytes().replace(own.id.encode(), f"{own.name}:1".encode())
-        except OSError:
-            return None
+def _asks(asked: Asked, model_id: str) -> bool:
+    return model_id.rpartition(":")[0].casefold() in map(str.casefold, asked.names)
 
-    return original
+
+def _deployed(cache: Path, asked: Asked) -> Iterator[Deploy]:
+    """What the build deployed into this cache, of each precision the last."""
+    for path in sorted(asked.build.glob("*/*/deploy.json")):
+        result = base.find(path, Deploy)
+        if result and result.path and marks.same(Path(result.cache), cache):
+            yield result
+
+
+def _recorded(cache: Path, asked: Asked) -> Iterator[_Model]:
+    """What this configuration had in the cache when that was last held against what it asks for, and is there still."""
+    result = base.find(asked.build / "foundry" / "reconcile.json", Reconciled)
+    if result and marks.same(Path(result.cache), cache):
+        for one in result.stands:
+            if os.path.lexists(one.folder):
+                yield _model(one.id, Path(one.folder))
+
+
+def _standing(cache: Path, asked: Asked) -> Iterator[_Model]:
+    """What stands where Ingot puts a model that is asked for, or would be if no settings had a mistake, and what says
+    that this configuration deployed it.
+    """
+    parent, own_cache = cache / FOLDER, cache.is_relative_to(asked.build)
+    broken = tuple(f"{model.casefold()}-" for model in asked.broken)
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if folder.name.startswith(".") or not (folder.is_dir() or folder.is_symlink()):
+            continue
+        model_id, mark = caches.id_of(folder), marks.mark_of(folder) or {}
+        named = _asks(asked, model_id) or model_id.casefold().startswith(broken)
+        if named or Own(model_id, folder, mark).is_of(str(asked.config), own_cache):
+            yield _model(model_id, folder)
+
+
+def _registered(cache: Path, asked: Asked) -> Iterator[_Model]:
+    for model_id, folder in caches.registrations(cache).items():
+        if _asks(asked, model_id):
+            yield _model(model_id, folder)
+
+
+# --- whether it is
+
+
+def _problems(model: _Model, deployed: Deploy | None, public_key: Path, by_ingot: bool) -> list[str]:
+    if model.folder.is_symlink():
+        return ["is a link"]
+    if not model.folder.is_dir():
+        return ["is not there"]
+    mark = marks.mark_of(model.folder) or {}
+    unmarked = [f"{MANIFEST} is missing, or does not say that {model.id} was deployed there"]
+    found = unmarked if by_ingot and mark.get("id") != model.id else []
+    try:
+        signed = signing.read(model.folder / SIGNATURE, public_key)
+    except signing.NotSignedError as error:
+        return [*found, str(error)]
+    found += signature.problems(model.folder, model.id, signed, _kept_marker(model.folder, mark))
+    content = deployed.signed_content if deployed else None
+    if not found and content not in (None, signed.content):
+        found.append("is signed, but is another package of this name than the one that was deployed")
+    return found
+
+
+def _kept_marker(folder: Path, mark: Mapping[str, object]) -> bytes | None:
+    """The content of the marker of a version that was taken back."""
+    kept = mark.get("marker")
+    if os.path.lexists(folder / MARKER) or "taken_back" not in mark or not isinstance(kept, str):
+        return None
+    return kept.encode()

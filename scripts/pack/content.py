@@ -61,7 +61,7 @@ def entries(subject: Subject) -> list[Entry]:
         if name not in made:
             found.append(Entry(name, subject.package / name, int(file["size"]), str(file["blake3"])))
     if subject.signature:
-        found.append(Entry(SIGNATURE, subject.signature.read_bytes(), subject.signature.stat().st_size))
+        found.append(Entry(SIGNATURE, subject.signature, len(subject.signature)))
     if (subject.package / PROVENANCE).is_file():
         found.append(_of_text(PROVENANCE, (subject.package / PROVENANCE).read_text(encoding="utf-8")))
     return sorted(found, key=lambda entry: entry.name)

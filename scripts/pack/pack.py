@@ -59,6 +59,8 @@ def _warn(found: Subject) -> None:
         print(f"{found.name}: {found.held}; packed all the same, and its card tells", file=sys.stderr)
     if not found.verified:
         print(f"{found.name}: not verified in a runtime, and its card tells", file=sys.stderr)
+    if found.unsigned:
+        print(f"{found.name}: not signed: {found.unsigned}", file=sys.stderr)
 
 
 def _listed(entries: Sequence[Entry], out: Path) -> str:

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from msgspec.structs import replace
+from msgspec import structs
 
-from scripts.attest.papers import SIGNATURE
+from scripts.attest import signing
+from scripts.attest.papers import SIGNATURE, UNSIGNED_WHY
 from scripts.common import manifest
 from scripts.common.errors import IngotError, UnknownNameError
 from scripts.common.manifest import Files
 from scripts.common.model_id import ModelId, parse
 from scripts.foundry import cache as caches
+from scripts.foundry import signature
 from scripts.foundry.standing import Asked
 from scripts.report import text
 from scripts.report.collect import collect
 from scripts.results import base
+from scripts.results.base import Outcome
 from scripts.results.foundry import Verify
 from scripts.results.quality import Advice
 from scripts.results.report import Precision
@@ -33,17 +36,19 @@ HELD = ("refused", "failed")
 @dataclass(frozen=True)
 class Beside:
     """What the settings say beside what is asked for, by model: the folder below the build of its base; precisions that
-    are made for other execution providers than this machine's, and which.
+    are made for other execution providers than this machine's, and which. `public_key`: by which a signature must be.
     """
 
     bases: Mapping[str, str]
     elsewhere: Mapping[str, Mapping[str, str]]
+    public_key: Path | None = None
 
 
 @dataclass(frozen=True)
 class Subject:
     """A precision that is handed on. `verified`: by what and when, None where it was not; `held`: why it should not be
-    handed on, empty where nothing speaks against it; `report`: of its model, as Markdown; `signature`: of the package.
+    handed on, empty where nothing speaks against it; `report`: of its model, as Markdown; `signature`: of the package,
+    which was verified; `unsigned`: why it has none although the settings ask for one.
     """
 
     name: str
@@ -54,7 +59,8 @@ class Subject:
     reasons: Sequence[str]
     verified: str | None
     report: str
-    signature: Path | None = None
+    signature: bytes | None = None
+    unsigned: str = ""
 
     @property
     def held(self) -> str:
@@ -105,19 +111,38 @@ def load(asked: Asked, model: str, precision: str, beside: Beside) -> Subject:
     told = {"name": model, "precisions": others, "base": beside.bases.get(model), "settings": {"recipes": recipes}}
     report = collect(asked.build, [told], options=[])
     # What broke is told of this machine's logs, and the cache is this machine's.
-    report = replace(report, cache=None, models=[replace(report.models[0], failures=[])])
+    report = structs.replace(report, cache=None, models=[structs.replace(report.models[0], failures=[])])
     row = next(row for row in report.models[0].precisions if row.precision == precision)
-    return Subject(
+    subject = Subject(
         name, parse(marked or ""), package, files, row.verdict, row.reasons, _verified(package.parent, row),
-        text.markdown(base.plain(report)), _signature(package.parent),
+        text.markdown(base.plain(report)),
     )  # fmt: skip
+    return _signed(subject, _id(asked, model, precision), beside.public_key) if beside.public_key else subject
 
 
-def _signature(folder: Path) -> Path | None:
-    """The signature of the package that is there, if it is signed."""
-    file = folder / "signature" / SIGNATURE
-    stopped = base.marker_of(folder / "signature.json").exists()
-    return file if file.is_file() and not stopped else None
+def _id(asked: Asked, model: str, precision: str) -> str:
+    """What Foundry should call it."""
+    return next(f"{name}:1" for name, of in asked.names.items() if tuple(of) == (model, precision))
+
+
+def _signed(subject: Subject, model_id: str, public_key: Path) -> Subject:
+    """With the signature of the package that is there. Raises `IngotError` where that is of another one."""
+    folder = subject.package.parent / "signature"
+    if subject.held:
+        return replace(subject, unsigned="what a gate refused is not signed")
+    if refusal := base.find(folder / UNSIGNED_WHY, Outcome):
+        return replace(subject, unsigned="; ".join(refusal.reasons))
+    if not (folder / SIGNATURE).is_file() or base.marker_of(folder.with_name("signature.json")).exists():
+        return replace(subject, unsigned=f"doit sign:{subject.name} signs it")
+    try:
+        signed = signing.read(folder / SIGNATURE, public_key)
+        problems = signature.problems(subject.package, model_id, signed)
+    except signing.NotSignedError as error:
+        problems = [str(error)]
+    if problems:
+        found = f"its signature is of another package: {'; '.join(problems[:3])}"
+        raise IngotError(subject.name, found, f"Have it signed: doit sign:{subject.name}")
+    return replace(subject, signature=signed.signature)
 
 
 def _verified(folder: Path, row: Precision) -> str | None:

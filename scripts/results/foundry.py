@@ -18,7 +18,8 @@ Fault = Literal["passed", "ingot", "runtime"]
 
 class Deploy(Struct, kw_only=True, frozen=True):
     """deploy.json. `path` and `action` are None where the model was held back; where `doit rollback` took this content
-    back, `taken_back` is its folder. `signed`: its signature was verified, and lies beside it.
+    back, `taken_back` is its folder. `signed`: its signature was verified, and lies beside it; `signed_content` is the
+    digest of what was signed, which two signatures of one package share.
     """
 
     verdict: Verdict
@@ -30,6 +31,7 @@ class Deploy(Struct, kw_only=True, frozen=True):
     taken_back: str | None = None
     runtime: str = ""
     signed: bool = False
+    signed_content: str | None = None
 
 
 #: What is to become of a model that Ingot put into a cache: it is what the build deploys; another version of that, for

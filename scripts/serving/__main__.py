@@ -116,7 +116,7 @@ def pack(
     if len(names or ()) != 1:
         raise UnknownNameError("doit pack", f"names {len(names or ())} models", "Name one MODEL-PRECISION")
     given = Given.of(deployed)
-    beside = Beside(given.bases, given.elsewhere)
+    beside = Beside(given.bases, given.elsewhere, Path(given.public_key) if given.public_key else None)
     pack.pack(given.wanted, (names or [""])[0], out, kind, beside, force=force, dry_run=dry_run)
 
 

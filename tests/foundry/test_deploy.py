@@ -12,7 +12,8 @@ import pytest
 from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry import marks
-from scripts.foundry.deploy import deploy, held_back, undeploy
+from scripts.foundry.deploy import deploy, undeploy
+from scripts.quality.recommend import held_back
 from scripts.results.base import Outcome
 from scripts.results.quality import Advice
 from scripts.runtime.foundry import Runtime
@@ -54,7 +55,8 @@ def test_a_package_is_deployed_then_reused(package: Path, cache: Path) -> None:
 
 def test_the_result_has_the_agreed_fields(package: Path, cache: Path) -> None:
     result = deploy(package, MODEL_ID, cache)
-    fields = {"verdict", "reasons", "id", "cache", "path", "action", "taken_back", "runtime", "signed"}
+    fields = {"verdict", "reasons", "id", "cache", "path", "action", "taken_back", "runtime", "signed",
+              "signed_content"}  # fmt: skip
     assert set(result.__struct_fields__) == fields
     assert (result.verdict, result.id, result.cache) == ("passed", MODEL_ID, str(cache))
 

@@ -1,4 +1,7 @@
-"""Deploying what is signed: what does not verify is not deployed, and what was changed since is named."""
+"""Deploying what is signed: what does not verify is not deployed, and what was changed since is named.
+
+What must be signed is found out without asking the folders that are to be verified.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripts.attest import signing
 from scripts.attest.papers import SIGNATURE
+from scripts.common import json_files
 from scripts.common.childenv import SIGNING_KEY
-from scripts.foundry import marks
+from scripts.common.errors import IngotError
+from scripts.common.manifest import MANIFEST
+from scripts.foundry import cache as caches
+from scripts.foundry import deploy, marks, planning, signature, versions
+from scripts.foundry.cache import MARKER
 from tests.attest.keys import keys
-from tests.served import MODEL_ID
+from tests.served import MODEL_ID, write_package
 
 NAME = MODEL_ID.rpartition(":")[0]
 
@@ -40,8 +49,14 @@ class Signed:
     def deploy(self, package: Path, signature: Path) -> subprocess.CompletedProcess[str]:
         return self.run(
             "deploy", "--package", package, "--model-id", MODEL_ID, "--cache", self.cache, "--config", self.folder,
-            "--signature", signature, "--public-key", self.public, "--output", self.folder / "deploy.json",
+            "--signature", signature, "--public-key", self.public,
+            "--output", self.folder / "build" / "tiny" / "fp32" / "deploy.json",
         )  # fmt: skip
+
+    def deployed(self, package: Path, name: str) -> Path:
+        done = self.deploy(package, self.sign(package, name))
+        assert done.returncode == 0, done.stderr
+        return marks.versions(self.cache, NAME)[0].folder
 
     def check(self, code: int) -> str:
         done = self.run("signed", "--cache", self.cache, "--asked", self.asked, "--config", self.folder,
@@ -82,9 +97,148 @@ def test_what_does_not_verify_is_not_deployed(tmp_path: Path, package: Path, new
     assert not (signed.cache / marks.FOLDER).exists()
 
 
+def lose_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+
+
+def claim_another_configuration(folder: Path) -> None:
+    listed = json_files.read(folder / MANIFEST)
+    json_files.write(folder / MANIFEST, listed | {"ingot": listed["ingot"] | {"config": "/of/somebody/else"}})
+
+
+def strip(folder: Path) -> None:
+    claim_another_configuration(folder)
+    (folder / SIGNATURE).unlink()
+
+
+def claim_to_be_taken_back(folder: Path) -> None:
+    listed = json_files.read(folder / MANIFEST)
+    mark = listed["ingot"] | {"taken_back": "doit rollback", "marker": '{"Name": "evil:1"}'}
+    json_files.write(folder / MANIFEST, listed | {"ingot": mark})
+    (folder / MARKER).unlink()
+
+
+def replace_by_a_link(folder: Path) -> None:
+    away = folder.rename(folder.parents[2] / "away")
+    folder.symlink_to(away)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "without records"])
+@pytest.mark.parametrize(
+    ("spoil_it", "said"),
+    [(lose_manifest, "manifest.json is missing"), (strip, "model.sig is missing"),
+     (claim_to_be_taken_back, "inference_model.json"), (replace_by_a_link, "is a link"),
+     (shutil.rmtree, "is not there")],
+)  # fmt: skip
+def test_no_folder_gets_out_of_it_by_what_it_says_of_itself(
+    tmp_path: Path, package: Path, spoil_it: Callable[[Path], None], said: str, recorded: bool
+) -> None:
+    signed = Signed(tmp_path)
+    folder = signed.deployed(package, "one")
+    spoil_it(folder)
+    if not recorded:
+        shutil.rmtree(tmp_path / "build")
+    told = signed.check(1)
+    assert f"✗ {MODEL_ID} ({folder}): {said}" in told and "0 of 1 deployed models" in told, told
+
+
+def test_what_only_says_that_it_is_of_another_configuration_is_verified_all_the_same(
+    tmp_path: Path, package: Path
+) -> None:
+    signed = Signed(tmp_path)
+    claim_another_configuration(signed.deployed(package, "one"))
+    assert "1 of 1 deployed models" in signed.check(0)
+
+
+def test_where_nothing_is_deployed_it_says_so(tmp_path: Path) -> None:
+    assert "no signature was verified" in Signed(tmp_path).check(0)
+
+
+def test_a_runtime_is_offered_no_unsigned_model_of_that_name_from_elsewhere_in_the_cache(
+    tmp_path: Path, package: Path
+) -> None:
+    signed = Signed(tmp_path)
+    signed.deployed(package, "one")
+    other = shutil.copytree(package, signed.cache / "installed" / "other")
+    text = (other / MARKER).read_text("utf-8").replace(MODEL_ID, f"{NAME}:7")
+    (other / MARKER).write_text(text, encoding="utf-8")
+    told = signed.check(1)
+    assert f"✗ {NAME}:7 ({other}): model.sig is missing" in told and "1 of 2 deployed models" in told, told
+
+
+def test_a_signed_model_does_not_pass_for_another(tmp_path: Path, onnx_folder: Path, package: Path) -> None:
+    signed = Signed(tmp_path)
+    folder = signed.deployed(package, "one")
+    other = write_package(onnx_folder, tmp_path / "other", "other-fp32-generic-cpu:1")
+    shutil.copy(signed.sign(other, "two") / SIGNATURE, folder)
+    shutil.copy(other / MARKER, folder)
+    assert "inference_model.json is for the model other-fp32-generic-cpu:1, not " in signed.check(1)
+
+
+def test_a_version_before_does_not_pass_for_the_one_that_was_deployed(
+    tmp_path: Path, package: Path, newer: Path
+) -> None:
+    signed = Signed(tmp_path)
+    first, second = signed.deployed(package, "one"), signed.deployed(newer, "two")
+    for name in (MARKER, SIGNATURE, "tokenizer_config.json"):
+        data = (first / name).read_bytes()
+        (second / name).write_bytes(data.replace(MODEL_ID.encode(), f"{NAME}:2".encode()) if name == MARKER else data)
+    told = signed.check(1)
+    assert f"{NAME}:2 ({second}): is signed, but is another package of this name" in told, told
+    shutil.copy(first / MARKER, second)
+    assert f"inference_model.json is for the model {MODEL_ID}, not {NAME}:2" in signed.check(1)
+
+
+def test_what_was_taken_back_is_as_it_was_signed(tmp_path: Path, package: Path, newer: Path) -> None:
+    signed = Signed(tmp_path)
+    signed.deployed(package, "one")
+    taken_back = signed.deployed(newer, "two")
+    versions.rollback(signed.cache, NAME)
+    assert not (taken_back / MARKER).exists()
+    assert "2 of 2 deployed models are as they were signed" in signed.check(0)
+
+
+def test_what_stands_there_is_put_in_place_again_where_it_is_not_what_was_signed(tmp_path: Path, package: Path) -> None:
+    signed = Signed(tmp_path)
+    folder = signed.deployed(package, "one")
+    (folder / "more").symlink_to("nowhere")  # no file, so nothing that a manifest lists
+    assert "more is a link" in signed.check(1)
+    assert signed.deployed(package, "again") == folder
+    assert "1 of 1 deployed models" in signed.check(0)
+
+
+def test_the_remedy_of_the_check_works(tmp_path: Path, package: Path) -> None:
+    signed = Signed(tmp_path)
+    folder = signed.deployed(package, "one")
+    (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    listed = json_files.read(folder / MANIFEST)  # whoever changes a file can have the manifest say so
+    json_files.write(folder / MANIFEST, listed | {"files": caches.contents(folder)})
+    assert "Remove each folder that is named" in signed.check(1)
+    shutil.rmtree(folder)
+    assert signed.deployed(package, "again") == folder
+    assert "1 of 1 deployed models" in signed.check(0)
+
+
+def test_what_changes_while_it_is_copied_is_not_deployed(
+    tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed, made = Signed(tmp_path), shutil.copytree(package, tmp_path / "made")
+    found = signature.of_package(signed.sign(made, "one"), signed.public)
+    planned = planning.plan
+
+    def plan(*words: Any) -> Any:  # whoever changes it knows its manifest, too
+        (made / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+        words[2].update(caches.contents(made))
+        return planned(*words)
+
+    monkeypatch.setattr(planning, "plan", plan)
+    with pytest.raises(IngotError, match=r"tokenizer_config\.json changed"):
+        deploy.deploy(made, MODEL_ID, signed.cache, tmp_path, found)
+    assert [path.name for path in (signed.cache / marks.FOLDER).iterdir()] == [".lock"]
+
+
 @pytest.mark.parametrize("word", ["team.pub", "nowhere.pub"])
 def test_the_setting_names_a_file(tmp_path: Path, word: str) -> None:
-    from scripts.common.errors import IngotError
     from scripts.settings.reading import read
 
     keys(tmp_path)

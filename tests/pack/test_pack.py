@@ -157,9 +157,19 @@ def test_whatever_ends_it_leaves_no_half_archive(project: Project, tmp_path: Pat
     assert [path.name for path in folder.iterdir()] == ["a.tar"]
 
 
+def sign(project: Project, folder: Path) -> tuple[Path, Path]:
+    """The settings ask for signatures, and the package is signed: the folder of the signature, and the public key."""
+    private, public = keys(folder / "keys")
+    models = project.config / "models.toml"
+    asked = f'[foundry]\nrequire_signature = "{public.as_posix()}"\n'
+    models.write_text(asked + models.read_text(encoding="utf-8"), encoding="utf-8")
+    output = packaged(project).parent / "signature"
+    signing.sign(packaged(project), public, output, {SIGNING_KEY: str(private)})
+    return output, public
+
+
 def test_what_is_signed_verifies_where_it_is_unpacked(project: Project, tmp_path: Path) -> None:
-    private, public = keys(tmp_path / "keys")
-    signing.sign(packaged(project), public, packaged(project).parent / "signature", {SIGNING_KEY: str(private)})
+    _, public = sign(project, tmp_path)
     assert project.doit("pack", "tiny-fp32", f"out={tmp_path / 'a.tar'}").code == 0
     with tarfile.open(tmp_path / "a.tar") as tar:
         tar.extractall(tmp_path / "there", filter="data")
@@ -169,3 +179,16 @@ def test_what_is_signed_verifies_where_it_is_unpacked(project: Project, tmp_path
     assert {path.name for path in folder.iterdir()} - {path.name for path in packaged(project).iterdir()} == {
         SIGNATURE, *HANDED_ON
     }  # fmt: skip
+
+
+def test_the_signature_of_an_earlier_package_is_not_packed(project: Project, tmp_path: Path) -> None:
+    folder, _ = sign(project, tmp_path)
+    (packaged(project) / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    json_files.write(packaged(project) / MANIFEST, {"files": caches.contents(packaged(project))})
+    ran = project.doit("pack", "tiny-fp32", f"out={tmp_path / 'a.tar'}")
+    assert ran.code == 1 and "tokenizer_config.json changed" in ran.out and "doit sign:tiny-fp32" in ran.out, ran.out
+    assert not (tmp_path / "a.tar").exists()
+    (folder / SIGNATURE).unlink()
+    ran = project.doit("pack", "tiny-fp32", f"out={tmp_path / 'a.tar'}")
+    assert ran.code == 0 and "not signed: doit sign:tiny-fp32 signs it" in ran.out, ran.out
+    assert f"{NAME}/{SIGNATURE}" not in files(tmp_path / "a.tar")
