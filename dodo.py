@@ -221,9 +221,9 @@ def domain(variant: Variant) -> Step:
 
 
 @TASKS.each([variant for variant in PRECISIONS if variant.recipe and variant.recipe.target in DEVICES],
-            needs="a precision whose recipe has the target webgpu")  # fmt: skip
+            needs=f"a precision whose recipe has the target {' or '.join(DEVICES)}")  # fmt: skip
 def device(variant: Variant) -> Step:
-    """Run what is made for WebGPU on a GPU or a software adapter; only if named"""
+    """Run what is made for WebGPU or OpenVINO on such a device; only if named"""
     assert variant.recipe
     return INGOT.step(
         f"device:{variant.name}", folder(variant) / "device.json", stage="quality", verb="device",

@@ -52,6 +52,7 @@ ADAPTERS = {
     # the runtime; its providers; the model builder
     "onnxruntime_genai": {"scripts.runtime.genai", "scripts.runtime.plugins", "scripts.convert.builder_pass"},
     "onnxruntime_ep_webgpu": {"scripts.runtime.plugins"},
+    "openvino": {"scripts.runtime.openvino"},
     "foundry_local_sdk": {"scripts.runtime.foundry", "scripts.runtime.chat"},
 }
 

@@ -56,6 +56,8 @@ TOOLS = (
     Tool("compressed-tensors", "0.20.0", ("compressed-tensors",), "reading what it compressed"),
     Tool("onnxruntime-ep-webgpu", "0.4.0", ("onnxruntime-ep-webgpu",), "what is made for WebGPU runs by it",
          optional=True),
+    Tool("openvino", "2026.4.1", ("openvino", "OpenVINO"), "what is made for Intel's devices runs by it",
+         others=(("2025.4", "that of onnxruntime-openvino 1.24.1"),), optional=True),
     Tool("llama-cpp-python", "0.3.36", ("llama-cpp-python",), "the peer of `doit bench-full`", optional=True),
 )  # fmt: skip
 
@@ -99,6 +101,7 @@ LOADS: dict[str, tuple[str, ...]] = {
     "onnxruntime_genai.models": ("onnx", "onnx-ir", "protobuf", "safetensors", "sentencepiece", "tokenizers",
                                  "torch", "transformers"),
     "openai": ("openai", "h11", "httpcore2", "httpx2", "jiter", "pydantic", "pydantic-core"),
+    "openvino": ("openvino", "numpy"),
     "peft": ("peft", "safetensors", "sentencepiece", "torch", "transformers"),
     "psutil": ("psutil",),
     "referencing": ("referencing",),

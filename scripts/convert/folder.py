@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts.common import json_files
 from scripts.common.model_files import CHAT_TEMPLATES, GRAPH, GRAPH_DATA, TEMPLATES
 from scripts.convert.check import check
+from scripts.definitions.passes import OPENVINO, graph_for
 
 
 def finish(
@@ -22,7 +23,9 @@ def finish(
     if checkpoint is not None:
         add_generation_settings(checkpoint, work)
     drop_templates(work)
-    if target == "cpu":
+    if target in OPENVINO:
+        ask_openvino(work, OPENVINO[target])
+    if graph_for(target) == "cpu":
         use_every_core(work)
     check(work, target)
     work.rename(output)
@@ -73,6 +76,20 @@ def use_every_core(folder: Path) -> None:
     session = settings["model"]["decoder"].setdefault("session_options", {})
     session.setdefault("intra_op_num_threads", 0)
     session.setdefault("session.intra_op.allow_spinning", "0")
+    json_files.write(file, settings)
+
+
+def ask_openvino(folder: Path, device: str) -> None:
+    """Have onnxruntime-genai compute on OpenVINO's `device`, which hands out keys and values longer by each token.
+
+    The form is that which Olive 0.13 writes for OpenVINO, without `enable_causallm`: with it the provider must take the
+    whole graph, and openvino 2025.4 does not compile what is left.
+    """
+    file = folder / "genai_config.json"
+    settings = json_files.read(file)
+    session = settings["model"]["decoder"].setdefault("session_options", {})
+    session["provider_options"] = [{"OpenVINO": {"device_type": device}}]
+    settings["search"]["past_present_share_buffer"] = False
     json_files.write(file, settings)
 
 

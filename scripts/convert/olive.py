@@ -32,7 +32,7 @@ from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import GRAPH, GRAPH_DATA
 from scripts.convert import options
 from scripts.definitions.builder import check_known
-from scripts.definitions.passes import PASSES
+from scripts.definitions.passes import PASSES, graph_for
 from scripts.definitions.workflow import PASS_KEYS, options_of, steps
 from scripts.definitions.workflow import check as check_workflow
 
@@ -51,7 +51,7 @@ _OF_THE_BUILD = (
 
 def systems(target: str) -> dict[str, Any]:
     """Olive's words for "run here, for this execution provider"."""
-    device, provider = options.TARGETS[target]
+    device, provider = options.TARGETS[graph_for(target)]
     accelerators = [{"device": device, "execution_providers": [provider]}]
     return {
         "systems": {"local_system": {"type": "LocalSystem", "config": {"accelerators": accelerators}}},

@@ -28,14 +28,19 @@ TARGETS = {
     "dml": "directml-gpu",
     "webgpu": "generic-gpu",
     "NvTensorRtRtx": "trtrtx-gpu",
+    "openvino-cpu": "openvino-cpu",
+    "openvino-gpu": "openvino-gpu",
 }
-#: Those of them that `doit device` can run, on a GPU or a software adapter, beside the Foundry runtime.
-DEVICES = ("webgpu",)
+#: Those that compute the CPU's own graph, so that passes make a model for them; and what OpenVINO calls their devices.
+OPENVINO = {"openvino-cpu": "CPU", "openvino-gpu": "GPU"}
+#: Those of them that `doit device` can run, beside the Foundry runtime: on a GPU, a software adapter, Intel's devices.
+DEVICES = ("webgpu", *OPENVINO)
 #: The one that a model is run, measured and deployed for; for any other it is made, and judged on this one.
 HERE = "cpu"
 
 #: What Olive has recipes for, and why none is made here: each was tried beside the packages that the lock pins.
 _VENDORS = {
+    "openvino-npu": "the compiler for Intel's NPU is in no package for Linux, and the provider cuts the graph in three",
     "openvino": "Olive's OpenVINO passes export by optimum-intel, whose 2.2.0 wants transformers below 5.6",
     "qnn": "Olive's QNN passes compile for Qualcomm's NPU by qairt-dev, which is for Python 3.10 alone",
 }
@@ -173,7 +178,7 @@ def check_target(target: Any, subject: str = "recipe: target") -> str:
     """The execution provider of a recipe. Raises `IngotError` for one for which no model can be made."""
     if isinstance(target, str) and target in TARGETS:
         return target
-    if why := _of_vendor(str(target)):
+    if str(target).casefold() != "openvino" and (why := _of_vendor(str(target))):
         raise IngotError(subject, f"nothing is made for {short(target)} yet: {why}", _allowed_targets())
     raise IngotError(subject, f"unknown execution provider {short(target)}", suggest(str(target), TARGETS))
 
@@ -186,6 +191,11 @@ def _of_vendor(name: str) -> str | None:
 
 def _allowed_targets() -> str:
     return f"Allowed: {', '.join(TARGETS)}"
+
+
+def graph_for(target: str) -> str:
+    """The execution provider whose graphs it computes: its own, or the CPU's."""
+    return HERE if target in OPENVINO else target
 
 
 def not_run(target: str) -> str:

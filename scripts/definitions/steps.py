@@ -53,12 +53,15 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
     check_kind(steps, file, where)
     check_target(steps.target, place(file, where, "target"))
     if steps.passes is None:
+        if steps.target in passes.OPENVINO:
+            found = f"a graph for {steps.target} is the CPU's, and is made by passes on the float32 export"
+            raise IngotError(place(file, where, "target"), found, 'Name them: passes = [{ type = "…" }]')
         workflow.check(olive, trust=steps.trust, file=file, where=f"{where}.olive", target=steps.target)
         return
     if steps.trust:
         raise IngotError(place(file, where, "trust"), "has no meaning beside passes, which run no code of others",
                          "Leave it out")  # fmt: skip
-    if steps.target != passes.HERE:
+    if passes.graph_for(steps.target) != passes.HERE:
         found = (
             f"passes work on the float32 export, which is for the CPU; a graph for {steps.target} is built otherwise"
         )
@@ -69,6 +72,10 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
             raise IngotError(f"{place(file, here)}", 'expected { type = "…", … }: there is no type', "Give one")
         options = {key: value for key, value in step.items() if key != "type"}
         name = check_pass(step["type"], options, file=file, where=here)
+        quantised = name == "WeightOnlyQuantization" and options.get("quantize_embedding", True)
+        if steps.target in passes.OPENVINO and quantised:
+            raise IngotError(place(file, here, "quantize_embedding"), "OpenVINO reads no embedding of 4 or 8 bits that "
+                             "the output head shares", "Say quantize_embedding = false")  # fmt: skip
         if name in passes.EXPORTERS.values():
             raise IngotError(place(file, here), f"{name} starts from the checkpoint, and passes from the export",
                              'Put it into a whole workflow: olive = "workflow.json"')  # fmt: skip

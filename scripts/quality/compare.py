@@ -19,7 +19,7 @@ import numpy as np
 from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import parse_gates
-from scripts.definitions.passes import HERE
+from scripts.definitions.passes import HERE, graph_for
 from scripts.quality import changes
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
@@ -44,7 +44,7 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any, target: st
     `target`, and does not run on this one, is skipped. Raises `IngotError` on bad input.
     """
     limits = parse_gates(gates)
-    if target != HERE and (why := _does_not_run(onnx)):
+    if graph_for(target) != HERE and (why := _does_not_run(onnx)):
         return Quality(verdict="skipped", reasons=[f"on the CPU a graph for {target} does not run: {why}"], kl=None,
                        top1=None, perplexity_ratio=None, gates=limits)  # fmt: skip
     truth = references.load(reference)

@@ -1,15 +1,17 @@
 """Run a precision that is made for another device on one that is here: does it say there what it was built to say?
 
 A GPU computes with kernels of its own, so that what its graph says on the CPU proves the weights and not the device.
-Here the package runs on the device itself, in onnxruntime-genai, with the provider's own library: its logits are held
-against the float export's on the CPU, and its answers to some cases against those of the same graph on the CPU. The
-Foundry runtime takes no part in it: SDK 2.2.1 knows WebGPU on Windows and macOS alone.
+Here the package runs on the device itself, in onnxruntime-genai with the provider's own library or in OpenVINO: its
+logits are held against the float export's on the CPU, and its answers to some cases against those of the same graph by
+ONNX Runtime on the CPU. The Foundry runtime takes no part in it: SDK 2.2.1 knows WebGPU on Windows and macOS alone, and
+OpenVINO on Windows.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,19 @@ import numpy.typing as npt
 from scripts.cases import cases as asking
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import parse_gates
+from scripts.definitions.passes import OPENVINO
 from scripts.quality import gates as gating
 from scripts.quality import reference as references
 from scripts.quality.logits import GenaiModel
 from scripts.quality.tally import Tally
 from scripts.results import measured
 from scripts.results.quality import Device, Text
-from scripts.runtime import genai, plugins
+from scripts.runtime import genai, openvino, plugins
 
 #: Positions of the first text, cases and tokens of an answer: a software adapter computes some tokens a second.
 POSITIONS, CASES, TOKENS = 32, 2, 24
+#: Positions where OpenVINO computes them, on a device that is really there.
+MORE_POSITIONS = 256
 
 
 def run(package: Path, export: Path, reference: Path, cases: Path | None, gates: Any, provider: str) -> Device:
@@ -40,19 +45,21 @@ def run(package: Path, export: Path, reference: Path, cases: Path | None, gates:
     package, the export, the reference or the cases.
     """
     begin = time.perf_counter()
-    on, limits = plugins.provide(provider), parse_gates(gates)
+    intel = OPENVINO.get(provider)
+    on, limits = openvino.provide(intel) if intel else plugins.provide(provider), parse_gates(gates)
     print(f"device: {provider}, {on}", flush=True)
     held = {name: limit for name, limit in limits.items() if name in ("kl", "kl_warn")}
     known: dict[str, Any] = {
         "provider": provider, "device": on, "gates": held, "package": measured.digest(package),
-        "runtime": f"onnxruntime-genai {genai.installed()}",
+        "runtime": on if intel else f"onnxruntime-genai {genai.installed()}",
     }  # fmt: skip
-    tokens, asked = references.load(reference).texts[0].tokens[: POSITIONS + 1], _asked(cases)
-    truth = _truth(export, tokens)
+    tokens = references.load(reference).texts[0].tokens[: (MORE_POSITIONS if intel else POSITIONS) + 1]
+    asked, truth = _asked(cases), _truth(export, tokens)
     try:
-        text = _distance(package, tokens, truth)
+        there = openvino.Model(package, intel) if intel else _Plugin(package)
+        text = _distance(there.logits(tokens[:-1]), truth, tokens)
         print(f"device: KL {text.kl}", flush=True)
-        alike = _alike(package, asked)
+        alike = _alike(there, package, asked)
     except IngotError as error:
         if not plugins.lacks(error.found):
             raise
@@ -68,17 +75,37 @@ def run(package: Path, export: Path, reference: Path, cases: Path | None, gates:
     )  # fmt: skip
 
 
+class _Plugin:
+    """A package in onnxruntime-genai, on the device whose library was provided."""
+
+    def __init__(self, package: Path) -> None:
+        self._package = package
+
+    def logits(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        return _logits(GenaiModel(self._package, elsewhere=True), ids)
+
+    def greedy(self, messages: Sequence[Mapping[str, str]], tokens: int) -> str:
+        return self._model.greedy(messages, tokens)
+
+    @cached_property
+    def _model(self) -> genai.Model:
+        return genai.Model(self._package, elsewhere=True)
+
+
 def _truth(export: Path, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """float32 [positions, vocabulary]: the float export's logits on the CPU, for all tokens but the last."""
-    found = _logits(GenaiModel(export, mapped=True), tokens)
+    found = _logits(GenaiModel(export, mapped=True), tokens[:-1])
     if not np.isfinite(found).all():
         raise IngotError(export, "gives logits that are NaN or infinite", "Convert it again")
     return found
 
 
-def _distance(package: Path, tokens: npt.NDArray[np.int32], p: npt.NDArray[np.float32]) -> Text:
-    """KL(`p` ‖ package on its device) over the positions of `p`, all at once."""
-    q = _logits(GenaiModel(package, elsewhere=True), tokens)
+def _logits(model: GenaiModel, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    return np.concatenate(list(model.logits(ids, len(ids))))
+
+
+def _distance(q: npt.NDArray[np.float32], p: npt.NDArray[np.float32], tokens: npt.NDArray[np.int32]) -> Text:
+    """KL(`p` ‖ `q`) of two logits, [positions, vocabulary] each, for all `tokens` but the last."""
     if not np.isfinite(q).all():
         return Text(error="logits that are NaN or infinite", kl=None, top1=None, perplexity_ratio=None)
     width, tally = min(p.shape[1], q.shape[1]), Tally()
@@ -86,20 +113,15 @@ def _distance(package: Path, tokens: npt.NDArray[np.int32], p: npt.NDArray[np.fl
     return tally.figures()
 
 
-def _logits(model: GenaiModel, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    return np.concatenate(list(model.logits(tokens[:-1], len(tokens) - 1)))
-
-
 def _asked(cases: Path | None) -> list[asking.Case]:
     return list(islice((case for case in asking.load(cases) if not case.tools), CASES)) if cases else []
 
 
-def _alike(package: Path, asked: Sequence[asking.Case]) -> int:
+def _alike(there: _Plugin | openvino.Model, package: Path, asked: Sequence[asking.Case]) -> int:
     """How many greedy answers on the device are those of the same graph on the CPU."""
     if not asked:
         return 0
-    there, here = genai.Model(package, elsewhere=True), genai.Model(package)
-    alike = 0
+    here, alike = genai.Model(package), 0
     for case in asked:
         most = min(case.max_tokens, TOKENS)
         answers = [model.greedy(list(case.messages), most) for model in (there, here)]

@@ -23,7 +23,10 @@ BUILDER: dict[str, Any] = {"type": "ModelBuilder", "config": {"precision": "int4
         ('pases = [{ type = "StoreFloat16" }]', "mine.pases: unknown key. Did you mean 'passes'?"),
         ("passes = []", "mine.passes: is empty"),
         ("passes = [{ bits = 4 }]", "mine.passes[1]: expected { type"),
-        ('target = "openvino"\n' + HALF, "mine.target: nothing is made for 'openvino' yet: Olive's"),
+        ('target = "openvino"\n' + HALF, "mine.target: unknown execution provider 'openvino'. Did you mean 'openvino-"),
+        ('target = "openvino-npu"\n' + HALF, "mine.target: nothing is made for 'openvino-npu' yet: the compiler for"),
+        ('target = "openvino-cpu"\nolive = "workflow.json"', "made by passes on the float32 export"),
+        ('target = "openvino-gpu"\n' + WEIGHTS + 'bits = 4 }]', "passes[1].quantize_embedding: OpenVINO reads no"),
         ('target = "QNN"\n' + HALF, "mine.target: nothing is made for 'QNN' yet: Olive's QNN passes compile"),
         ('passes = [{ type = "OpenVINOIoUpdate" }]', "OpenVINOIoUpdate does not run beside Ingot yet: Olive's"),
         ('target = "cpuu"\n' + HALF, "mine.target: unknown execution provider 'cpuu'. Did you mean 'cpu'?"),
@@ -53,6 +56,7 @@ def test_a_mistake_in_a_recipe_is_found_when_it_is_read(tmp_path: Path, recipe: 
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.json").write_text("{passes: 1}", encoding="utf-8")
     (tmp_path / "deep.json").write_text("[" * 200_000, encoding="utf-8")
+    (tmp_path / "workflow.json").write_text(json.dumps({"passes": {"b": BUILDER}}), encoding="utf-8")
     bad, good = settings(
         tmp_path, MINIMAL + 'precisions = ["mine", "int8"]\n' + MINIMAL.replace('"m"', '"other"'), f"[mine]\n{recipe}\n"
     ).models

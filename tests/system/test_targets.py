@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -9,6 +13,8 @@ import pytest
 
 from scripts.common import genai_config, json_files
 from scripts.foundry import cache as caches
+from scripts.runtime import genai
+from tests import tiny
 from tests.needs import SOFTWARE_ADAPTER
 from tests.system.project import Project
 
@@ -84,3 +90,58 @@ def test_what_is_made_for_webgpu_answers_there_and_what_the_adapter_cannot_compu
     assert "run here (webgpu)" in ran.out and "not run here (webgpu)" in ran.out
     assert "int4-webgpu-fp32: skipped: run on a software adapter" in ran.out
     assert json_files.read(project.build / "facts" / "recommend.json")["recommended"] is None
+
+
+@pytest.mark.long
+def test_what_is_made_for_intels_devices_is_run_by_openvino_and_told_as_such(
+    project: Project, tiny_trained: Path
+) -> None:
+    project.model(
+        name="facts", source={"path": tiny_trained}, precisions=["int4-openvino-cpu", "int4-openvino-gpu"],
+        evaluation=project.facts(),
+    )  # fmt: skip
+    ran = project.doit("device:facts-int4-openvino-cpu")
+    assert ran.code == 0, ran.out
+    seen = project.json("facts/int4-openvino-cpu/device.json")
+    assert (seen["verdict"], seen["cases"], seen["alike"]) == ("passed", 2, 2), seen
+    assert seen["kl"] < 0.05 and "openvino" in seen["device"]
+    package = project.build / "facts/int4-openvino-cpu/package"
+    assert genai_config.providers(genai_config.read(package)) == ["OpenVINO"]
+    assert json_files.read(package / "inference_model.json")["Name"] == "facts-int4-openvino-cpu:1"
+    ran = project.doit("device:facts-int4-openvino-gpu")
+    assert ran.code != 0 and "openvino: finds no GPU here" in ran.out, ran.out
+    ran = project.doit()
+    assert "run here (openvino-cpu)" in ran.out and "not run here (openvino-gpu)" in ran.out, ran.out
+    assert not caches.registrations(project.build / "foundry" / "cache" / "models")
+
+
+@pytest.mark.long
+def test_onnx_runtimes_openvino_provider_serves_it_with_the_same_answer(
+    project: Project, tiny_trained: Path, tmp_path: Path
+) -> None:
+    """By onnxruntime-genai with the ONNX Runtime that has the provider built in, in a folder of their own."""
+    project.model(
+        name="facts", source={"path": tiny_trained}, precisions=["int4-openvino-cpu"], evaluation=project.facts()
+    )
+    assert project.doit("package:facts-int4-openvino-cpu").code == 0
+    apart = tmp_path / "packages"
+    wanted = ["onnxruntime-openvino==1.24.1", f"onnxruntime-genai=={genai.installed()}"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(apart), *wanted]
+    subprocess.run(pip, check=True)
+    package, (question, _) = project.build / "facts/int4-openvino-cpu/package", tiny.FACTS[0]
+    program = (
+        "import json, sys, onnxruntime, onnxruntime_genai as og; folder, prompt, elsewhere = sys.argv[1:]\n"
+        "config = og.Config(folder); elsewhere or config.clear_providers(); model = og.Model(config)\n"
+        "params = og.GeneratorParams(model); params.set_search_options(max_length=64, do_sample=False)\n"
+        "talk = og.Generator(model, params); talk.append_tokens(json.loads(prompt))\n"
+        "while not talk.is_done(): talk.generate_next_token()\n"
+        "print(json.dumps([onnxruntime.get_available_providers(), [int(one) for one in talk.get_sequence(0)]]))"
+    )
+    tokenizer = genai.Tokenizer(package)
+    prompt = json.dumps(tokenizer.encode(tokenizer.render([{"role": "user", "content": question}])))
+    (has, there), (_, here) = (
+        json.loads(subprocess.run([sys.executable, "-c", program, str(package), prompt, where], check=True, text=True,
+                                  env={**os.environ, "PYTHONPATH": str(apart)}, capture_output=True).stdout)
+        for where in ("elsewhere", "")
+    )  # fmt: skip
+    assert "OpenVINOExecutionProvider" in has and there == here and len(there) > len(json.loads(prompt)) + 1
