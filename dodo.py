@@ -230,7 +230,7 @@ def device(variant: Variant) -> Step:
         inputs={"package": package(variant).part("served"), "export": export(variant.model),
                 "reference": reference(variant.model), "cases": variant.model.cases},
         parameters={"gates": variant.quality_gates, "provider": variant.recipe.target},
-        observed={"machine": fingerprint()}, preflight={"cases": CASES["cases"]},
+        observed={"machine": fingerprint()}, preflight={"cases": CASES["cases"]}, resources=variant.resources,
     )  # fmt: skip
 
 

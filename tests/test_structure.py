@@ -40,7 +40,7 @@ MAY_IMPORT = {
 ADAPTERS = {
     "doit": {"scripts.doit_plugin."},
     "fsspec": {"scripts.engine.remote"},
-    "distributed": {"scripts.engine.cluster"},
+    "distributed": {"scripts.engine.scheduler"},
     "watchfiles": {"scripts.doit_plugin.watching"},
     "model_signing": {"scripts.attest.signing"},
     "mlflow": {"scripts.report.tracking"},

@@ -82,7 +82,7 @@ def quick(package: Path) -> Bench:
             "each one warm-up request dropped",
             "pp512_tg128_by": "onnxruntime-genai's generator on the same package, in the same process, random tokens",
             "read_bytes_per_second_by": "the same processes without a model, with as many threads, reading "
-            "256 MiB in order; the fastest of all",
+            f"{roofline.bytes_to_read() >> 20} MiB in order; the fastest of all",
             "memory_and_cpu_by": "psutil, from outside that process, while it loaded and answered",
             "noise_by": f"how far the {len(blocks)} processes are apart, all of the same package",
             **neighbours.conditions(),

@@ -13,21 +13,26 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from scripts.common import genai_config
+from scripts.common import genai_config, machine
 
-#: What is read to measure: many times the caches of a processor; and so often, of which the fastest counts.
-_BYTES, _TIMES = 1 << 28, 8
+#: What is read to measure, at least, and in caches of the processor; and so often, of which the fastest counts.
+_LEAST, _CACHES, _TIMES = 1 << 28, 4, 8
 #: Operators that read some rows of a table.
 _LOOKUPS = ("Gather", "GatherBlockQuantized", "RotaryEmbedding", "GroupQueryAttention")
 #: Operators on a weight that are computed once, when a model is loaded.
 _FOLDED = ("Cast", "Transpose", "Reshape", "Identity", "DequantizeLinear")
 
 
+def bytes_to_read() -> int:
+    """Bytes so many that the processor's caches hold a small part of them, as far as memory allows."""
+    return min(max(_LEAST, _CACHES * machine.cache_bytes()), machine.usable_memory() // 4)
+
+
 def read_bandwidth(threads: int) -> float:
     """Bytes a second that `threads` threads read from memory together, in order: the read alone of STREAM."""
     import numpy as np
 
-    parts = np.array_split(np.zeros(_BYTES // 4, dtype=np.int32), threads)
+    parts = np.array_split(np.zeros(bytes_to_read() // 4, dtype=np.int32), threads)
     for part in parts:
         part.fill(1)  # pages that were never written are all the same one
 
@@ -40,7 +45,7 @@ def read_bandwidth(threads: int) -> float:
             begin = time.perf_counter()
             list(pool.map(read, range(threads)))
             best = min(best, time.perf_counter() - begin)
-    return _BYTES / best
+    return sum(part.nbytes for part in parts) / best
 
 
 def bytes_per_token(package: Path, position: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from pathlib import Path
 
 
@@ -52,6 +53,10 @@ def _vectors() -> str:
     return "neon"  # macOS on Apple silicon
 
 
+#: The number of glibc's `sysconf` name, which Python's table of names lacks.
+_SC_LEVEL3_CACHE_SIZE = 194
+
+
 @functools.cache
 def fingerprint() -> dict[str, object]:
     """Processor, logical cores, memory in GiB, operating system: what makes two measurements comparable."""
@@ -61,6 +66,30 @@ def fingerprint() -> dict[str, object]:
         "memory_gib": round(_memory_bytes() / 2**30),
         "system": _system(),
     }
+
+
+def cache_bytes() -> int:
+    """Bytes of the processor's largest level of caches, all of that level together; 0 where nothing tells.
+
+    By Linux's sysfs and by the C library, of which the larger: a virtual machine may be told of less than it shares.
+    """
+    told = caches_in(Path("/sys/devices/system/cpu"))
+    if sys.platform == "linux":
+        with contextlib.suppress(ValueError, OSError):  # not every C library knows it
+            told = max(told, os.sysconf(_SC_LEVEL3_CACHE_SIZE))
+    return told
+
+
+def caches_in(system: Path) -> int:
+    """The same by a folder like Linux's /sys/devices/system/cpu; a cache that several cores share counts once."""
+    sizes: dict[tuple[int, str], int] = {}
+    for index in system.glob("cpu[0-9]*/cache/index[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            level, size, cores = ((index / name).read_text(encoding="ascii").strip()
+                                  for name in ("level", "size", "shared_cpu_list"))  # fmt: skip
+            sizes[int(level), cores] = int(size.removesuffix("K")) * 1024
+    levels = {level: sum(size for (of, _), size in sizes.items() if of == level) for level, _ in sizes}
+    return max(levels.values(), default=0)
 
 
 def usable_cores() -> int:

@@ -156,9 +156,11 @@ def capture(command: Sequence[str], *, seconds: float) -> Said:
     return Said(child.returncode, _text(output), _text(errors), too_long)
 
 
-def call(command: Sequence[str], *, seconds: float) -> int:
-    """Run a command that inherits our output; returns its exit code, that of a kill where it takes too long."""
-    child = start(command, leads=False, stdin=subprocess.DEVNULL, stdout=None, stderr=None)
+def call(command: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None) -> int:
+    """Run a command that inherits our output, and our environment with `env` over it; returns its exit code, that of a
+    kill where it takes too long.
+    """
+    child = start(command, leads=False, stdin=subprocess.DEVNULL, stdout=None, stderr=None, env=env)
     try:
         wait(child, seconds)
     finally:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 _NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|CONNECTION_STRING|SAS", re.IGNORECASE)
 #: Shorter values are no secrets worth the name, and would take words out of every text.
 _LEAST = 6
-_USER = re.compile(r"(?<=://)[^/\s@'\"]*@")
+_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
 _QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*")
 _HEADER = re.compile(
     r"""(?i)\b(authorization|signature|credential|x-amz-[\w-]+|sig)(['"]?\s*[:=]\s*['"]?)(bearer\s|basic\s)?[^\s,;&'"]+"""
@@ -27,6 +27,11 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
             text = text.replace(value, _HIDDEN)
     text = plain_addresses(text)
     return _HEADER.sub(rf"\1\2{_HIDDEN}", text)
+
+
+def has_user(address: str) -> bool:
+    """Whether an address names a user, and so perhaps a password."""
+    return _USER.search(address) is not None
 
 
 def plain_addresses(text: str) -> str:

@@ -11,6 +11,7 @@ import doit
 from doit.exceptions import InvalidCommand
 
 from scripts.common import process
+from scripts.common.secrets import has_user, plain_addresses
 from scripts.doit_plugin.commands import SessionCommand
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
@@ -23,7 +24,8 @@ class MLflow(SessionCommand):
     doc_purpose = "hand the report over to MLflow: figures and artifacts, a run a precision"
     doc_usage = "[to=URI] [experiment=NAME]"
     doc_description = (
-        f"To where {_VARIABLE} says, or to=sqlite:///FILE or another address. A report that is there is not handed "
+        f"To where {_VARIABLE} says, or to=sqlite:///FILE or another address. An address with a password goes into "
+        "that variable alone: every user of a machine sees its command lines. A report that is there is not handed "
         "over again. Builds nothing."
     )
     names_tasks = False
@@ -34,11 +36,17 @@ class MLflow(SessionCommand):
         return super().execute(params, list(args))
 
     def _execute(self) -> int:
-        uri = doit.get_var("to") or os.environ.get(_VARIABLE)
+        asked = doit.get_var("to")
+        if asked and has_user(asked):
+            told = plain_addresses(f"to={asked}")
+            raise InvalidCommand(f"doit mlflow: {told} names a user or a password, which everybody on this machine "
+                                 f"sees on a command line: set {_VARIABLE} instead")  # fmt: skip
+        uri = asked or os.environ.get(_VARIABLE)
         if not uri:
             raise InvalidCommand(f"doit mlflow: say where to: to=sqlite:///mlflow.db, or set {_VARIABLE}")
         report = self.session.steps["report"].output
         command = [sys.executable, "-m", "scripts.report", "track", f"--report={report}"]
-        command += [f"--build={self.session.build}", f"--uri={uri}"]
+        command.append(f"--build={self.session.build}")
         experiment = doit.get_var("experiment")
-        return process.call([*command, *([f"--experiment={experiment}"] if experiment else [])], seconds=_SECONDS)
+        command += [f"--experiment={experiment}"] if experiment else []
+        return process.call(command, seconds=_SECONDS, env={_VARIABLE: uri})  # a password is on no command line

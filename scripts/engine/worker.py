@@ -19,7 +19,7 @@ from typing import Any
 from scripts.common import machine, manifest, tools
 from scripts.common.hashes import digest_bytes
 from scripts.common.process import Limits, run
-from scripts.engine import locks, publish, tree
+from scripts.engine import brought, locks, publish, tree
 from scripts.engine.digests import Digests
 from scripts.engine.endings import why_failed
 from scripts.engine.environment import environment_apart, private_to
@@ -39,7 +39,7 @@ def describe() -> dict[str, Any]:
     """What tells whether this machine is one for a step."""
     return {
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}", "processor": machine.instruction_set(),
-        "machine": machine.fingerprint(), "memory": machine.usable_memory(),
+        "machine": machine.fingerprint(),
     }  # fmt: skip
 
 
@@ -52,6 +52,7 @@ class Workplace:
         (folder / publish.WORK).mkdir(exist_ok=True)
         self.state = State(folder / "state.db")
         self.digests = Digests(self.state)
+        self.brought = brought.Brought(folder, ("inputs", "own"), brought.limit_of(folder), self.digests)
         self._bringing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def build(self, job: Mapping[str, Any], is_wanted: Callable[[], bool]) -> dict[str, Any]:
@@ -64,9 +65,11 @@ class Workplace:
             return {"refused": differing}
         notes: list[str] = []
         store = Shared(job["store"], self.folder, self.digests, notes.append, writes=True)
+        reads = [f"own/{digest}" for digest in job["own"]]
+        reads += [f"inputs/{one['key']}" for one in job["brought"].values() if "key" in one]
         try:
-            own = self._own(job)
-            with publish.workspace(self.folder, job["step"], self.digests) as work:
+            with self.brought.using(reads), publish.workspace(self.folder, job["step"], self.digests) as work:
+                own = self._own(job)
                 places = {mark: self._bring(one, work, store, own) for mark, one in job["brought"].items()}
                 return self._run(job, work, places, store, own, is_wanted)
         except NotToBeHadError as error:
@@ -153,8 +156,7 @@ class Workplace:
     def _artifact(self, key: str, name: str, store: Shared, own: Mapping[str, str]) -> str:
         folder = self.folder / "inputs" / key / name
         with self._bringing[key]:
-            listed = manifest.read(str(folder))
-            if listed is None or manifest.differences(listed[0], manifest.scan(str(folder), self.digests.of)):
+            if not self._is_whole(folder):
                 tree.remove(str(folder), self.digests)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with publish.workspace(self.folder, "bring", self.digests) as work:
@@ -164,3 +166,12 @@ class Workplace:
                     manifest.write(work / name, files, {"key": key})
                     (work / name).rename(folder)
         return str(folder)
+
+    def _is_whole(self, folder: Path) -> bool:
+        listed = manifest.read(str(folder))
+        try:
+            return listed is not None and not manifest.differences(
+                listed[0], manifest.scan(str(folder), self.digests.of)
+            )
+        except OSError:  # it links to what was removed since
+            return False

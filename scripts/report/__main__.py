@@ -71,7 +71,7 @@ def show(report: Annotated[Path, typer.Option(help="a report.json")]) -> None:
 def track(
     report: Annotated[Path, typer.Option(help="folder of a report")],
     build: Annotated[Path, typer.Option(help="folder that was built into")],
-    uri: Annotated[str, typer.Option(help="of MLflow's tracking server or database")],
+    uri: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="of MLflow's tracking server or database")],
     experiment: Annotated[str, typer.Option(help="whose runs they become")] = "ingot",
 ) -> None:
     """Make runs of MLflow of a report."""

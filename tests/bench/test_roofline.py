@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import tomli
 
 from scripts.bench import roofline
+from scripts.common import machine
 from scripts.convert.quantize import quantize
 from tests.served import onnx_folder, package
 
@@ -42,3 +44,21 @@ def test_keys_and_values_grow_what_a_token_reads(package: Path) -> None:
 
 def test_memory_is_read_at_a_rate_that_memory_has() -> None:
     assert 1e8 < roofline.read_bandwidth(1) < 1e12
+
+
+def test_what_is_read_is_many_times_what_the_caches_hold() -> None:
+    told = subprocess.run(["getconf", "LEVEL3_CACHE_SIZE"], capture_output=True, text=True, check=False)
+    size = int(told.stdout) if told.returncode == 0 and told.stdout.strip().isdigit() else 0
+    assert roofline.bytes_to_read() >= min(4 * size, machine.usable_memory() // 4) and size <= machine.cache_bytes()
+
+
+def test_the_caches_of_all_cores_count_each_once(tmp_path: Path) -> None:
+    """A processor with two caches of 32 MiB: a made-up tree of sysfs, as no such machine is here."""
+    for core, (level, size, shared) in enumerate(
+        [(3, 32768, "0-1"), (3, 32768, "0-1"), (3, 32768, "2"), (2, 1024, "2")]
+    ):
+        index = tmp_path / f"cpu{core}" / "cache" / "index3"
+        index.mkdir(parents=True)
+        for name, value in (("level", level), ("size", f"{size}K"), ("shared_cpu_list", shared)):
+            (index / name).write_text(f"{value}\n", encoding="ascii")
+    assert machine.caches_in(tmp_path) == 64 << 20

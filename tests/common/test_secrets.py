@@ -11,7 +11,8 @@ ENVIRONMENT = {"AWS_SECRET_ACCESS_KEY": "s3cr3t/key+", "AZURE_CONNECTION_STRING"
 
 @pytest.mark.parametrize("text", [
     "no access with s3cr3t/key+", "https://me:s3cr3t/key+@host/path failed", "AccountKey=zzz is wrong",
-    "https://me:hunter22@host/x", "https://host/x?sig=hunter22&se=1", "X-Amz-Signature: hunter22",
+    "https://me:hunter22@host/x", "https://me:at@hunter22@host/x", "https://host/x?sig=hunter22&se=1",
+    "X-Amz-Signature: hunter22",
     "Authorization: Bearer hunter22", "{'Credential': 'hunter22'}",
 ])  # fmt: skip
 def test_a_secret_is_left_out(text: str) -> None:

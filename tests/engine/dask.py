@@ -25,14 +25,14 @@ class Dask:
         self.scheduler = self._scheduler()
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def work(self, resources: str = PLENTY, project: Path = ROOT) -> subprocess.Popen[bytes]:
+    def work(self, resources: str = PLENTY, project: Path = ROOT, path: str = "") -> subprocess.Popen[bytes]:
         """Start a worker of this project, or of a copy of it, and see it registered; nobody starts it again once it is
-        killed.
+        killed. `path`: what else is on its PYTHONPATH.
         """
         place, before = self.folder / f"worker-{len(self.workers)}", self.said().count("Registered to")
         words = ["worker", self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--resources", resources,
                  "--local-directory", str(place)]  # fmt: skip
-        self.workers.append(self._start(*words, project=project))
+        self.workers.append(self._start(*words, project=project, path=path))
         end = time.monotonic() + 120
         while self.said().count("Registered to") == before:
             assert time.monotonic() < end and self.workers[-1].poll() is None, self.said()
@@ -70,15 +70,15 @@ class Dask:
     def at(self, step: str) -> int | None:
         """The number of the worker that is at a step now."""
         work = self.folder.glob(f"worker-*/dask-scratch-space/*/ingot/.work/{step.replace(':', '.')}.*/log")
-        found = next((file for file in work if file.stat().st_size >= 0), None)
+        found = next(iter(work), None)
         return int(found.relative_to(self.folder).parts[0].removeprefix("worker-")) if found else None
 
-    def _start(self, *words: str, project: Path = ROOT) -> subprocess.Popen[bytes]:
+    def _start(self, *words: str, project: Path = ROOT, path: str = "") -> subprocess.Popen[bytes]:
         with (self.folder / f"{words[0]}-{time.monotonic_ns()}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", *words], cwd=project, stdout=log, stderr=subprocess.STDOUT,
                 # A temporary folder of its own: a measurement elsewhere on this machine must not keep it waiting.
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(project),
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{project}{os.pathsep}{path}",
                      "TMPDIR": str(self.folder)}, start_new_session=True,
             )  # fmt: skip
 

@@ -43,7 +43,7 @@ for row in json.loads((HERE / get_var("graph", "graph.json")).read_text()):
         verdicts={"source": tuple(MADE[source] for source in row.get("verdicts", []))} if "verdicts" in row else {},
         parameters=row.get("parameters", {}), tools=row.get("tools", ()), alone=row.get("alone", False),
         limits=Limits(**row.get("limits", {})), stored=row.get("stored", True), shows=row.get("shows"),
-        forms=row.get("forms", {}), tied=row.get("tied", False),
+        forms=row.get("forms", {}), tied=row.get("tied", False), resources=row.get("resources"),
         tools_of={"tools": tuple(MADE[other] for other in row["tools_of"])} if "tools_of" in row else None,
         follows=[MADE[other] for other in row.get("follows", [])],
         optional=[MADE[other] for other in row.get("optional", [])], preflight=row.get("preflight"),
@@ -156,3 +156,10 @@ class Project:
 def ran(said: str) -> set[str]:
     """The steps that a run built, restored or kept."""
     return {line.split()[1] for line in said.splitlines() if line.startswith("✓ ")}
+
+
+def install(folder: Path, version: str) -> str:
+    """A PYTHONPATH on which a distribution called a-tool is installed."""
+    made = folder / version / f"a_tool-{version}.dist-info"
+    made.mkdir(parents=True)
+    return os.pathsep.join(filter(None, [str(made.parent), os.environ.get("PYTHONPATH")]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.dask import PLENTY, Dask, kill
-from tests.engine.projects import ROOT, Project
+from tests.engine.projects import ROOT, Project, install
 from tests.faults import forked
 
 pytestmark = pytest.mark.needs("distributed")
@@ -116,11 +116,21 @@ def test_a_scheduler_that_is_restarted_is_asked_again(dask: Dask, right: dict[st
 
 
 @pytest.mark.long
+def test_a_scheduler_that_hangs_does_not_hang_the_build(dask: Dask, right: dict[str, str], tmp_path: Path) -> None:
+    dask.work()
+    project = shared(tmp_path, dask)
+    said = during(project, dask, lambda _: os.kill(dask.scheduler.pid, signal.SIGSTOP))
+    assert not built_on(said), said
+    assert said.count("building it here, and all that follows") == 1, said
+    whole(project, right)
+
+
+@pytest.mark.long
 def test_without_a_scheduler_all_is_built_here(dask: Dask, right: dict[str, str], tmp_path: Path) -> None:
     dask.stop()
     project = shared(tmp_path, dask)
     said = project.doit("-n", "3")
-    assert "can't be reached" in said and "building it here" in said and not built_on(said), said
+    assert said.count("can't be reached") == 1 and "building it here" in said and not built_on(said), said
     whole(project, right)
 
 
@@ -167,6 +177,33 @@ def test_a_measurement_goes_to_a_worker_that_is_labelled_for_it_alone(dask: Dask
     assert built_on(project.doit()).keys() == {"clock"}
 
 
+def test_what_runs_on_a_gpu_goes_to_a_worker_that_has_one_alone(dask: Dask, tmp_path: Path) -> None:
+    dask.work()
+    project = shared(tmp_path, dask, (GRAPH[0], {**GRAPH[2], "resources": {"gpu": 1}}))
+    said = project.doit()
+    assert "no worker has --resources" in said and "gpu=1" in said and not built_on(said), said
+    dask.work(f"{PLENTY},gpu=1")  # a claim: Dask places by that alone
+    project.set("slow", parameters={"suffix": "?"})
+    assert built_on(project.doit()).keys() == {"slow"}
+    used = {place.relative_to(dask.folder).parts[0] for place in dask.folder.glob("worker-*/*/*/ingot")}
+    assert used == {"worker-1"}
+
+
+def test_a_worker_with_another_version_of_a_tool_has_what_that_does_not_act_in(dask: Dask, tmp_path: Path) -> None:
+    needy = {"name": "needy", "verb": "copy", "inputs": ["copy"], "tools": ["a-tool"]}
+    free = {"name": "free", "verb": "join", "inputs": ["needy"]}
+    older, newer = install(tmp_path / "tools", "1.0"), install(tmp_path / "tools", "1.1")
+    dask.work(path=newer)
+    project = shared(tmp_path, dask, (GRAPH[0], needy, free))
+    said = project.doit(PYTHONPATH=older)
+    assert "is not used for text copy: it has a-tool 1.1, not 1.0" in " ".join(said.split()), said
+    assert "no worker of this version" in said and built_on(said).keys() == {"free"}, said
+    dask.work(path=older)
+    project.set("needy", parameters={"suffix": "!"})
+    said = project.doit(PYTHONPATH=older)
+    assert built_on(said).keys() == {"needy", "free"}, said
+
+
 def test_a_worker_of_other_code_is_refused_by_name(dask: Dask, right: dict[str, str], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(ROOT / "scripts", other / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
@@ -179,8 +216,22 @@ def test_a_worker_of_other_code_is_refused_by_name(dask: Dask, right: dict[str, 
     dask.work(project=other)
     project = shared(tmp_path, dask)
     said = project.doit()
-    assert "is not used: it has tests.engine.stages.text" in said and not built_on(said).keys() - {"split"}, said
+    assert "is not used for text copy: it has tests.engine.stages.text" in said and not built_on(said).keys() - {
+        "split"
+    }, said
     whole(project, right)
+
+
+def test_what_a_worker_was_brought_is_removed_beyond_a_limit(
+    dask: Dask, right: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INGOT_WORKER_CACHE", "1")
+    dask.work()
+    project = shared(tmp_path, dask)
+    assert built_on(project.doit("-n", "2")).keys() >= {"slow", "count", "join"}
+    whole(project, right)
+    for part in ("inputs", "own"):
+        assert not [*dask.folder.glob(f"worker-0/dask-scratch-space/*/ingot/{part}/*")]
 
 
 def test_a_step_that_fails_there_fails_here_with_its_reason_and_log(dask: Dask, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.machine import usable_cores
-from tests.engine.projects import CHEAP, Project, ran
+from tests.engine.projects import CHEAP, Project, install, ran
 
 #: More than any machine has.
 ALL_MEMORY = {"likely_bytes": 1 << 60}
@@ -155,13 +155,6 @@ def test_what_is_wrong_with_two_inputs_is_told_by_the_step_that_comes_first(proj
 def test_a_pipe_among_the_inputs_does_not_hang(project: Project) -> None:
     os.mkfifo(project.folder / "src/a/pipe")
     assert "neither a file nor a folder" in project.doit(code=1)
-
-
-def install(folder: Path, version: str) -> str:
-    """A PYTHONPATH on which a distribution called a-tool is installed."""
-    made = folder / version / f"a_tool-{version}.dist-info"
-    made.mkdir(parents=True)
-    return os.pathsep.join(filter(None, [str(made.parent), os.environ.get("PYTHONPATH")]))
 
 
 def test_a_bumped_tool_version_rebuilds(project: Project, tmp_path: Path) -> None:

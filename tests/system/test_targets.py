@@ -16,7 +16,7 @@ from scripts.foundry import cache as caches
 from scripts.runtime import genai
 from tests import tiny
 from tests.needs import SOFTWARE_ADAPTER
-from tests.system.project import Project
+from tests.system.project import ROOT, Project
 
 
 def test_it_is_built_judged_and_packed_and_nowhere_said_to_be_verified(
@@ -145,3 +145,21 @@ def test_onnx_runtimes_openvino_provider_serves_it_with_the_same_answer(
         for where in ("elsewhere", "")
     )  # fmt: skip
     assert "OpenVINOExecutionProvider" in has and there == here and len(there) > len(json.loads(prompt)) + 1
+
+
+def test_a_step_on_a_device_asks_a_cluster_for_a_worker_that_has_one(project: Project, tiny_trained: Path) -> None:
+    project.facts()
+    project.model(name="facts", source={"path": tiny_trained}, precisions=["int4-webgpu", "fp16"],
+                  evaluation={"cases": "eval/cases.jsonl"})  # fmt: skip
+    code = (
+        "import sys\n"
+        "from doit.doit_cmd import reset_vars, set_var\n"
+        "reset_vars(); set_var('config', sys.argv[1]); set_var('build', sys.argv[2])\n"
+        "import json, dodo\n"
+        "gpu, cpu = dodo.PRECISIONS\n"
+        "print(json.dumps([dict(dodo.device(gpu).resources), dict(dodo.bench(cpu).resources)]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, project.config, project.build], cwd=ROOT, capture_output=True,
+                          text=True, check=False, timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [{"webgpu": 1, "gpu": 1}, {}]
