@@ -28,7 +28,7 @@ _USES = (
 #: In the order in which people meet them; the rest are doit's.
 _COMMANDS = (
     "init", "run", "watch", "list", "why", "info", "check", "gate", "accept", "models", "chat", "serve", "rollback",
-    "undeploy", "pack", "mlflow", "clean", "forget", "gc", "help",
+    "undeploy", "pack", "families", "mlflow", "clean", "forget", "gc", "help",
 )  # fmt: skip
 _EXIT_CODES = (
     ("0", "all is well, also where a gate refused a precision: `doit gate` exits 1 then"),
@@ -113,7 +113,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
 
 
 def _names(options: Sequence[Mapping[str, Any]]) -> list[str]:

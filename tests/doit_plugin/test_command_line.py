@@ -39,6 +39,7 @@ def test_help_says_what_there_is_within_80_columns(words: tuple[str, ...]) -> No
     assert drawn.code == 0 and len(drawn.widest) <= 80, drawn.widest
     for part in ("Foundry Local", "doit why", "config=DIR", "build=DIR", "Exit codes", "130", *COMMANDS):
         assert part in drawn.text, part
+    assert "families" not in drawn.text.partition("of doit itself")[2]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -50,6 +51,7 @@ def test_each_command_explains_itself_within_80_columns(project: Project, comman
 
 
 def test_help_of_a_task_names_its_tasks_and_what_they_do() -> None:
+    assert "?\n" in terminal.doit("help", "doctor", cwd=ROOT).text
     drawn = terminal.doit("help", "quantize", cwd=ROOT)
     assert drawn.code == 0 and len(drawn.widest) <= 80
     assert "Make the ONNX folder" in drawn.text and "doit quantize:triage-int4\n" in drawn.text
