@@ -33,7 +33,7 @@ from scripts.common.model_files import (
 )  # fmt: skip
 from scripts.common.process import Limits
 from scripts.convert import exporters
-from scripts.definitions.passes import DEVICES
+from scripts.definitions.passes import DEVICES, HERE
 from scripts.doit_plugin.dependency import user_errors
 from scripts.doit_plugin.tasks import Tasks
 from scripts.doit_plugin.variables import called, chosen_folders, typed
@@ -341,7 +341,8 @@ def sign(variant: Variant) -> Step:
         f"sign:{variant.name}", folder(variant) / "signature", stage="attest", verb="sign",
         inputs={"package": attest(variant), "recommendation": recommend(variant.model),
                 "public-key": SETTINGS.public_key},
-        parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy},
+        parameters={"model-id": variant.model_id, "precision": variant.precision, "policy": variant.model.deploy,
+                    "target": variant.recipe.target if variant.recipe else HERE},
         tied=True,
     )  # fmt: skip
 

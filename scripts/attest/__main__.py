@@ -60,16 +60,22 @@ def sign(
     recommendation: Annotated[Path | None, typer.Option(help="Result of recommend, JSON; none: sign anyway")] = None,
     precision: Annotated[str, typer.Option(help="Which of the recommendation's precisions this package is")] = "",
     policy: Annotated[str, typer.Option(help="Which are deployed: all, recommended or none")] = "all",
+    target: Annotated[str, typer.Option(help="Execution provider that it is for")] = "cpu",
 ) -> None:
-    """Sign a package with the private key that INGOT_SIGNING_KEY names, or tell why it is not deployed."""
+    """Sign a package with the private key that INGOT_SIGNING_KEY names, or tell why it is not deployed.
+
+    What is for another execution provider than this machine's is never deployed here, and signed to be handed on.
+    """
     from scripts.attest import signing
     from scripts.attest.papers import UNSIGNED_WHY
+    from scripts.definitions.passes import HERE
     from scripts.quality.recommend import held_back
     from scripts.results import base
     from scripts.results.quality import Advice
 
     advice = base.read(recommendation, Advice, "Make it again: `doit recommend`") if recommendation else None
-    if refusal := held_back(advice, precision, policy):
+    refusal = held_back(advice, precision, policy)
+    if refusal and not (target != HERE and refusal.verdict == "skipped"):
         output.mkdir(parents=True)
         base.write(output / UNSIGNED_WHY, refusal)
         print(f"attest: {model_id} is not signed: {'; '.join(refusal.reasons)}", flush=True)

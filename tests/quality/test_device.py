@@ -85,6 +85,22 @@ def test_another_fault_on_the_device_is_one_of_the_package(
         run(export, export, truth)
 
 
+def test_a_graph_that_runs_on_its_device_alone_is_judged_without_the_cpus_answers(
+    export: Path, truth: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = genai.Model.__init__
+
+    def refuse(self: genai.Model, folder: Path, *args: Any, elsewhere: bool = False) -> None:
+        """A mock of a graph with operators that the CPU lacks: the package, where its answers are asked."""
+        if not args and not elsewhere:
+            raise genai.GenaiFault(folder, "Could not find an implementation for Op(1)")
+        load(self, folder, *args, elsewhere=elsewhere)
+
+    monkeypatch.setattr(genai.Model, "__init__", refuse)
+    found = run(export, export, truth, cases)
+    assert (found.verdict, found.cases, found.alike) == ("passed", 0, 0)
+
+
 def _no_config(folder: Path) -> None:
     (folder / "genai_config.json").unlink()
 
