@@ -5,6 +5,8 @@ alone; the library itself computes on the CPU of any machine. Measured with open
 What is bridged here:
 - It knows graphs and no conversations: keys and values go from one step into the next by their names in
   genai_config.json.
+- Where LongRoPE changes its factors onnxruntime-genai computes keys and values anew; that is not done here, where texts
+  end before.
 - Importing it sends a message home, by a package that its own code can do without: it is not let in.
 """
 
@@ -85,9 +87,16 @@ class Model:
         ]
 
     def _empty(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Keys and values of no token: [1, heads, 0, size]."""
-        sizes = int(self._decoder["num_key_value_heads"]), int(self._decoder["head_size"])
-        return {name: np.zeros((1, sizes[0], 0, sizes[1]), np.float32) for name in self._kept}
+        """Keys and values of no token: [1, heads, 0, size]; of each layer its own, where the graph tells."""
+        known = int(self._decoder["num_key_value_heads"]), int(self._decoder["head_size"])
+        found = {}
+        for name in self._kept.keys() & self._inputs.keys():
+            _, heads, _, size = self._inputs[name]
+            sizes = (
+                one.get_length() if one.is_static else usual for one, usual in zip((heads, size), known, strict=True)
+            )
+            found[name] = np.zeros((1, next(sizes), 0, next(sizes)), np.float32)
+        return found
 
     def _step(self, ids: Sequence[int], at: int, state: dict[str, Any]) -> npt.NDArray[np.float32]:
         """The logits of more tokens, from position `at` on; `state` gets their keys and values."""
@@ -99,7 +108,7 @@ class Model:
             found = self._compiled({name: value for name, value in given.items() if name in self._inputs})
         except RuntimeError as error:
             raise IngotError(self._folder, f"OpenVINO does not compute it: {_words(error)}", "See the log") from None
-        state |= {name: found[made] for name, made in self._kept.items()}
+        state |= {name: found[self._kept[name]] for name in state}
         return np.asarray(found[self._decoder["outputs"].get("logits", "logits")][0], dtype=np.float32)
 
 
