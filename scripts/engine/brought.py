@@ -37,7 +37,7 @@ class Brought:
 
     def __init__(self, folder: Path, parts: tuple[str, ...], limit: int, digests: Digests) -> None:
         self.folder, self.parts, self.limit, self.digests = folder, parts, limit, digests
-        self._lock = threading.Lock()
+        self._lock, self._tidying = threading.Lock(), threading.Lock()
         self._used: Counter[str] = Counter()
 
     @contextlib.contextmanager
@@ -54,10 +54,17 @@ class Brought:
             for name in held:
                 with contextlib.suppress(OSError):
                     os.utime(self.folder / name)
-            self.make_room()
+            with contextlib.suppress(OSError):  # what a job made is no worse for it, and the next one tries again
+                self.make_room()
 
     def make_room(self) -> None:
-        """Remove what was used least lately, until what is kept is within the limit or is all in use."""
+        """Remove what was used least lately, until what is kept is within the limit or is all in use. One thread at a
+        time: what another removes would count as kept. Raises `OSError`.
+        """
+        with self._tidying:
+            self._make_room()
+
+    def _make_room(self) -> None:
         kept = sorted(self._kept())
         sizes = {name: _size(self.folder / name) for _, name in kept}
         total = sum(sizes.values())
@@ -81,7 +88,7 @@ class Brought:
                     return False
                 try:
                     (self.folder / name).rename(work / "removed")
-                except OSError:  # another one removed it
+                except OSError:  # somebody removed it
                     return False
             tree.remove(str(work / "removed"), self.digests)
         return True

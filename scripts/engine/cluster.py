@@ -31,7 +31,7 @@ class LostError(Exception):
 
 
 class GoneError(LostError):
-    """The scheduler lost it, or is not there: it has to be reached anew."""
+    """The scheduler lost it, or is not there: it has to be reached anew, which ends all that runs by way of it."""
 
 
 class UnfitError(Exception):
@@ -81,6 +81,9 @@ class Cluster:
                 self._refuse(answer["worker"], _acting(job), ", ".join(answer["refused"][:5]), f" for {what}")
             elif "missing" in answer:
                 without[answer["worker"]] = f"{answer['worker']}: {answer['missing']}"
+            elif "unstored" in answer:  # as it would be after a run on any other
+                self._tell(f"{job['step']}: {answer['worker']}: {answer['unstored']}; building it here")
+                return None
             else:
                 return answer
 
@@ -88,18 +91,27 @@ class Cluster:
         self, scheduler: Scheduler, job: Mapping[str, Any], needs: Mapping[str, float], workers: list[str],
         said: Callable[[str], None],
     ) -> dict[str, Any]:  # fmt: skip
-        future = scheduler.submit(job, workers, needs)
+        try:
+            future = scheduler.submit(job, workers, needs)
+        except Exception as error:  # noqa: BLE001  (a connection that closed itself has errors of its own)
+            raise GoneError(one_line(error)) from None
         said(f"given to {self.address}")
         begun = time.monotonic()
         try:
             while not wait([future], timeout=_PIECE).done:
                 check_interrupted()
                 if time.monotonic() - max(begun, scheduler.seen(workers)) > PATIENCE:
-                    raise GoneError(f"nobody who may build it was seen for {PATIENCE:.0f} s")
+                    self._see_answer(scheduler)
+                    raise LostError(f"nobody who may build it was seen for {PATIENCE:.0f} s")
         except BaseException:
             future.cancel()  # and whoever is at it ends its child
             raise
         return self._outcome(future)
+
+    def _see_answer(self, scheduler: Scheduler) -> None:
+        """Raises `GoneError` where a scheduler itself is not heard of, whatever it said before."""
+        if time.monotonic() - scheduler.answered > PATIENCE:
+            raise GoneError(f"{self.address} gave no answer for {PATIENCE:.0f} s")
 
     @staticmethod
     def _outcome(future: Future[dict[str, Any]]) -> dict[str, Any]:
@@ -137,20 +149,19 @@ class Cluster:
     def _there(self, scheduler: Scheduler, said: Callable[[str], None]) -> dict[str, Worker]:
         """The workers, waited for once; later steps look whether one has come."""
         begun = time.monotonic()
-        while not (found := scheduler.workers()):
+        while True:
+            self._see_answer(scheduler)
+            if found := scheduler.workers():
+                self._waited = False
+                return found
             check_interrupted()
-            waited = time.monotonic() - begun
-            if time.monotonic() - scheduler.answered > PATIENCE:
-                raise GoneError(f"{self.address} gave no answer for {PATIENCE:.0f} s")
             if found is not None and self._waited:
                 raise UnfitError("")
-            if waited > PATIENCE:
+            if time.monotonic() - begun > PATIENCE:
                 self._waited = True
                 raise UnfitError(f"{self.address} has no worker; building it here, and so on until one comes")
             said(f"waiting for a worker of {self.address}")
             time.sleep(_PIECE)
-        self._waited = False
-        return found
 
     def _is_refused(self, name: str, worker: Worker, acting: str) -> bool:
         here = describe_worker()

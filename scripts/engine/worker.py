@@ -35,6 +35,10 @@ class NotToBeHadError(Exception):
     """Something that the step reads can't be had on this machine."""
 
 
+class UnstoredError(Exception):
+    """What the step made is not in the shared store."""
+
+
 def describe() -> dict[str, Any]:
     """What tells whether this machine is one for a step."""
     return {
@@ -58,8 +62,9 @@ class Workplace:
     def build(self, job: Mapping[str, Any], is_wanted: Callable[[], bool]) -> dict[str, Any]:
         """Run a job.
 
-        Returns either {"refused": names of what differs here}, {"missing": what can't be had}, or how it went:
-        {"reason" (None: well), "seconds", "peak_rss", "log", "result": bytes of a result, else None}.
+        Returns either {"refused": names of what differs here}, {"missing": what can't be had}, {"unstored": why what
+        was made is not in the shared store}, or how it went: {"reason" (None: well), "seconds", "peak_rss", "log",
+        "result": bytes of a result, else None}.
         """
         if differing := self._differing(job):
             return {"refused": differing}
@@ -74,6 +79,8 @@ class Workplace:
                 return self._run(job, work, places, store, own, is_wanted)
         except NotToBeHadError as error:
             return {"missing": "; ".join([str(error), *notes])}
+        except UnstoredError as error:
+            return {"unstored": "; ".join([str(error), *notes])}
 
     def _run(
         self, job: Mapping[str, Any], work: Path, places: Mapping[str, str], store: Shared, own: Mapping[str, str],
@@ -95,7 +102,7 @@ class Workplace:
         if not reason and not job["is_result"]:
             store.upload(job["key"], out, {digest: own[digest] for digest in job["own_of_step"]}, ended.seconds)
             if not store.has(job["key"]):
-                raise NotToBeHadError("what was made can't be put into the shared store")
+                raise UnstoredError("what was made can't be put into the shared store")
         said = log.read_bytes()[-_LOG:].decode("utf-8", "replace")
         for mark, place in places.items():  # as it would be told where the job came from
             there = str(job["brought"][mark].get("path", place))

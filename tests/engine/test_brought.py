@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from scripts.engine import brought as module
 from scripts.engine import publish
 from scripts.engine.brought import Brought, limit_of
 from scripts.engine.digests import Digests
@@ -38,6 +41,30 @@ def test_what_is_in_use_stays_though_it_is_too_much(brought: Brought) -> None:
         brought.make_room()
         assert kept(brought.folder) == {"a", "b", "c"}
     assert len(kept(brought.folder)) == 2
+
+
+def test_two_that_make_room_at_once_remove_no_more_than_one(brought: Brought, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = module._size
+
+    def slowly(folder: Path) -> int:
+        time.sleep(0.05)
+        return measure(folder)
+
+    monkeypatch.setattr(module, "_size", slowly)
+    threads = [threading.Thread(target=brought.make_room) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert kept(brought.folder) == {"c", "d"}
+
+
+def test_room_that_cannot_be_made_costs_no_job_its_answer(brought: Brought) -> None:
+    (brought.folder / publish.WORK).rmdir()
+    (brought.folder / publish.WORK).write_text("a file")  # so nothing can be moved below it
+    with brought.using(["inputs/a"]):
+        pass
+    assert kept(brought.folder) == set("abcd")
 
 
 def test_a_limit_that_is_no_number_is_said_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
