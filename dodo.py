@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.common.machine import fingerprint, instruction_set
+from scripts.common.machine import fingerprint, graphics, instruction_set
 from scripts.common.model_files import (
     CARD,
     CHAT_TEMPLATES,
@@ -216,7 +216,7 @@ def domain(variant: Variant) -> Step:
                 "baseline": domain(measure) if variant.recipe and variant is not measure else None},
         parameters={"gates": variant.domain_gates, "limit": variant.model.asked,
                     **({"measure": measure.precision} if measure.recipe else {})}, observed=SUMS,
-        preflight=CASES, resources=variant.resources,
+        preflight=CASES,
     )  # fmt: skip
 
 
@@ -230,7 +230,8 @@ def device(variant: Variant) -> Step:
         inputs={"package": package(variant).part("served"), "export": export(variant.model),
                 "reference": reference(variant.model), "cases": variant.model.cases},
         parameters={"gates": variant.quality_gates, "provider": variant.recipe.target},
-        observed={"machine": fingerprint()}, preflight={"cases": CASES["cases"]}, resources=variant.resources,
+        observed={"devices": graphics(), **({} if "gpu" in variant.resources else SUMS)},
+        preflight={"cases": CASES["cases"]}, resources=variant.resources,
     )  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def lm_eval(variant: Variant) -> Step:
         f"lm-eval:{variant.name}", folder(variant) / "lm-eval.json", stage="quality", verb="lm-eval",
         inputs={"package": package(variant).part("served"), "tasks": variant.model.lm_eval,
                 "baseline": lm_eval(variant.model.float) if variant.recipe else None},
-        parameters={"gates": variant.domain_gates}, observed=SUMS, resources=variant.resources,
+        parameters={"gates": variant.domain_gates}, observed=SUMS,
     )  # fmt: skip
 
 
@@ -269,7 +270,6 @@ def bench(variant: Variant) -> Step:
         f"bench:{variant.name}", folder(variant) / "bench.json", stage="bench", verb="quick",
         inputs={"package": package(variant).part("served")}, observed={"machine": fingerprint()}, alone=True,
         follows=[quality(model.float), quality(variant), *([domain(variant)] if model.cases else [])],
-        resources=variant.resources,
     )  # fmt: skip
 
 
@@ -281,7 +281,7 @@ def bench_full(variant: Variant) -> Step:
         f"bench-full:{variant.name}", folder(variant) / "bench-full.json", stage="bench", verb="full",
         inputs={"package": package(variant).part("served"), "peer": source.path if source.kind == "gguf" else None},
         parameters=source.flags if source.kind == "wheel" else {}, scratch={"downloads": BUILD / "downloads"},
-        observed={"machine": fingerprint()}, alone=True, resources=variant.resources,
+        observed={"machine": fingerprint()}, alone=True,
     )  # fmt: skip
 
 
@@ -291,7 +291,6 @@ def soak(variant: Variant) -> Step:
     return INGOT.step(
         f"soak:{variant.name}", folder(variant) / "soak.json", stage="bench", verb="soak",
         inputs={"package": package(variant).part("served")}, observed={"machine": fingerprint()}, alone=True,
-        resources=variant.resources,
     )  # fmt: skip
 
 

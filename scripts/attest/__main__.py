@@ -68,14 +68,14 @@ def sign(
     """
     from scripts.attest import signing
     from scripts.attest.papers import UNSIGNED_WHY
-    from scripts.definitions.passes import HERE
+    from scripts.definitions.passes import not_run
     from scripts.quality.recommend import held_back
     from scripts.results import base
     from scripts.results.quality import Advice
 
     advice = base.read(recommendation, Advice, "Make it again: `doit recommend`") if recommendation else None
     refusal = held_back(advice, precision, policy)
-    if refusal and not (target != HERE and refusal.verdict == "skipped"):
+    if refusal and refusal.reasons[:1] != [not_run(target)]:
         output.mkdir(parents=True)
         base.write(output / UNSIGNED_WHY, refusal)
         print(f"attest: {model_id} is not signed: {'; '.join(refusal.reasons)}", flush=True)

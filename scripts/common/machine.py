@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import os
 import sys
 from pathlib import Path
@@ -158,3 +159,25 @@ def _user() -> str:
     except (KeyError, OSError):  # in a container a user may have no name
         name = str(os.getuid())
     return re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
+#: Where Linux shows graphics devices, the version of NVIDIA's driver, and drivers of Vulkan and OpenCL.
+_GRAPHICS = (
+    "/sys/class/drm/card*/device/vendor", "/sys/class/drm/card*/device/device", "/sys/module/nvidia/version",
+    "/dev/dxg",
+    "/etc/vulkan/icd.d/*.json", "/usr/share/vulkan/icd.d/*.json", "/etc/OpenCL/vendors/*.icd",
+)  # fmt: skip
+#: By these one says which driver of Vulkan is to be used.
+_VULKAN = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES")
+
+
+def graphics() -> list[str]:
+    """What graphics devices and drivers Linux has, as far as files tell; their order says nothing. Elsewhere empty."""
+    found = [f"{name}={os.path.basename(os.environ[name])}" for name in _VULKAN if os.environ.get(name)]
+    for pattern in _GRAPHICS:
+        for path in glob.glob(pattern):
+            told = ""
+            with contextlib.suppress(OSError):
+                told = Path(path).read_text(encoding="utf-8").strip() if path.startswith("/sys/") else ""
+            found.append(f"{path.removeprefix('/sys/class/drm/')} {told}".strip())
+    return sorted(found)

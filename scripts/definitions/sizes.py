@@ -8,6 +8,8 @@ CHECKPOINT, EXPORT = 4.0, 4.2
 SERVED_IN_FLOAT, SERVED_QUANTISED = 4.2, 1.6
 #: Bits of a weight at most → bytes, the head's and the embedding's 8 bits counted in.
 _PRECISIONS = ((4, 0.85), (8, 1.2), (16, 2.1))
+#: Bytes of a precision in 4 bits whose embedding is stored in float16, a fifth of all parameters (SmolLM2-135M).
+FLOAT_EMBEDDING = 1.2
 
 
 def of_bits(bits: float) -> float:

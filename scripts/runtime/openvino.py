@@ -26,6 +26,8 @@ from scripts.common import genai_config
 from scripts.common.errors import IngotError
 from scripts.runtime import genai
 
+#: What OpenVINO's errors say where it has no operator for one of a graph's.
+LACKS = "OpConversionFailure"
 _LONGEST = 600  # characters of an error's text
 
 
@@ -35,7 +37,7 @@ def provide(device: str) -> str:
         remedy = "pip install -e '.[openvino]'"
         raise IngotError("openvino", "is not installed, and what is made for Intel's devices needs it", remedy)
     core = _core()
-    if device not in core.available_devices:
+    if not any(one.split(".")[0] == device for one in core.available_devices):  # two GPUs are GPU.0 and GPU.1
         raise IngotError("openvino", f"finds no {device} here", "Install its driver, or run this where one is")
     return f"{core.get_property(device, 'FULL_DEVICE_NAME')} ({device}), openvino {version('openvino')}"
 
@@ -120,4 +122,6 @@ def _core() -> Any:
 
 
 def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[-_LONGEST:]
+    """The end of what it says, where the cause is, and whether it lacks an operator, which stands at the beginning."""
+    text = " ".join(str(error).split())
+    return f"{LACKS}: {text[-_LONGEST:]}" if LACKS in text else text[-_LONGEST:]

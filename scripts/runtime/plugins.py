@@ -19,7 +19,6 @@ PROVIDERS = {"webgpu": ("onnxruntime_ep_webgpu", "pip install -e '.[webgpu]'", "
 #: How the provider says that the device, or what the system offers of it, lacks what it needs itself or for a graph.
 _LACKS = re.compile(
     r"requires \S+ but the device does not support it|not supported by the device|No supported adapters"
-    r"|OpConversionFailure"  # of OpenVINO: it has no operator for one of the graph's
     r"|Failed to get a WebGPU (?:adapter|device)|Vulkan \S+ (?:feature )?required"
 )
 _SOFTWARE = "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER"

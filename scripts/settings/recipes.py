@@ -77,7 +77,10 @@ class Recipe:
     def bytes_per_weight(self) -> float:
         """Bytes of the files for each weight, as measured or, where that is chosen, as asked for."""
         asked = [options["target_bits"] for _, options in steps.passes_of(self.steps) if options.get("target_bits")]
-        return sizes.of_whole(min(asked)) if asked else sizes.of_bits(self.fineness[0])
+        if asked:
+            return sizes.of_whole(min(asked))
+        floats = any(options.get("quantize_embedding") is False for _, options in steps.passes_of(self.steps))
+        return max(sizes.of_bits(self.fineness[0]), sizes.FLOAT_EMBEDDING if floats else 0)
 
     @property
     def sums_floats(self) -> bool:

@@ -16,6 +16,7 @@ from scripts.attest.__main__ import sign
 from scripts.attest.papers import SIGNATURE, UNSIGNED, UNSIGNED_WHY
 from scripts.common.childenv import SIGNING_KEY, SIGNING_PASSWORD
 from scripts.common.errors import IngotError
+from scripts.definitions.passes import not_run
 from scripts.foundry.marks import NOTES
 from scripts.results import base
 from scripts.results.base import Outcome, Verdict
@@ -190,16 +191,22 @@ def test_a_key_that_is_missing_wrong_or_none_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("target", "verdict", "is_signed"),
-    [("cpu", "passed", True), ("cpu", "skipped", False), ("cuda", "skipped", True), ("cuda", "refused", False)],
+    ("target", "verdict", "why", "is_signed"),
+    [
+        ("cpu", "passed", "", True),
+        ("cpu", "skipped", "not measured", False),
+        ("cuda", "skipped", not_run("cuda"), True),
+        ("cuda", "skipped", "not measured", False),
+        ("cuda", "refused", "KL", False),
+    ],
 )
 def test_what_may_be_deployed_or_handed_on_is_signed(
     package: Path, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    target: str, verdict: Verdict, is_signed: bool,
+    target: str, verdict: Verdict, why: str, is_signed: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setenv(SIGNING_KEY, str(pair[0]))
     (package / "inference_model.json").write_text('{"Name": "tiny-int4-cuda-gpu:1"}')
-    judged = {"int4": Outcome(verdict=verdict, reasons=["why"])}
+    judged = {"int4": Outcome(verdict=verdict, reasons=[why])}
     base.write(tmp_path / "recommend.json", Advice(recommended=None, reasons=[], precisions=judged))
     sign(package, "tiny-int4-cuda-gpu:1", pair[1], tmp_path / "out", tmp_path / "recommend.json", "int4", "all", target)
     assert {file.name for file in (tmp_path / "out").iterdir()} == {SIGNATURE if is_signed else UNSIGNED_WHY}

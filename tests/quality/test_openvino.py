@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from scripts.common.errors import IngotError
@@ -39,6 +40,33 @@ def test_a_wrong_package_is_refused(export: Path, truth: Path, tmp_path: Path) -
 def test_the_device_that_is_not_here_is_named() -> None:
     with pytest.raises(IngotError, match="finds no NPU here"):
         openvino.provide("NPU")
+
+
+def test_the_first_of_two_gpus_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Core:
+        """A mock of a machine with two of Intel's GPUs."""
+
+        available_devices = ("CPU", "GPU.0", "GPU.1")
+
+        def get_property(self, device: str, _: str) -> str:
+            return {"GPU": "Arc"}[device]
+
+    monkeypatch.setattr(openvino, "_core", Core)
+    assert openvino.provide("GPU").startswith("Arc (GPU), openvino")
+
+
+def test_an_operator_that_openvino_lacks_is_no_fault_of_the_package(export: Path, truth: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(export, tmp_path / "package"))
+    ask_openvino(folder, "CPU")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    [*_, attention] = (node for node in model.graph.node if node.op_type == "GroupQueryAttention")
+    next(one for one in attention.attribute if one.name == "softcap").f = 50.0
+    onnx.save(model, folder / "model.onnx")
+    found = device.run(folder, export, truth, None, {"kl": 0.001}, "openvino-cpu")
+    assert found.verdict == "skipped" and "softcap is not supported" in found.reasons[0]
+    (folder / "model.onnx").write_bytes(b"none")
+    with pytest.raises(IngotError, match="does not compile"):
+        device.run(folder, export, truth, None, {"kl": 0.001}, "openvino-cpu")
 
 
 @pytest.mark.parametrize("family", ["qwen2", "phi3", "gemma"])

@@ -121,7 +121,8 @@ def test_passes_run_no_code_to_be_trusted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("passes", "size"),
     [
-        (WEIGHTS + "bits = 4 }]", 0.85), (WEIGHTS + "bits = 8 }]", 1.2), (HALF, 2.1), ('olive = "w.json"', 4.2),
+        (WEIGHTS + "bits = 4 }]", 0.85), (WEIGHTS + "bits = 8 }]", 1.2), (HALF, 2.1),
+        (WEIGHTS + "bits = 4, quantize_embedding = false }]", 1.2), ('olive = "w.json"', 4.2),
         (WEIGHTS + "target_bits = 5.0 }]", 0.625), (WEIGHTS + "target_bits = 4.6 }]", 0.575),
     ],
 )  # fmt: skip
