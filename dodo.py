@@ -22,7 +22,7 @@ from typing import Any
 
 from scripts.common.machine import fingerprint, graphics, instruction_set
 from scripts.common.model_files import (
-    CARD,
+    CARD_FILES,
     CHAT_TEMPLATES,
     TEMPLATES,
     TOKENIZER,
@@ -109,7 +109,7 @@ def checkpoint(model: Model) -> Step:
                    "adapter": "scripts.checkpoint.adapters:check_adapter",
                    "template": "scripts.checkpoint.templates:check"}, problem=model.problem,
         guards=judged_by(model, SETTINGS.general_text),
-        parts={"model": leave_out(*CARD, *CHAT_TEMPLATES, f"{TEMPLATES}/*"),
+        parts={"model": leave_out(*CARD_FILES, *CHAT_TEMPLATES, f"{TEMPLATES}/*"),
                "tokenizer": (*TOKENIZER, f"{TEMPLATES}/*", "config.json")},
     )  # fmt: skip
 
@@ -200,7 +200,7 @@ def package(variant: Variant) -> Step:
         parameters={"model-id": variant.model_id, "precision": variant.precision or "float",
                     "description": model.description, "version": model.version, "license": model.license,
                     "sampling": model.sampling, "context-length": model.context_length},
-        parts={"served": leave_out(*CARD)}, dispensable=base is not None,
+        parts={"served": leave_out(*CARD_FILES)}, dispensable=base is not None,
         stored=bool(variant.recipe) or (base or model).keep_export, shared=True,
     )  # fmt: skip
 

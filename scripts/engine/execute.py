@@ -101,7 +101,7 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
     Raises `_ReplacedError` where it may have failed because another build replaced what it was reading.
     """
     started = time.monotonic()
-    out = work / step.output.name
+    out, read = work / step.output.name, _outputs_of_inputs(step)
     locks.removals_ended(session.build, [upstream.name for upstream in step.upstream])
     if not session.force_all:
         for restore, what in ((_restore, "restored"), (_fetch, "fetched")):
@@ -109,9 +109,9 @@ def _build(session: Session, step: Step, key: str, work: Path) -> str | None:
                 _publish(session, step, work, out, key, files, kept=restore is _restore)
                 session.ended[step.name] = f"{what} in {time.monotonic() - started:.1f} s"
                 return None
-    if reason := _make_whole(session, step):
+    if reason := _make_whole(session, step, read):
         return reason
-    status, read, written = session.status, _outputs_of_inputs(step), _written(session, step)
+    status, written = session.status, _written(session, step)
     made, files = away.build(session, step, key, out), None
     if made and made.in_store:
         session.records.take_up(key)
@@ -156,8 +156,11 @@ def _build_here(session: Session, step: Step, work: Path, out: Path) -> Made:
     return Made(reason, ended.seconds, ended.peak_rss)
 
 
-def _make_whole(session: Session, step: Step) -> str | None:
-    """Build again what files were removed of and this step reads; or the reason why that failed."""
+def _make_whole(session: Session, step: Step, read: dict[str, int | None]) -> str | None:
+    """Build again what files were removed of and this step reads; or the reason why that failed.
+
+    `read` is brought up to date for these.
+    """
     for needed in removed.needed(step):
         with locks.artifact(session.build, needed.name, note=session.progress.note):
             if not removed.absent(needed):
@@ -173,17 +176,18 @@ def _make_whole(session: Session, step: Step) -> str | None:
             session.status.forget(needed)
             if reason:
                 return f"{needed.name} could not be built again: {reason}"
+            read[needed.name] = _outputs_of_inputs(step)[needed.name]
     return None
 
 
-def _outputs_of_inputs(step: Step) -> list[int | None]:
-    """Which outputs its inputs have now: another build may replace them meanwhile."""
-    found: list[int | None] = []
+def _outputs_of_inputs(step: Step) -> dict[str, int | None]:
+    """Which outputs its inputs have now, by their names: another build may replace them meanwhile."""
+    found: dict[str, int | None] = {}
     for upstream in step.upstream:
         try:
-            found.append(os.stat(upstream.target).st_ino)
+            found[upstream.name] = os.stat(upstream.target).st_ino
         except OSError:
-            found.append(None)
+            found[upstream.name] = None
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from scripts.engine import locks
+from scripts.engine import execute, locks
 from tests.engine.projects import Project
 from tests.faults import forked
 
@@ -101,7 +101,7 @@ def test_a_step_that_really_fails_after_they_were_built_again_is_run_once(projec
 READER: tuple[dict[str, Any], ...] = (
     {"name": "blow", "verb": "blow", "inputs": ["src/a"], "parameters": {"size": 3 << 20}, "stored": False},
     {"name": "again", "verb": "count", "inputs": ["blow"], "parameters": {"at-most": 1 << 30}, "result": True},
-    {"name": "slow", "verb": "copy", "inputs": ["src/b", "blow"], "parameters": {"delay": 3.0}},
+    {"name": "slow", "verb": "copy", "inputs": ["src/b", "blow"], "parameters": {"delay": 8.0}},
 )
 REMOVES = ({**READER[0], "removed_after": ["again"]}, READER[1])
 
@@ -176,3 +176,25 @@ def test_they_stay_where_what_needs_them_changed_at_the_last_moment(tmp_path: Pa
     running = forked.start(project, before=lambda: setattr(locks, "removal", change_first))
     assert forked.end(running) == 0
     assert there(project) == ["blow/big.bin"]
+
+
+def test_an_input_that_is_replaced_while_an_earlier_output_is_looked_for_is_read_once_more(tmp_path: Path) -> None:
+    """Looking for it may take minutes: a slow store, an export that is built again."""
+    graph = (
+        {"name": "copy", "verb": "copy", "inputs": ["src/a"]},
+        {"name": "next", "verb": "copy", "inputs": ["copy"]},
+    )
+    project = Project(tmp_path / "project", graph)
+    restore, replaced = execute._restore, list[str]()
+
+    def replace_first(session: Any, step: Any, *rest: Any) -> Any:
+        if step.name == "next" and not replaced:
+            replaced.append(step.name)
+            project.write("src/a/x.txt", "another text")
+            project.doit("copy")
+        return restore(session, step, *rest)
+
+    running = forked.start(project, "next", before=lambda: setattr(execute, "_restore", replace_first))
+    assert forked.end(running) == 0, (project.folder / "said.txt").read_text()
+    assert "another build replaced what it was reading; once more" in (project.folder / "said.txt").read_text()
+    assert not project.built()
