@@ -44,6 +44,11 @@ def parse(text: str) -> ModelId:
     return ModelId(match["name"], int(match["version"]), _DEVICE.sub("", match["name"]))
 
 
+def alias_of(text: str) -> str:
+    """The alias of a name or an id, in lower case, whatever it is: models that share it may answer for each other."""
+    return _DEVICE.sub("", text.partition(":")[0].casefold())
+
+
 def is_folder_name(name: str) -> bool:
     """Whether a folder may be called so on every system: Windows drops a final dot, and keeps some names for devices,
     whatever follows after a dot (learn.microsoft.com, "Naming Files, Paths, and Namespaces").

@@ -12,10 +12,9 @@ writes it.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -177,15 +176,6 @@ def id_of(folder: Path) -> str:
     return f"{found[1]}:{found[2]}" if found else f"{folder.name}:1"
 
 
-def marked_folders(cache: Path) -> Iterator[tuple[Path, str]]:
-    """Every folder in a cache that a scanning runtime would list, and the name under which it would."""
-    for place, below, files in os.walk(cache):
-        if SETTINGS in files and MARKER in files:
-            below.clear()  # a scanner looks no deeper either
-            if name := marked_name(Path(place) / MARKER):
-                yield Path(place), name
-
-
 def marked_name(marker: Path) -> str | None:
     """The name under which a scanning runtime lists a folder with this `inference_model.json`; None: it does not."""
     try:
@@ -196,13 +186,17 @@ def marked_name(marker: Path) -> str | None:
 
 def named(marker: bytes) -> str | None:
     """The same, of the file's content."""
+    name = name_in(marker)
+    return name if name is None or ":" in name else f"{name}:0"
+
+
+def name_in(marker: bytes) -> str | None:
+    """The text at `Name` of an `inference_model.json`, if there is any."""
     try:
-        name = json_values.parse(marker.decode("utf-8"), strict=False)["Name"]
+        name = json_values.parse(marker.decode("utf-8-sig"), strict=False)["Name"]
     except (ValueError, KeyError, TypeError):
         return None
-    if not isinstance(name, str) or not name:
-        return None
-    return name if re.search(r":\d+$", name) else f"{name}:0"
+    return name if isinstance(name, str) and name else None
 
 
 def is_scratch(folder: Path) -> bool:

@@ -12,17 +12,19 @@ Nothing is changed, and no folder is too strange: a link is followed once, what 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.common import json_files
+from scripts.common import json_files, json_values
 from scripts.common.model_id import is_id
 from scripts.foundry import cache as caches
 from scripts.foundry import marks
 
 _PARTIAL = "download.tmp"
-_SIGNS = {caches.SETTINGS, caches.MARKER, _PARTIAL}
+_WHOLE = {caches.SETTINGS, caches.MARKER}
+_SIGNS = {*_WHOLE, _PARTIAL}
 #: Folders that are looked at: a cache may be a home folder by mistake.
 MOST = 20_000
 
@@ -62,6 +64,13 @@ def replay(cache: Path) -> list[Folder]:
     return rows
 
 
+def listed(cache: Path) -> Iterator[tuple[Path, str]]:
+    """Every folder of a cache that a scanning runtime would list, however many there are, and under which name."""
+    for folder in _judged(cache, sys.maxsize):
+        if folder.name:
+            yield folder.path, folder.name
+
+
 def told(folder: Folder) -> tuple[bool, str]:
     """Whether every rule is passed, and what is to be said."""
     scan = f"lists it as {folder.name}" if folder.name else f"does not list it: {folder.broken}"
@@ -74,34 +83,42 @@ def told(folder: Folder) -> tuple[bool, str]:
     )
 
 
-def _judged(cache: Path) -> Iterator[Folder]:
-    seen: set[str] = set()
-
-    def walk(path: Path, inside: Path | None) -> Iterator[Folder]:
-        real = os.path.realpath(path)
-        if real in seen or len(seen) >= MOST:
-            return
-        seen.add(real)
+def _judged(cache: Path, most: int = MOST) -> Iterator[Folder]:
+    """What lies inside a model's folder comes last: a link there may lead to what is listed where it is."""
+    seen = set[str]()
+    ahead, inside = list[tuple[Path, Path | None]]([(cache, None)]), list[tuple[Path, Path | None]]()
+    while (ahead or inside) and len(seen) < most:
+        path, model = (ahead or inside).pop()
+        if path != cache and not _is_new(path, seen):
+            continue
+        names, below = {name for name in _SIGNS if _is_there(path / name)}, list[Path]()
         try:
-            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-            names = {entry.name for entry in entries if not _is_folder(entry)}
+            below = sorted((Path(entry.path) for entry in os.scandir(path) if _is_folder(entry)), reverse=True)
         except OSError as error:
-            yield Folder(path, None, f"it can't be read ({error.strerror})")
-            return
-        model = inside
+            if not names:
+                yield Folder(path, None, f"it can't be read ({error.strerror})")
         if path == cache:
-            if {caches.SETTINGS, caches.MARKER} <= names:
+            if names >= _WHOLE:
                 yield Folder(path, None, "it is the cache's root, and only what is below is scanned")
-        elif names & _SIGNS:
-            folder = _one(path, names, inside)
-            yield folder
-            whole = {caches.SETTINGS, caches.MARKER} <= names and _PARTIAL not in names
-            model = inside or (path if whole else None)
-        for entry in entries:
-            if _is_folder(entry):
-                yield from walk(Path(entry.path), model)
+        elif names:
+            yield _one(path, names, model)
+            model = model or (path if names == _WHOLE else None)
+        (inside if model else ahead).extend((folder, model) for folder in below)
 
-    yield from walk(cache, None)
+
+def _is_new(path: Path, seen: set[str]) -> bool:
+    """Whether a folder was not seen yet, by whichever path; now it was. The root, where a link leads back, is one."""
+    before = len(seen)
+    seen.add(os.path.realpath(path))
+    return len(seen) > before
+
+
+def _is_there(path: Path) -> bool:
+    """As a scanner sees it: a folder counts, a link to nothing does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -122,12 +139,12 @@ def _one(path: Path, names: set[str], inside: Path | None) -> Folder:
         why = (marks.mark_of(path) or {}).get("taken_back")
         return Folder(path, None, f"it was taken back ({why})" if why else f"it has no {caches.MARKER}")
     try:
-        value = json_files.read(path / caches.MARKER)
+        marker = json_files.read_bytes(path / caches.MARKER)
+        if name := caches.name_in(marker):
+            return Folder(path, caches.named(marker), note=_unlike(name))
+        value = json_values.parse(marker.decode("utf-8-sig"), strict=False)
     except (OSError, ValueError) as error:
         return Folder(path, None, f"{caches.MARKER} can't be read ({_line(error)})")
-    name = value.get("Name") if isinstance(value, dict) else None
-    if isinstance(name, str) and name:
-        return Folder(path, name if ":" in name else f"{name}:0", note=_unlike(name))
     lower = isinstance(value, dict) and "name" in value
     return Folder(path, None, f"{caches.MARKER} has no text at Name" + ("; `name` is not it" if lower else ""))
 

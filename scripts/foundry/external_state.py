@@ -11,8 +11,9 @@ from typing import Any
 
 from scripts.attest.papers import SIGNATURE
 from scripts.common.manifest import MANIFEST
+from scripts.common.model_id import alias_of
 from scripts.foundry import cache as caches
-from scripts.foundry import marks
+from scripts.foundry import marks, planning
 
 
 def files(result: Mapping[str, Any]) -> Sequence[str]:
@@ -62,19 +63,24 @@ def undeploy(build: Path) -> Callable[[Mapping[str, Any]], Sequence[str]]:
 
 
 def standing_files(result: Mapping[str, Any]) -> Sequence[str]:
-    """Of a reconcile.json: Ingot's folder in the cache, and each manifest in it."""
+    """Of a reconcile.json: the runtime's index, Ingot's folder in the cache, and each manifest in it."""
     cache = Path(result["cache"])
     places = [own.folder for own in marks.ours(cache)]
-    found = [cache / marks.FOLDER, *places, *(place / MANIFEST for place in places)]
+    found = [cache / caches.INDEX, cache / marks.FOLDER, *places, *(place / MANIFEST for place in places)]
     return [str(path) for path in found if os.path.lexists(path)]
 
 
 def standing_holds(result: Mapping[str, Any], _: object) -> str | None:
-    """Of a reconcile.json: None, or which model of this configuration came or went since."""
+    """Of a reconcile.json: None, or which model of this configuration came or went since, or is registered for a place
+    where it is not.
+    """
     config, own_cache = result["config"], result["own_cache"]
-    now = {own.id for own in marks.ours(Path(result["cache"])) if own.is_of(config, own_cache)}
-    for model_id in sorted(now ^ {one["id"] for one in result["stands"]}):
+    cache, stands = Path(result["cache"]), {one["id"] for one in result["stands"]}
+    now = {own.id for own in marks.ours(cache) if own.is_of(config, own_cache)}
+    for model_id in sorted(now ^ stands):
         return f"{model_id} {'came into' if model_id in now else 'is no longer in'} the Foundry cache"
+    for model_id, path in planning.misplaced(cache, set(map(alias_of, stands))).items():
+        return f"{model_id} is registered for {path}, and is not there"
     return None
 
 

@@ -8,16 +8,17 @@ Versions of one name are whole numbers, never used twice while any of them stand
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from scripts.common.errors import IngotError
 from scripts.common.manifest import Files
-from scripts.common.model_id import parse
+from scripts.common.model_id import alias_of, parse
 from scripts.foundry import cache as caches
-from scripts.foundry import marks
+from scripts.foundry import discovery, marks
 from scripts.foundry.cache import INDEX, MARKER
 from scripts.foundry.marks import ROLLED_BACK, Own, same
 from scripts.results import measured
@@ -117,8 +118,22 @@ def is_ingots(path: Path, folder: Path, model_id: str) -> bool:
     return path.parts[-2:] == folder.parts[-2:]
 
 
+def misplaced(cache: Path, aliases: Container[str] | None = None) -> dict[str, Path]:
+    """Registrations that are Ingot's and point to where there is no such version: its folder is gone, or is where the
+    whole cache was moved to. `aliases`: of these alone. Raises `IngotError` if the index cannot be read.
+    """
+    here = {own.id: own.folder for own in marks.ours(cache)}
+    found = {}
+    for model_id, path in caches.registrations(cache).items():
+        folder = here.get(model_id) or caches.home_of(cache, model_id)
+        wrong = not same(path, folder) if model_id in here else not os.path.lexists(path)
+        if wrong and is_ingots(path, folder, model_id) and (aliases is None or alias_of(model_id) in aliases):
+            found[model_id] = path
+    return found
+
+
 def _rivals(cache: Path, model_id: str, folder: Path) -> Iterator[Path]:
     """Folders of others that a scanning runtime would list under the same name: it would silently take either."""
-    for here, name in caches.marked_folders(cache):
+    for here, name in discovery.listed(cache):
         if name.casefold() == model_id.casefold() and not same(here, folder) and not caches.is_scratch(here):
             yield here

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from scripts.common.errors import IngotError
-from scripts.foundry import deploy, figures, marks
+from scripts.common.model_id import alias_of
+from scripts.foundry import deploy, figures, marks, versions
 from scripts.foundry.marks import Own
 from scripts.results import base
 from scripts.results.base import Marker
@@ -41,6 +42,15 @@ class Asked:
         if not isinstance(given, dict) or not isinstance(given.get("names"), dict):
             raise IngotError("--asked", f"expected names and broken, found {given!r}", "See --help")
         return cls(config.absolute(), build.absolute(), given["names"], given.get("broken") or ())
+
+    @property
+    def aliases(self) -> frozenset[str]:
+        """By which clients ask for its models."""
+        return frozenset(map(alias_of, self.names))
+
+    def asks(self, model_id: str) -> bool:
+        """Whether a client that asks for one of its models, by name or alias, may be answered by this one."""
+        return alias_of(model_id) in self.aliases
 
 
 def judge(cache: Path, asked: Asked) -> list[Stands]:
@@ -94,14 +104,17 @@ def reconcile(cache: Path, asked: Asked, policy: str, remedy: str, keep: int = 1
 
     Raises `IngotError` where the cache can't be written.
     """
-    removed = []
+    removed, told = list[str](), list[str]()
+    try:
+        versions.mend(cache, asked.aliases | {alias_of(one.id) for one in judge(cache, asked)})
+    except IngotError as error:  # as below
+        told.append(str(error))
     if policy == "remove":
         for one in judge(cache, asked):
             if one.standing == "orphan" or (one.standing == "kept" and _is_refused(one, asked)):
                 deploy.undeploy(one.id, cache, Path(one.folder))
                 print(f"reconcile: taken down: {one.told}", flush=True)
                 removed.append(one.id)
-    told = []
     for name in sorted({one.id.rpartition(":")[0] for one in judge(cache, asked) if one.standing == "deployed"}):
         try:
             gone = prune(cache, name, keep)
@@ -116,7 +129,7 @@ def reconcile(cache: Path, asked: Asked, policy: str, remedy: str, keep: int = 1
             with contextlib.suppress(OSError):  # a cache that is read-only: the present report tells it all the same
                 figures.keep(Path(one.folder), asked.build / str(one.model) / str(one.precision))
     stands = judge(cache, asked)
-    told = [
+    told += [
         f"{one.told}; {remedy} takes it down" if one.standing == "orphan" else one.told for one in stands if one.told
     ]
     return Reconciled(

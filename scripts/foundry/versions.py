@@ -8,13 +8,14 @@ that asks by alias gets the newest version that is listed.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from scripts.common import json_files, manifest
 from scripts.common.errors import IngotError
 from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
-from scripts.foundry import marks, placing
+from scripts.foundry import marks, placing, planning
 from scripts.foundry.cache import MARKER
 from scripts.foundry.marks import ROLLED_BACK, UNVERIFIED, Own
 from scripts.foundry.writing import locked, writing
@@ -27,7 +28,8 @@ def take_back(runtime: Runtime, own: Own, why: str) -> None:
     text = marker.read_text(encoding="utf-8") if marker.is_file() else own.mark.get("marker", "")
     _remark(own, {**own.mark, "taken_back": why, "marker": text})
     marker.unlink(missing_ok=True)
-    if own.id in runtime.registered():
+    path = caches.registrations(runtime.cache).get(own.id, own.folder)
+    if own.id in runtime.registered() and planning.is_ingots(path, own.folder, own.id):
         runtime.unregister(own.id)
 
 
@@ -41,7 +43,12 @@ def bring_back(runtime: Runtime, own: Own) -> None:
 
 
 def settle(runtime: Runtime, cache: Path, name: str, but: str = "") -> None:
-    """Have marker and registration of each version of a name be as its manifest says; `but` is another's affair."""
+    """Have marker and registration of each version of a name be as its manifest says, and none of Ingot's registrations
+    of it point to where there is no version; `but` is another's affair.
+    """
+    for model_id in planning.misplaced(cache):
+        if model_id != but and model_id.rpartition(":")[0].casefold() == name.casefold():
+            runtime.unregister(model_id)
     registered = runtime.registered()
     for own in marks.versions(cache, name):
         placing.tidy(own.folder)
@@ -51,6 +58,16 @@ def settle(runtime: Runtime, cache: Path, name: str, but: str = "") -> None:
             take_back(runtime, own, own.taken_back)
         elif not own.taken_back and own.id not in registered and (own.folder / MARKER).is_file():
             runtime.register(own.folder, own.id, marks.claims(own.folder))
+
+
+def mend(cache: Path, aliases: Container[str]) -> None:
+    """Settle every name with one of these aliases of which a registration of Ingot's is misplaced.
+
+    The runtime is opened only where there is one. Raises `IngotError` where the cache can't be written.
+    """
+    for name in sorted({model_id.rpartition(":")[0] for model_id in planning.misplaced(cache, aliases)}):
+        with writing(cache), locked(cache), Runtime(cache) as runtime:
+            settle(runtime, cache, name)
 
 
 def rollback(cache: Path, name: str, to: int | None = None) -> tuple[list[str], str]:

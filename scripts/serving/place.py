@@ -17,7 +17,7 @@ import msgspec
 from scripts.common.errors import IngotError, UnknownNameError
 from scripts.common.model_id import is_id, parse
 from scripts.foundry import cache as caches
-from scripts.foundry import marks
+from scripts.foundry import marks, planning
 from scripts.foundry.standing import Asked
 from scripts.results import base
 from scripts.results.foundry import Deploy
@@ -116,12 +116,13 @@ class Place:
                 return one
         raise UnknownNameError(word, self._why_not(word), self._remedy(word, listed))
 
-    def own(self, word: str) -> list[marks.Own]:
+    def own(self, word: str, gone: bool = False) -> list[marks.Own]:
         """What Ingot put there of a model, a precision, an alias or a name, listed or not; or the one of an id.
 
-        Raises `UnknownNameError` where there is none, `IngotError` where somebody else put it there.
+        `gone`: also what is only registered any more. Raises `UnknownNameError` where there is none, `IngotError` where
+        somebody else put it there.
         """
-        folded, found = word.casefold(), list(marks.ours(self.cache))
+        folded, found = word.casefold(), [*marks.ours(self.cache), *(self._gone() if gone else ())]
         names = {one.id: self._names_of(one) for one in found}
         if meant := [one for one in found if folded in names[one.id]]:
             return meant
@@ -135,6 +136,12 @@ class Place:
         there = ", ".join(one.id for one in found) or "none"
         remedy = (f"Did you mean {near[0]}? " if near else "") + f"Deployed by Ingot: {there}"
         raise UnknownNameError(word, f"there is no such model in {self.cache}", remedy)
+
+    def _gone(self) -> Iterator[marks.Own]:
+        there = {own.id for own in marks.ours(self.cache)}
+        for model_id, folder in planning.misplaced(self.cache).items():
+            if model_id not in there and is_id(model_id):
+                yield marks.Own(model_id, folder, {})
 
     def _names_of(self, own: marks.Own) -> list[str]:
         model, precision = self.asked.names.get(own.name) or (None, None)

@@ -21,7 +21,7 @@ def undeploy(place: Place, names: Sequence[str], orphans: bool) -> None:
         gone = standing.take_down_orphans(place.cache, place.asked)
         print("\n".join(f"{model_id} taken down" for model_id in gone) or "there are no orphans", flush=True)
         return
-    for own in {own.folder: own for name in names for own in place.own(name)}.values():
+    for own in {own.folder: own for name in names for own in place.own(name, gone=True)}.values():
         deploy.undeploy(own.id, place.cache, own.folder)
         again = " (doit deploys it again, unless models.toml says otherwise)" if own.name in place.asked.names else ""
         print(f"{own.id} taken down{again}", flush=True)

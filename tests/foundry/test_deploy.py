@@ -116,9 +116,14 @@ def test_a_foreign_registration_is_left_alone(package: Path, cache: Path, onnx_f
         assert snapshot(cache) == before
 
 
-def test_a_foreign_model_of_the_same_name_is_left_alone(package: Path, cache: Path, onnx_folder: Path) -> None:
+@pytest.mark.parametrize("root", [False, True], ids=["", "below a root that looks like a model"])
+def test_a_foreign_model_of_the_same_name_is_left_alone(
+    package: Path, cache: Path, onnx_folder: Path, root: bool
+) -> None:
     theirs = shutil.copytree(onnx_folder, cache / "custom" / "theirs")
     (theirs / caches.MARKER).write_text(json.dumps({"Name": MODEL_ID.upper()}))
+    for name in (caches.MARKER, caches.SETTINGS) if root else ():
+        shutil.copy(theirs / name, cache)
     before = snapshot(cache)
     with pytest.raises(IngotError, match="holds another model called"):
         deploy(package, MODEL_ID, cache)

@@ -22,12 +22,14 @@ from scripts.common.childenv import SIGNING_KEY
 from scripts.common.errors import IngotError
 from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
-from scripts.foundry import deploy, marks, planning, signature, versions
+from scripts.foundry import deploy, external_state, marks, planning, signature, versions
 from scripts.foundry.cache import MARKER
+from scripts.runtime.foundry import Runtime
 from tests.attest.keys import keys
 from tests.served import MODEL_ID, write_package
 
 NAME = MODEL_ID.rpartition(":")[0]
+ALIAS = NAME.removesuffix("-generic-cpu")
 
 
 class Signed:
@@ -63,6 +65,24 @@ class Signed:
                         "--build", self.folder / "build", "--public-key", self.public)  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
+
+    def reconcile(self) -> str | None:
+        """What `doit` does of itself where a deployed folder is gone; why it would once more."""
+        output = self.folder / "build" / "foundry" / "reconcile.json"
+        done = self.run("reconcile", "--cache", self.cache, "--asked", self.asked, "--config", self.folder,
+                        "--build", self.folder / "build", "--output", output)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return external_state.standing_holds(json_files.read(output), None)
+
+
+def copy_as(package: Path, target: Path, model_id: str) -> Path:
+    """A package elsewhere, its files telling another id."""
+    shutil.copytree(package, target)
+    for name in ("README.md", MARKER):
+        if (target / name).is_file():
+            text = (target / name).read_text("utf-8").replace(MODEL_ID, model_id)
+            (target / name).write_text(text, encoding="utf-8")
+    return target
 
 
 def test_two_versions_verify_and_what_is_changed_in_one_is_named(
@@ -154,16 +174,61 @@ def test_where_nothing_is_deployed_it_says_so(tmp_path: Path) -> None:
     assert "no signature was verified" in Signed(tmp_path).check(0)
 
 
-def test_a_runtime_is_offered_no_unsigned_model_of_that_name_from_elsewhere_in_the_cache(
-    tmp_path: Path, package: Path
+@pytest.mark.parametrize(
+    "model_id", [f"{NAME}:7", f"{NAME}:x", f"{ALIAS}-generic-gpu:1", f"{ALIAS}-Generic-NPU:1", f"{ALIAS}:1"]
+)
+def test_a_runtime_is_offered_no_unsigned_model_of_that_name_or_alias_from_elsewhere_in_the_cache(
+    tmp_path: Path, package: Path, model_id: str
 ) -> None:
     signed = Signed(tmp_path)
     signed.deployed(package, "one")
-    other = shutil.copytree(package, signed.cache / "installed" / "other")
-    text = (other / MARKER).read_text("utf-8").replace(MODEL_ID, f"{NAME}:7")
-    (other / MARKER).write_text(text, encoding="utf-8")
+    other = copy_as(package, signed.cache / "installed" / "other", model_id)
     told = signed.check(1)
-    assert f"✗ {NAME}:7 ({other}): model.sig is missing" in told and "1 of 2 deployed models" in told, told
+    assert f"✗ {model_id} ({other}): model.sig is missing" in told and "1 of 2 deployed models" in told, told
+
+
+def decoy(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / caches.SETTINGS).write_text("{}")
+    (folder / MARKER).write_text('{"Name": "decoy:1"}')
+    return folder
+
+
+def in_the_root(cache: Path) -> Path:
+    return decoy(cache) / "installed" / "other"
+
+
+def in_a_download(cache: Path) -> Path:
+    (decoy(cache / "installed") / "download.tmp").mkdir()
+    return cache / "installed" / "other"
+
+
+def in_an_empty_link(cache: Path) -> Path:
+    (decoy(cache / "installed") / caches.SETTINGS).unlink()
+    (cache / "installed" / caches.SETTINGS).symlink_to("nowhere")
+    return cache / "installed" / "other"
+
+
+def by_a_link(cache: Path) -> Path:
+    (cache.parent / "away").mkdir()
+    (cache / "installed").symlink_to(cache.parent / "away", target_is_directory=True)
+    return cache.parent / "away" / "other"
+
+
+def linked_from_a_model(cache: Path) -> Path:
+    (decoy(cache / "a decoy") / "more").symlink_to(cache / "installed", target_is_directory=True)
+    return cache / "installed" / "other"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.parametrize("hide", [in_the_root, in_a_download, in_an_empty_link, by_a_link, linked_from_a_model])
+def test_nothing_that_a_scanning_runtime_lists_is_hidden_from_the_check(
+    tmp_path: Path, package: Path, hide: Callable[[Path], Path]
+) -> None:
+    signed = Signed(tmp_path)
+    signed.deployed(package, "one")
+    other = copy_as(package, hide(signed.cache), f"{NAME}:7")
+    assert f"✗ {NAME}:7 ({other}): model.sig is missing" in signed.check(1)
 
 
 def test_a_signed_model_does_not_pass_for_another(tmp_path: Path, onnx_folder: Path, package: Path) -> None:
@@ -189,12 +254,33 @@ def test_a_version_before_does_not_pass_for_the_one_that_was_deployed(
     assert f"inference_model.json is for the model {MODEL_ID}, not {NAME}:2" in signed.check(1)
 
 
+@pytest.mark.parametrize("number", [2, 9])
+def test_no_version_before_is_listed_as_the_one_that_was_deployed_or_a_newer_one(
+    tmp_path: Path, package: Path, newer: Path, number: int
+) -> None:
+    signed = Signed(tmp_path)
+    first = signed.deployed(package, "one")
+    signed.deployed(newer, "two")
+    other = copy_as(first, signed.cache / "installed" / "x", f"{NAME}:{number}")
+    (other / MANIFEST).unlink()
+    why = {2: "is signed, but is another package of this name than the one that was deployed",
+           9: f"is newer than {NAME}:2, which was deployed last"}[number]  # fmt: skip
+    told = signed.check(1)
+    assert f"✗ {NAME}:{number} ({other}): {why}" in told and "2 of 3 deployed models" in told, told
+
+
 def test_what_was_taken_back_is_as_it_was_signed(tmp_path: Path, package: Path, newer: Path) -> None:
     signed = Signed(tmp_path)
-    signed.deployed(package, "one")
-    taken_back = signed.deployed(newer, "two")
+    first, taken_back = signed.deployed(package, "one"), signed.deployed(newer, "two")
     versions.rollback(signed.cache, NAME)
     assert not (taken_back / MARKER).exists()
+    assert "2 of 2 deployed models are as they were signed" in signed.check(0)
+    assert signed.deploy(newer, tmp_path / "two").returncode == 0  # it stays so, and the record says so
+    assert "2 of 2 deployed models are as they were signed" in signed.check(0)
+    copy_as(first, signed.cache / "installed" / "x", f"{NAME}:9")
+    assert f"is newer than {NAME}:2, which was deployed last" in signed.check(1)
+    shutil.rmtree(signed.cache / "installed")
+    versions.rollback(signed.cache, NAME, to=2)
     assert "2 of 2 deployed models are as they were signed" in signed.check(0)
 
 
@@ -217,6 +303,40 @@ def test_the_remedy_of_the_check_works(tmp_path: Path, package: Path) -> None:
     shutil.rmtree(folder)
     assert signed.deployed(package, "again") == folder
     assert "1 of 1 deployed models" in signed.check(0)
+
+
+def test_the_remedy_of_the_check_works_for_an_earlier_version(tmp_path: Path, package: Path, newer: Path) -> None:
+    signed = Signed(tmp_path)
+    first, second = signed.deployed(package, "one"), signed.deployed(newer, "two")
+    assert signed.reconcile() is None
+    (first / "more.json").write_text("{}")
+    assert f"✗ {MODEL_ID} ({first}): more.json was added" in signed.check(1)
+    shutil.rmtree(first)
+    assert "is not there" in signed.check(1)
+    assert signed.reconcile() is None
+    assert caches.registrations(signed.cache) == {f"{NAME}:2": second}
+    assert "1 of 1 deployed models" in signed.check(0)
+
+
+def test_a_registration_of_somebody_else_whose_folder_is_gone_stays_and_is_told(tmp_path: Path, package: Path) -> None:
+    signed, gone = Signed(tmp_path), tmp_path / "of others"
+    signed.deployed(package, "one")
+    shutil.copytree(package, gone)
+    with Runtime(signed.cache) as runtime:
+        runtime.register(gone, f"{NAME}:0")
+    shutil.rmtree(gone)
+    assert signed.reconcile() is None
+    assert f"✗ {NAME}:0 ({gone}): is not there, but still registered, not by Ingot" in signed.check(1)
+
+
+def test_a_cache_that_was_moved_is_as_it_was_signed(tmp_path: Path, package: Path, newer: Path) -> None:
+    signed = Signed(tmp_path)
+    signed.deployed(package, "one")
+    signed.deployed(newer, "two")
+    signed.cache = signed.cache.rename(tmp_path / "moved")
+    signed.deployed(newer, "again")
+    assert {path.parents[1] for path in caches.registrations(signed.cache).values()} == {signed.cache}
+    assert "2 of 2 deployed models" in signed.check(0)
 
 
 def test_what_changes_while_it_is_copied_is_not_deployed(

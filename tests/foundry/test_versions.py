@@ -203,3 +203,11 @@ def test_a_version_of_somebody_else_is_in_the_way(two: Path, onnx_folder: Path, 
     with pytest.raises(IngotError, match="which Ingot did not put there"):
         deploy(third, MODEL_ID, two)
     assert listed(two) == [FIRST, SECOND, THIRD]
+
+
+def test_what_somebody_else_registered_as_a_version_that_was_taken_back_stays(two: Path, onnx_folder: Path) -> None:
+    versions.rollback(two, NAME)
+    with Runtime(two) as runtime:
+        runtime.register(onnx_folder, SECOND)
+        versions.settle(runtime, two, NAME)
+    assert caches.registrations(two)[SECOND] == onnx_folder

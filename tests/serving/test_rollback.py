@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,10 @@ def test_undeploying_a_model_takes_every_version_down(project: Project) -> None:
     assert sorted(line.partition(" ")[0] for line in ran.out.splitlines()) == [FIRST, SECOND]
     assert registered(project) == []
     assert project.doit("chat", "tiny", "-m", "hello").code == 3
+
+
+def test_what_is_only_registered_any_more_can_be_undeployed(project: Project) -> None:
+    shutil.rmtree(caches.home_of(cache_of(project), FIRST))
+    ran = project.doit("undeploy", FIRST)
+    assert ran.code == 0 and f"{FIRST} taken down" in ran.out, ran.out
+    assert registered(project) == [SECOND]

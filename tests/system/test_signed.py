@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,9 @@ def test_only_who_has_the_key_deploys_and_what_is_changed_later_is_named(
     assert not (project.build / "facts" / "int8" / "signature" / "model.sig").exists()
     assert project.json("facts/int8/signature/unsigned.json")["verdict"] == "refused"
     assert "1 of 1 deployed models are as they were signed" in project.doit("check", "--signed", "attest").out
+    shutil.rmtree(card.parent)  # which is what it asks for where something is wrong
+    ran = project.doit("check", "--signed", "attest")
+    assert ran.code == 1 and "is not there" in ran.out, ran.out
+    ran = project.doit()
+    assert ran.code == 0, ran.out
+    assert "no signature was verified" in project.doit("check", "--signed", "attest").out
