@@ -69,7 +69,7 @@ def sign(
     from scripts.attest import signing
     from scripts.attest.papers import UNSIGNED_WHY
     from scripts.definitions.passes import not_run
-    from scripts.quality.recommend import held_back
+    from scripts.quality.policy import held_back
     from scripts.results import base
     from scripts.results.quality import Advice
 

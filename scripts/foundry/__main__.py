@@ -43,7 +43,7 @@ def deploy(
     from scripts.foundry import cache as caches
     from scripts.foundry import deploy as stage_deploy
     from scripts.foundry import signature as signatures
-    from scripts.quality.recommend import held_back
+    from scripts.quality.policy import held_back
 
     advice = base.read(recommendation, Advice, "Make it again: `doit recommend`") if recommendation else None
     if refusal := held_back(advice, precision, policy):

@@ -79,28 +79,6 @@ def read(path: Path) -> Outcome:
     return Outcome(verdict="skipped", reasons=[f"{path.stem} was not measured"])
 
 
-def held_back(advice: Advice | None, precision: str, policy: str) -> Outcome | None:
-    """Why a precision is neither signed nor deployed, as verdict and reasons; None if it is.
-
-    `advice` is what `recommend` gave: "refused" if the precision did not pass there, "skipped" if the user's
-    `policy` ("all", "recommended", "none") does not want it. What was deployed before stays as it is.
-    """
-    if policy not in ("all", "recommended", "none"):
-        raise IngotError("--policy", f"is {policy!r}", 'Use "all", "recommended" or "none"')
-    if advice:
-        judged = advice.precisions.get(precision)
-        if judged is None:
-            known = ", ".join(advice.precisions)
-            raise IngotError("--precision", f"{precision!r} is not among those judged", f"Use one of {known}")
-        if judged.verdict not in ("passed", "warned"):
-            return judged
-    if policy == "none":
-        return Outcome(verdict="skipped", reasons=['deploy = "none"'])
-    if policy == "recommended" and advice and advice.recommended != precision:
-        return Outcome(verdict="skipped", reasons=[f'deploy = "recommended", which is {advice.recommended}'])
-    return None
-
-
 def _why(order: list[str], precisions: Mapping[str, Outcome], chosen: str | None) -> list[str]:
     passed_over = order if chosen is None else order[: order.index(chosen)]
     reasons = []

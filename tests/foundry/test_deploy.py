@@ -13,7 +13,7 @@ from scripts.common.errors import IngotError
 from scripts.foundry import cache as caches
 from scripts.foundry import marks
 from scripts.foundry.deploy import deploy, undeploy
-from scripts.quality.recommend import held_back
+from scripts.quality.policy import held_back
 from scripts.results.base import Outcome
 from scripts.results.quality import Advice
 from scripts.runtime.foundry import Runtime
