@@ -101,7 +101,7 @@ def test_a_step_that_really_fails_after_they_were_built_again_is_run_once(projec
 READER: tuple[dict[str, Any], ...] = (
     {"name": "blow", "verb": "blow", "inputs": ["src/a"], "parameters": {"size": 3 << 20}, "stored": False},
     {"name": "again", "verb": "count", "inputs": ["blow"], "parameters": {"at-most": 1 << 30}, "result": True},
-    {"name": "slow", "verb": "copy", "inputs": ["src/b", "blow"], "parameters": {"delay": 8.0}},
+    {"name": "slow", "verb": "copy", "inputs": ["src/b", "blow"], "parameters": {"delay": 4.0}},
 )
 REMOVES = ({**READER[0], "removed_after": ["again"]}, READER[1])
 

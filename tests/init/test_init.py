@@ -74,6 +74,7 @@ def test_a_model_alone_is_named_by_its_folder_and_its_licence_by_its_card(base: 
 def test_all_licences_of_a_card_count_and_without_a_card_the_licence_s_text(base: Path) -> None:
     (base / "LICENSE").write_text("MIT License\n", encoding="utf-8")
     assert written(base)[0]["license"] == "mit"
+    (base / "models.toml").unlink()
     (base / "README.md").write_text("---\nlicense:\n- mit\n- gemma\n---\n# It\n", encoding="utf-8")
     assert written(base)[0]["license"] == "mit, gemma"
 

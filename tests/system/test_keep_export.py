@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.system.conftest import settings
 from tests.system.project import Project
 
@@ -27,6 +29,7 @@ def test_the_exports_weights_go_and_a_new_precision_has_them_built_again(project
     assert project.doit("quality").steps == frozenset()
 
 
+@pytest.mark.long
 def test_a_whole_build_exports_once_and_a_second_makes_nothing(project: Project, weights: Path) -> None:
     settings(project, weights, precisions=["int8", "fp16"], keep_export=False, deploy="none")
     ran = project.doit()
