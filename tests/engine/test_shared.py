@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -287,6 +288,55 @@ def test_an_upload_that_fails_leaves_no_artifact_behind(s3: S3, right: dict[str,
     for name in names:
         files = json.loads(s3.request("GET", name))["body"]["files"].values()
         assert all(file.get("own") for file in files), "only what needs no content is there"
+
+
+def die_at_request(number: int, s3: S3, folder: Path, right: dict[str, str], *, write: bool) -> bool:
+    """Kill a doit when the server has done the request `number` of it; whether there were so many."""
+    project, count = clone(folder / "killed", URL, write=write), itertools.count(1)
+
+    def kill(_: Asked, answer: Answer) -> Answer:
+        if next(count) == number:
+            os.killpg(doit.pid, signal.SIGKILL)
+        return answer
+
+    s3.fault = kill
+    doit = project.start()
+    doit.communicate()
+    s3.fault = s3_module.sound
+    for name in s3.objects("ingot/v1/artifacts"):
+        for file in json.loads(s3.request("GET", name))["body"]["files"].values():
+            if file["size"] and not file.get("own"):
+                blob = s3.request("GET", f"ingot/v1/blobs/{file['blake3'][:2]}/{file['blake3']}")
+                assert digest_bytes(blob) == file["blake3"]
+    said = project.doit()
+    assert "shared store s3" not in said and contents(project) == right and project.litter() == []
+    other = clone(folder / "other", URL)
+    had = fetched(other.doit())  # what was cut short on its way there is built by who needs it
+    assert contents(other) == right and (write or had == NAMES - {"clock"})
+    return next(count) > number
+
+
+@pytest.mark.parametrize("numbers", [(11,), pytest.param(range(1, 1000), marks=pytest.mark.long)], ids=["one", "all"])
+@pytest.mark.timeout(3600)
+def test_who_writes_is_killed_at_a_request(
+    numbers: Sequence[int], s3: S3, right: dict[str, str], tmp_path: Path
+) -> None:
+    for number in numbers:
+        s3.hold({})
+        if not die_at_request(number, s3, tmp_path / f"{number}", right, write=True):
+            break
+    assert number > 10
+
+
+@pytest.mark.parametrize("numbers", [(9,), pytest.param(range(1, 1000), marks=pytest.mark.long)], ids=["one", "all"])
+@pytest.mark.timeout(3600)
+def test_who_reads_is_killed_at_a_request(
+    numbers: Sequence[int], filled: S3, right: dict[str, str], tmp_path: Path
+) -> None:
+    for number in numbers:
+        if not die_at_request(number, filled, tmp_path / f"{number}", right, write=False):
+            break
+    assert number > 8
 
 
 def test_gc_speaks_with_a_server_too(filled: S3, tmp_path: Path) -> None:
