@@ -5,9 +5,8 @@ alone; the library itself computes on the CPU of any machine. Measured with open
 What is bridged here:
 - It knows graphs and no conversations: keys and values go from one step into the next by their names in
   genai_config.json.
-- Where LongRoPE changes its factors onnxruntime-genai computes keys and values anew; that is not done here, where texts
-  end before.
 - Importing it sends a message home, by a package that its own code can do without: it is not let in.
+Not bridged: where LongRoPE changes its factors onnxruntime-genai computes keys and values anew, and this does not.
 """
 
 from __future__ import annotations

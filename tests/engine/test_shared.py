@@ -321,11 +321,13 @@ def die_at_request(number: int, s3: S3, folder: Path, right: dict[str, str], *, 
 def test_who_writes_is_killed_at_a_request(
     numbers: Sequence[int], s3: S3, right: dict[str, str], tmp_path: Path
 ) -> None:
+    deaths = 0
     for number in numbers:
         s3.hold({})
         if not die_at_request(number, s3, tmp_path / f"{number}", right, write=True):
             break
-    assert number > 10
+        deaths += 1
+    assert deaths >= min(len(numbers), 10)
 
 
 @pytest.mark.parametrize("numbers", [(9,), pytest.param(range(1, 1000), marks=pytest.mark.long)], ids=["one", "all"])
@@ -333,10 +335,12 @@ def test_who_writes_is_killed_at_a_request(
 def test_who_reads_is_killed_at_a_request(
     numbers: Sequence[int], filled: S3, right: dict[str, str], tmp_path: Path
 ) -> None:
+    deaths = 0
     for number in numbers:
         if not die_at_request(number, filled, tmp_path / f"{number}", right, write=False):
             break
-    assert number > 8
+        deaths += 1
+    assert deaths >= min(len(numbers), 10)
 
 
 def test_gc_speaks_with_a_server_too(filled: S3, tmp_path: Path) -> None:
