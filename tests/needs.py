@@ -12,6 +12,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ CHROMIUM = Path("/usr/lib/chromium")
 SOFTWARE_ADAPTER = {
     "LD_LIBRARY_PATH": str(CHROMIUM), "VK_DRIVER_FILES": str(CHROMIUM / "vk_swiftshader_icd.json"),
 }  # fmt: skip
+#: Where Mesa's llvmpipe (Vulkan too, and float16 with it) is: named by the environment, or installed.
+LLVMPIPE = ("/usr/share/vulkan/icd.d", "lvp_icd*.json")
 IN_CI_TOO = frozenset({"browser"})
 
 
@@ -47,6 +50,7 @@ def missing(what: str) -> str | None:
         "browser": _no_browser,
         "namespaces": _no_namespaces,
         "software adapter": _no_software_adapter,
+        "float16 adapter": _no_float16_adapter,
         "powershell": lambda: None if shutil.which("pwsh") else "pwsh is not installed: PowerShell 7",
         "bitsandbytes": functools.partial(_no_package, "bitsandbytes", "bitsandbytes==0.50.2"),
         "distributed": functools.partial(_no_package, "distributed", "-e '.[team]'"),
@@ -76,6 +80,41 @@ def _no_software_adapter() -> str | None:
     there = all((CHROMIUM / name).is_file() for name in ("vk_swiftshader_icd.json", "libvulkan.so.1"))
     why = None if there else f"{CHROMIUM} has no SwiftShader: apt-get install chromium"
     return _no_package("onnxruntime_ep_webgpu", "onnxruntime-ep-webgpu") or why
+
+
+def float16_adapter() -> dict[str, str]:
+    """What it takes to use an adapter that may know float16: the environment's own, else the installed llvmpipe."""
+    folder, pattern = LLVMPIPE
+    drivers = [os.environ.get("VK_DRIVER_FILES", ""), *map(str, sorted(Path(folder).glob(pattern)))]
+    return {"VK_DRIVER_FILES": next(filter(None, drivers), "")}
+
+
+def _no_float16_adapter() -> str | None:
+    if why := _no_package("onnxruntime_ep_webgpu", "onnxruntime-ep-webgpu"):
+        return why
+    why = _why_not([sys.executable, "-c", _ADDS_FLOAT16], {**os.environ, **float16_adapter()})
+    return why and (
+        "there is no adapter whose shaders know float16: apt-get install mesa-vulkan-drivers, of Mesa 25 or newer (in "
+        "Debian 12 that is in bookworm-backports)"
+    )
+
+
+_ADDS_FLOAT16 = """
+import numpy, onnxruntime
+from onnx import TensorProto, helper
+from scripts.runtime import plugins
+plugins.provide("webgpu")
+values = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, [8]) for name in "ab"]
+graph = helper.make_graph([helper.make_node("Add", ["a", "a"], ["b"])], "g", values[:1], values[1:])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+options = onnxruntime.SessionOptions()
+options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+devices = [one for one in onnxruntime.get_ep_devices() if one.ep_name == "WebGpuExecutionProvider"]
+options.add_provider_for_devices(devices[:1], {})
+session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+(found,) = session.run(None, {"a": numpy.arange(8, dtype=numpy.float16)})
+assert (found == 2 * numpy.arange(8)).all()
+"""
 
 
 def _no_namespaces() -> str | None:

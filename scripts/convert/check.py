@@ -7,6 +7,7 @@ from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.convert import structure
 from scripts.definitions.passes import HERE, graph_for
 from scripts.runtime import genai
 
@@ -23,19 +24,24 @@ def check(folder: Path, target: str = "cpu") -> None:
     """Load `folder` with onnxruntime-genai and generate 8 tokens; raises `IngotError` saying what failed.
 
     The second token is what matters: it is the first to read the key-value cache, and a float16 graph on CPU dies
-    there. Logits must be finite. What is made for another execution provider than cpu is run on the CPU too; where a
-    graph of that provider's own does not run there, only its files are checked.
+    there. Logits must be finite. What is made for another execution provider than cpu is run on the CPU too. Where the
+    CPU has no kernel for a graph of that provider's own, its structure and its weights are checked; any other fault is
+    one of the graph.
     """
     settings = _settings(folder)
     name = settings["model"]["decoder"]["filename"]
     if not (folder / name).is_file():
         raise IngotError("genai_config.json", f"names {name}, which is not there", _REMEDY)
+    elsewhere = graph_for(target) != HERE
+    if elsewhere:
+        structure.check(folder, settings)
     try:
         tokens = _generate(folder, name)
     except (genai.GenaiFault, _WrongAnswerError) as error:
         reason = error.found if isinstance(error, genai.GenaiFault) else error
-        if graph_for(target) != HERE and isinstance(error, genai.GenaiFault):
-            print(f"check: files only; on the CPU a model for {target} does not run: {reason}", flush=True)
+        if elsewhere and isinstance(error, genai.GenaiFault) and genai.lacks_kernel(error.found):
+            structure.numbers(folder, settings)
+            print(f"check: not run; on the CPU a model for {target} does not run: {reason}", flush=True)
             return
         raise IngotError("the converted model", f"does not load and generate: {reason}", _REMEDY) from error
     print(f"check: generated {tokens} tokens" + (f", not for {target}" if target != HERE else ""), flush=True)

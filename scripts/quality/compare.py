@@ -27,6 +27,7 @@ from scripts.quality.changes import STEPS, WHOLE
 from scripts.quality.logits import GenaiModel
 from scripts.quality.tally import Floats, Tally
 from scripts.results.quality import Quality, Text
+from scripts.runtime import genai
 
 #: Positions taken to float64 at once: what fits the processor's cache beats one big array.
 _BLOCK = 16
@@ -41,7 +42,7 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any, target: st
 
     Returns the content of quality.json: verdict and reasons, the worst over the texts of each figure, and every text's.
     Logits that are NaN or infinite, and a vocabulary that lost words, are refused. A graph that was made for another
-    `target`, and does not run on this one, is skipped. Raises `IngotError` on bad input.
+    `target`, and for which the CPU has no kernel, is skipped. Raises `IngotError` on bad input.
     """
     limits = parse_gates(gates)
     if graph_for(target) != HERE and (why := _does_not_run(onnx)):
@@ -69,10 +70,12 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any, target: st
 
 
 def _does_not_run(onnx: Path) -> str | None:
-    """Why the graph does not run on the CPU; None where it does."""
+    """Which kernel the CPU lacks for the graph; None where it runs there. Raises what else is wrong."""
     try:
         next(GenaiModel(onnx).logits(np.zeros(3, dtype=np.int32), 3))
     except IngotError as error:
+        if not genai.lacks_kernel(error.found):
+            raise
         return error.found
     return None
 

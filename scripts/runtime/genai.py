@@ -14,6 +14,7 @@ release does it itself:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
     Ids = Sequence[int] | npt.NDArray[np.int32]
 
+#: How ONNX Runtime says that a provider can't compute a node of a sound graph: on loading, NOT_IMPLEMENTED; on running,
+#: in the words of the kernel.
+_LACKS = re.compile(
+    r"Could not find an implementation for \S+ node with name"
+    r"|while running \S+ node\..* Status Message: .*(?:NOT_IMPLEMENTED|not (?:yet )?(?:supported|implemented))"
+)
 _LONGEST = 600  # characters of an error's text
 _TOKENIZER = "tokenizer.json"
 _SIMPLER = 'Give another one: template = "FILE.jinja" in models.toml'
@@ -41,6 +48,11 @@ _OF_EACH = 24
 def installed() -> str:
     """Version of the installed library, without importing it."""
     return version("onnxruntime-genai")
+
+
+def lacks_kernel(words: str) -> bool:
+    """Whether a fault's words say that the CPU has no kernel that a graph needs; all else is the graph's fault."""
+    return _LACKS.search(words) is not None
 
 
 class GenaiFault(IngotError):  # noqa: N818 - reads as what it is

@@ -15,7 +15,7 @@ from scripts.common import genai_config, json_files
 from scripts.foundry import cache as caches
 from scripts.runtime import genai
 from tests import tiny
-from tests.needs import SOFTWARE_ADAPTER
+from tests.needs import SOFTWARE_ADAPTER, float16_adapter
 from tests.system.project import ROOT, Project
 
 
@@ -90,6 +90,24 @@ def test_what_is_made_for_webgpu_answers_there_and_what_the_adapter_cannot_compu
     assert "run here (webgpu)" in ran.out and "not run here (webgpu)" in ran.out
     assert "int4-webgpu-fp32: skipped: run on a software adapter" in ran.out
     assert json_files.read(project.build / "facts" / "recommend.json")["recommended"] is None
+
+
+@pytest.mark.long
+@pytest.mark.needs("float16 adapter")
+@pytest.mark.parametrize(("precision", "most"), [("fp16-webgpu", 1e-3), ("int4-webgpu", 0.05)])
+def test_what_computes_in_float16_for_webgpu_answers_on_an_adapter_that_has_it(
+    project: Project, tiny_trained: Path, monkeypatch: pytest.MonkeyPatch, precision: str, most: float
+) -> None:
+    for name, value in float16_adapter().items():
+        monkeypatch.setenv(name, value)
+    project.model(
+        name="facts", source={"path": tiny_trained}, precisions=[precision], evaluation=project.facts()
+    )  # fmt: skip
+    ran = project.doit(f"device:facts-{precision}")
+    assert ran.code == 0, ran.out
+    seen = project.json(f"facts/{precision}/device.json")
+    assert (seen["verdict"], seen["cases"], seen["alike"]) == ("passed", 2, 2), seen
+    assert 0 < seen["kl"] < most
 
 
 @pytest.mark.long

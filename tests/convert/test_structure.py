@@ -1,0 +1,182 @@
+"""A graph that is made for a GPU and is broken: it is refused here, whether the CPU has kernels for it or not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from scripts.common.errors import IngotError
+from scripts.convert.check import check
+from scripts.convert.quantize import quantize
+from scripts.quality import compare
+
+DATA = "model.onnx.data"
+#: What computes in float16 runs on the CPU; of what computes in bfloat16, the CPU has no kernel.
+KINDS: dict[str, dict[str, object]] = {
+    "runs": {"precision": "int4"},
+    "has no kernel": {"precision": "int4", "use_cuda_bf16": True},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path, llama_export: Path
+) -> Path:
+    """A model for CUDA, by onnxruntime-genai's builder."""
+    builder = {"type": "ModelBuilder", **KINDS[request.param]}
+    workflow = {"input_model": {"type": "HfModel"}, "passes": {"builder": builder}}
+    output = tmp_path_factory.mktemp("made") / "model"
+    quantize(llama_export, {"target": "cuda", "olive": workflow}, output, tiny_llama)
+    return output
+
+
+def _node(model: ModelProto, kind: str) -> NodeProto:
+    return next(node for node in model.graph.node if node.op_type == kind)
+
+
+def _weight(model: ModelProto, *types: int) -> TensorProto:
+    return next(one for one in model.graph.initializer if one.external_data and one.data_type in types)
+
+
+def _at(tensor: TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _rewritten(folder: Path, change: Callable[[bytearray], object]) -> None:
+    """The weights in a file of their own, for what was there may be a link."""
+    content = bytearray((folder / DATA).read_bytes())
+    change(content)
+    (folder / DATA).unlink()
+    (folder / DATA).write_bytes(content)
+
+
+def cut_short(folder: Path, _: ModelProto) -> None:
+    _rewritten(folder, lambda content: content.__delitem__(slice(len(content) // 2, None)))
+
+
+def without_weights(folder: Path, _: ModelProto) -> None:
+    (folder / DATA).unlink()
+
+
+def weights_of_another(_: Path, model: ModelProto) -> None:
+    for entry in _weight(model, TensorProto.UINT8).external_data:
+        entry.value = "../model.onnx.data" if entry.key == "location" else entry.value
+
+
+def beyond_the_end(_: Path, model: ModelProto) -> None:
+    for entry in _weight(model, TensorProto.UINT8).external_data:
+        entry.value = str(1 << 40) if entry.key == "offset" else entry.value
+
+
+def scales_that_are_no_numbers(folder: Path, model: ModelProto) -> None:
+    name = _node(model, "MatMulNBits").input[2]
+    tensor = next(one for one in model.graph.initializer if one.name == name)
+    start, kind = int(_at(tensor)["offset"]), helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    nan = np.full(4, np.nan, kind).tobytes()
+    _rewritten(folder, lambda content: content.__setitem__(slice(start, start + len(nan)), nan))
+
+
+def opset_of_the_future(_: Path, model: ModelProto) -> None:
+    next(one for one in model.opset_import if not one.domain).version = 99
+
+
+def opset_of_the_past(_: Path, model: ModelProto) -> None:
+    next(one for one in model.opset_import if not one.domain).version = 9
+
+
+def a_weight_gone(_: Path, model: ModelProto) -> None:
+    del model.graph.initializer[5]
+
+
+def unknown_operator(_: Path, model: ModelProto) -> None:
+    _node(model, "GroupQueryAttention").op_type = "GroupQueryAttentions"
+
+
+def unknown_domain(_: Path, model: ModelProto) -> None:
+    _node(model, "GroupQueryAttention").domain = "com.nobody"
+
+
+def without_an_attribute(_: Path, model: ModelProto) -> None:
+    node = _node(model, "GroupQueryAttention")
+    node.attribute.remove(next(one for one in node.attribute if one.name == "num_heads"))
+
+
+def blocks_the_other_way(_: Path, model: ModelProto) -> None:
+    name = _node(model, "MatMulNBits").input[1]
+    dims = next(one for one in model.graph.initializer if one.name == name).dims
+    dims[0], dims[1] = dims[1], dims[0]
+
+
+def other_bits(_: Path, model: ModelProto) -> None:
+    next(one for one in _node(model, "MatMulNBits").attribute if one.name == "bits").i = 8
+
+
+def more_rows(_: Path, model: ModelProto) -> None:
+    _weight(model, TensorProto.UINT8).dims[0] += 1
+
+
+def another_type(_: Path, model: ModelProto) -> None:
+    _weight(model, TensorProto.FLOAT16, TensorProto.BFLOAT16).data_type = TensorProto.FLOAT
+
+
+def more_words(_: Path, model: ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value += 3
+
+
+def without_logits(_: Path, model: ModelProto) -> None:
+    del model.graph.output[0]
+
+
+def without_a_cache(_: Path, model: ModelProto) -> None:
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for at, name in enumerate(names):
+                names[at] = name.replace("present.", "gone.")
+    for value in model.graph.output:
+        value.name = value.name.replace("present.", "gone.")
+
+
+def empty(_: Path, model: ModelProto) -> None:
+    model.Clear()
+
+
+DAMAGES = [
+    cut_short, without_weights, weights_of_another, beyond_the_end, scales_that_are_no_numbers, opset_of_the_future,
+    opset_of_the_past, a_weight_gone, unknown_operator, unknown_domain, without_an_attribute, blocks_the_other_way,
+    other_bits, more_rows, another_type, more_words, without_logits, without_a_cache, empty,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_one_is_not_told_as_made_for_another_device(
+    made: Path, tmp_path: Path, damage: Callable[[Path, ModelProto], None]
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "model"))
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    damage(folder, model)
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(IngotError):
+        check(folder, "cuda")
+
+
+@pytest.mark.parametrize("content", [b"not a graph", b""])
+def test_a_file_that_is_no_graph_is_named(made: Path, tmp_path: Path, content: bytes) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "model"))
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(IngotError, match=r"model\.onnx: is (not )?an ONNX "):
+        check(folder, "cuda")
+
+
+def test_a_sound_one_passes_and_what_was_not_run_is_said(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(made, "cuda")
+    said = capsys.readouterr().out
+    lacks = compare._does_not_run(made)
+    assert ("generated 8 tokens" if lacks is None else "Could not find an implementation for") in said
