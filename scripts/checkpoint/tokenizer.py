@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from scripts.common.errors import IngotError
+from scripts.common.imports import uncollected
 from scripts.common.watch import MEMORY, computing
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def load(folder: Path, label: Path | None = None) -> Tokenizer:
 
     `label`: what to call the folder in errors.
     """
-    from transformers import AutoTokenizer
+    with uncollected():
+        from transformers import AutoTokenizer
 
     label = label or folder
     with loading(folder, label):

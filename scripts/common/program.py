@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from scripts.common import lifeline, watch
 from scripts.common.childenv import REASON_FILE
 from scripts.common.errors import IngotError
+from scripts.common.imports import leave_out_address_grammar
 from scripts.common.os_errors import ours
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def main(app: Callable[..., object], *, watched: bool = False) -> NoReturn:
     `watched`: it computes what files of strangers ask for, in a child (`scripts.common.watch`).
     """
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second one, as Python ends, keeps the exit code
+    leave_out_address_grammar()
     lifeline.hold()
     with lifeline.lock():
         if watched:

@@ -11,6 +11,7 @@ from doit import doit_cmd
 from doit.cmd_base import DodoTaskLoader
 from doit.exceptions import InvalidDodoFile
 
+from scripts.common.imports import leave_out_address_grammar
 from scripts.doit_plugin.usage import check_variables
 
 
@@ -22,6 +23,7 @@ class Loader(DodoTaskLoader):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        leave_out_address_grammar()  # checks of cases and schemas import jsonschema
         # doit answers `--help` and `--version` itself and asks no plugin, and it stumbles over an empty word.
         doit_cmd.Help = _help
         doit_cmd.DoitMain.print_version = staticmethod(_print_version)

@@ -32,6 +32,7 @@ from scripts.common import context as contexts
 from scripts.common import json_files
 from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
+from scripts.common.imports import uncollected
 from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 from scripts.common.user_files import read_beginning
 from scripts.quality import changes
@@ -129,12 +130,10 @@ def build(
         raise IngotError("--tokens", f"{tokens} is too few", f"Give at least {LEAST_TOKENS}")
     # Threads that spin while they wait cost three times the time on a machine that does something else as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
+    kind = _class_of(checkpoint)
     tokenizer = tokenizers.load(checkpoint)
     ids = {name: _tokenize(tokenizer, path, tokens) for name, path in texts.items()}
-    model = _load(checkpoint)
+    model = load_streamed(kind, checkpoint)
     settings = model.config.get_text_config()
     whole = int(getattr(settings, "max_position_embeddings", 0) or tokens + SPARE)
     if whole < LEAST_TOKENS + SPARE:
@@ -184,12 +183,15 @@ def _open_passage(folder: Path, entries: Sequence[ReferenceSpan]) -> Passage:
     return Passage(np.load(folder / "tokens.npy", allow_pickle=False), tuple(spans), truth)
 
 
-def _load(checkpoint: Path) -> Any:
-    """The checkpoint's model, of the class that its config names, computing in float32."""
-    import transformers
-
+def _class_of(checkpoint: Path) -> Any:
+    """The class of transformers that the checkpoint's config names."""
     names = json_files.read(checkpoint / "config.json").get("architectures") or [""]
-    return load_streamed(getattr(transformers, str(names[0]), transformers.AutoModelForCausalLM), checkpoint)
+    with uncollected():
+        import transformers
+
+        kind = getattr(transformers, str(names[0]), transformers.AutoModelForCausalLM)
+    transformers.utils.logging.disable_progress_bar()
+    return kind
 
 
 def _read(path: Path, most: int) -> tuple[str, bool]:
