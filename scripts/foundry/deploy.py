@@ -81,6 +81,7 @@ def deploy(
                 runtime.register(plan.folder, plan.id, marks.claims(plan.folder))
             listed = runtime.cached()
         placing.sweep(cache)
+        reasons += _beside(cache, name, config)
     if plan.id not in listed:
         raise RuntimeFault(plan.id, f"is registered in {cache} but not listed", "Deploy it again")
     return Deploy(
@@ -111,6 +112,16 @@ def _bring_in(
     if "taken_back" in known or (config and known.get("config") != str(config)):
         json_files.write(plan.folder / MANIFEST, {"ingot": mark, "files": target})
     return []
+
+
+def _beside(cache: Path, name: str, config: Path | None) -> list[str]:
+    """What other configurations have under the same name: a client that asks by alias gets the newest of all."""
+    others = {own.id: own.mark.get("config") for own in marks.versions(cache, name) if not own.taken_back}
+    theirs = (f"{model_id}, by {of}" for model_id, of in others.items()
+              if config and of and not marks.same(Path(str(of)), config))  # fmt: skip
+    found = "; ".join(theirs)
+    return [f"another configuration deploys this name here ({found}), and a client that asks by alias gets the newest: "
+            f"{marks.APART}"] if found else []  # fmt: skip
 
 
 def _rolled_back(cache: Path, name: str, plan: Plan) -> Deploy:

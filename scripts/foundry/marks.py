@@ -16,6 +16,8 @@ from scripts.results import measured
 FOLDER = "ingot"  # below the cache's root: where Ingot puts models, and nobody else
 #: Why a version is not listed: the user took it back; it did not answer as it should.
 ROLLED_BACK, UNVERIFIED = "doit rollback", "it did not answer as it should"
+#: What helps two configurations that deploy one name into one cache.
+APART = "name the model otherwise in one of the two, or give each a cache of its own"
 #: Beside a model that answered as it should: {"at": ISO 8601, "by": the runtime, "files": digest of its manifest,
 #: "claims": what it was seen to do, by the runtime's names}.
 VERIFIED = "verified.json"

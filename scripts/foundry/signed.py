@@ -20,8 +20,9 @@ from scripts.attest.papers import SIGNATURE
 from scripts.common.manifest import MANIFEST
 from scripts.common.visible import line
 from scripts.foundry import cache as caches
-from scripts.foundry import discovery, marks, planning, signature
+from scripts.foundry import chosen, discovery, marks, planning, signature
 from scripts.foundry.cache import MARKER
+from scripts.foundry.chosen import Chosen
 from scripts.foundry.marks import FOLDER, Own
 from scripts.foundry.standing import Asked
 from scripts.results import base
@@ -43,15 +44,14 @@ def check(cache: Path, asked: Asked, public_key: Path) -> dict[str, list[str]]:
     """
     deployed, registered = list(_deployed(cache, asked)), set(_registered(cache, asked))
     own, ours = Path(os.path.realpath(cache / FOLDER)), planning.misplaced(cache)
-    told = {}
+    picked, told = chosen.of(asked.build, cache), {}
     for one in sorted(_found(cache, asked, deployed, registered)):
         last = next((result for result in deployed if _name(result.id) == _name(one.id)), None)
         problems = _problems(one, last, public_key, one.folder.parent == own)
         if problems == [_GONE] and one in registered and one.id not in ours:
             problems = [f"{_GONE}, but still registered, not by Ingot: have what registered it unregister it"]
-        listed = one in registered or _has_marker(one.folder)
-        if listed and last and _version(one.id) > _version(last.id):
-            problems.append(f"is newer than {last.id}, which was deployed last: by alias, a client gets the newest")
+        if last and (one in registered or _has_marker(one.folder)):
+            problems += _newer(one, last, picked.get(_name(one.id)), asked)
         told[line(f"{one.id} ({one.folder})")] = problems
     return told
 
@@ -122,6 +122,23 @@ def _version(model_id: str) -> float:
     """The number; what is none may be taken for any."""
     number = model_id.partition(":")[2]
     return int(number) if re.fullmatch("[0-9]{1,18}", number) else math.inf
+
+
+def _newer(model: _Model, last: Deploy, picked: Chosen | None, asked: Asked) -> list[str]:
+    """What is wrong with the number of a model that is listed: none stands above what this build put there, be it by
+    deploying or because `doit rollback` was asked for it.
+    """
+    highest = max((last.id, picked.id if picked else last.id), key=_version)
+    if _version(model.id) <= _version(last.id) or _version(model.id) < _version(highest):
+        return []
+    if picked and model.id == picked.id:
+        same = picked.signature == chosen.signature(model.folder)
+        return [] if same else ["is signed, but is another package than the one that doit rollback chose"]
+    found = f"is newer than {highest}, which was deployed last: by alias, a client gets the newest"
+    by = (marks.mark_of(model.folder) or {}).get("config")
+    if by and not marks.same(Path(str(by)), asked.config):
+        found += f". It says that the configuration {by} deployed it: {marks.APART}"
+    return [found]
 
 
 def _problems(model: _Model, last: Deploy | None, public_key: Path, by_ingot: bool) -> list[str]:

@@ -117,7 +117,7 @@ def reconcile(cache: Path, asked: Asked, policy: str, remedy: str, keep: int = 1
                 removed.append(one.id)
     for name in sorted({one.id.rpartition(":")[0] for one in judge(cache, asked) if one.standing == "deployed"}):
         try:
-            gone = prune(cache, name, keep)
+            gone = prune(cache, name, keep, asked)
             removed += gone
             print(
                 *(f"reconcile: taken down: {model_id}, an earlier version" for model_id in gone), sep="\n", flush=True
@@ -146,12 +146,14 @@ def _is_refused(one: Stands, asked: Asked) -> bool:
     return result is not None and result.verdict == "refused"
 
 
-def prune(cache: Path, name: str, keep: int) -> list[str]:
+def prune(cache: Path, name: str, keep: int, asked: Asked) -> list[str]:
     """Once the newest listed version is verified: remove all before it but the newest `keep`; their ids.
 
-    Raises `IngotError` where one can't be removed, being in use.
+    What another configuration deployed under this name is not counted, and stays. Raises `IngotError` where one can't
+    be removed, being in use.
     """
-    known = marks.versions(cache, name)
+    own_cache = cache.is_relative_to(asked.build)
+    known = [own for own in marks.versions(cache, name) if own.is_of(str(asked.config), own_cache)]
     newest = next((own for own in known if not own.taken_back), None)
     if newest is None or marks.verified(newest.folder) is None:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scripts.common.errors import IngotError, UnknownNameError
-from scripts.foundry import deploy, standing, versions
+from scripts.foundry import chosen, deploy, standing, versions
 from scripts.serving.place import Place
 
 
@@ -42,6 +42,7 @@ def rollback(place: Place, word: str, to: int | None, command: str) -> None:
         except IngotError as error:
             errors.append(error)
             continue
+        chosen.note(place.asked.build, place.cache, now)
         done += 1
         gone = [one for one in before if int(one.rpartition(":")[2]) > int(now.rpartition(":")[2])]
         told = [f"{one} taken back ({command} {name} to={one.rpartition(':')[2]} brings it back)" for one in gone]

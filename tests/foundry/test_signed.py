@@ -22,7 +22,7 @@ from scripts.common.childenv import SIGNING_KEY
 from scripts.common.errors import IngotError
 from scripts.common.manifest import MANIFEST
 from scripts.foundry import cache as caches
-from scripts.foundry import deploy, external_state, marks, planning, signature, versions
+from scripts.foundry import chosen, deploy, external_state, marks, planning, signature, versions
 from scripts.foundry.cache import MARKER
 from scripts.runtime.foundry import Runtime
 from tests.attest.keys import keys
@@ -282,6 +282,38 @@ def test_what_was_taken_back_is_as_it_was_signed(tmp_path: Path, package: Path, 
     shutil.rmtree(signed.cache / "installed")
     versions.rollback(signed.cache, NAME, to=2)
     assert "2 of 2 deployed models are as they were signed" in signed.check(0)
+
+
+def test_a_later_version_that_doit_rollback_chose_is_served_because_that_was_asked_for(
+    tmp_path: Path, package: Path, newer: Path
+) -> None:
+    signed, build = Signed(tmp_path), tmp_path / "build"
+    first, second = signed.deployed(package, "one"), signed.deployed(newer, "two")
+    versions.rollback(signed.cache, NAME)
+    assert signed.deploy(package, tmp_path / "one").returncode == 0  # the build is at the earlier content again
+    versions.rollback(signed.cache, NAME, to=2)  # by other hands than those of this build
+    assert f"{NAME}:2 ({second}): is newer than {MODEL_ID}" in signed.check(1)
+    chosen.note(build, signed.cache, f"{NAME}:2")
+    assert "2 of 2 deployed models" in signed.check(0)
+    copy_as(first, signed.cache / "installed" / "x", f"{NAME}:9")
+    assert f"{NAME}:9 ({signed.cache / 'installed' / 'x'}): is newer than {NAME}:2" in signed.check(1)
+    shutil.rmtree(signed.cache / "installed")
+    for name in (SIGNATURE, "tokenizer_config.json"):
+        shutil.copy(first / name, second)
+    assert "is signed, but is another package than the one that doit rollback chose" in signed.check(1)
+    (build / "foundry" / "chosen.json").write_text("{]")
+    assert signed.run("signed", "--cache", signed.cache, "--asked", signed.asked, "--config", tmp_path,
+                      "--build", build, "--public-key", signed.public).returncode == 1  # fmt: skip
+
+
+def test_a_newer_version_of_another_configuration_is_told_as_such(tmp_path: Path, package: Path, newer: Path) -> None:
+    signed = Signed(tmp_path)
+    signed.deployed(package, "one")
+    found = signature.of_package(signed.sign(newer, "two"), signed.public)
+    deploy.deploy(newer, MODEL_ID, signed.cache, tmp_path / "other", found)
+    told = signed.check(1)
+    assert f"It says that the configuration {tmp_path / 'other'} deployed it: name the model otherwise" in told, told
+    assert "1 of 2 deployed models" in told
 
 
 def test_what_stands_there_is_put_in_place_again_where_it_is_not_what_was_signed(tmp_path: Path, package: Path) -> None:

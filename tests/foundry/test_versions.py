@@ -40,6 +40,12 @@ def listed(cache: Path) -> list[str]:
         return runtime.cached()
 
 
+def prune(cache: Path, keep: int, config: str = "/the/first") -> list[str]:
+    """As a build does whose own cache this is, unless a mark says whose it is."""
+    asked = standing.Asked(Path(config), cache.parent, {})
+    return standing.prune(cache, NAME, keep, asked)
+
+
 def scanned(cache: Path) -> list[str]:
     """What a runtime that scans would list."""
     names = (caches.marked_name(path) for path in cache.rglob(MARKER) if (path.parent / caches.SETTINGS).is_file())
@@ -135,12 +141,12 @@ def test_an_earlier_content_that_comes_back_is_the_next_version(two: Path, packa
 
 def test_only_a_verified_version_takes_the_place_of_those_before_it(two: Path, package: Path) -> None:
     deploy(package, MODEL_ID, two)
-    assert standing.prune(two, NAME, 1) == []
+    assert prune(two, 1) == []
     assert listed(two) == [FIRST, SECOND, THIRD]
     marks.note_verified(caches.home_of(two, THIRD), "a runtime", "2026-01-01T00:00:00+00:00")
-    assert standing.prune(two, NAME, 1) == [FIRST]
+    assert prune(two, 1) == [FIRST]
     assert listed(two) == [SECOND, THIRD]
-    assert standing.prune(two, NAME, 0) == [SECOND]
+    assert prune(two, 0) == [SECOND]
     assert (package / "model.onnx.data").is_file()
 
 
@@ -148,8 +154,25 @@ def test_what_was_taken_back_is_removed_before_what_was_served(two: Path, onnx_f
     versions.rollback(two, NAME)
     deploy(write_package(onnx_folder, tmp_path / "third", note="third"), MODEL_ID, two)
     marks.note_verified(caches.home_of(two, THIRD), "a runtime", "2026-01-01T00:00:00+00:00")
-    assert standing.prune(two, NAME, 1) == [SECOND]
+    assert prune(two, 1) == [SECOND]
     assert listed(two) == [FIRST, THIRD]
+
+
+def test_pruning_counts_and_removes_nothing_of_another_configuration(cache: Path, package: Path, newer: Path) -> None:
+    deploy(package, MODEL_ID, cache, Path("/the/other"))
+    for made in (newer, package):
+        deploy(made, MODEL_ID, cache, Path("/the/first"))
+    marks.note_verified(caches.home_of(cache, THIRD), "a runtime", "2026-01-01T00:00:00+00:00")
+    assert prune(cache, 1) == [] and prune(cache, 0) == [SECOND]
+    assert listed(cache) == [FIRST, THIRD]
+
+
+def test_one_name_of_two_configurations_in_one_cache_is_told_when_it_is_deployed(
+    cache: Path, package: Path, newer: Path
+) -> None:
+    assert deploy(package, MODEL_ID, cache, Path("/the/other")).reasons == []
+    (told,) = deploy(newer, MODEL_ID, cache, Path("/the/first")).reasons
+    assert f"({FIRST}, by /the/other)" in told and "a cache of its own" in told
 
 
 def test_a_version_that_does_not_answer_as_it_should_gives_way_to_the_one_before(two: Path, newer: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.foundry import cache as caches
+from scripts.foundry import chosen
 from scripts.foundry.deploy import deploy
 from tests.served import MODEL_ID
 from tests.serving.conftest import cache_of, make
@@ -42,6 +43,7 @@ def test_back_to_the_version_before_and_forward_by_number(project: Project) -> N
     ran = project.doit("rollback", "tiny-fp32", "to=2")
     assert (ran.code, ran.out.strip()) == (0, f"{SECOND} is served")
     assert registered(project) == [FIRST, SECOND]
+    assert chosen.of(project.build, cache_of(project))[NAME].id == SECOND  # which `doit check --signed` goes by
 
 
 @pytest.mark.parametrize(
