@@ -55,6 +55,8 @@ def missing(what: str) -> str | None:
         "bitsandbytes": functools.partial(_no_package, "bitsandbytes", "bitsandbytes==0.50.2"),
         "distributed": functools.partial(_no_package, "distributed", "-e '.[team]'"),
         "mlflow": functools.partial(_no_package, "mlflow", "-e '.[team]'"),
+        "registry": _no_registry,
+        "oras": functools.partial(_no_package, "oras", "oras"),
         "olot": functools.partial(_no_package, "olot", "olot"),
     }
     return checks[what]()
@@ -115,6 +117,11 @@ session = onnxruntime.InferenceSession(model.SerializeToString(), options)
 (found,) = session.run(None, {"a": numpy.arange(8, dtype=numpy.float16)})
 assert (found == 2 * numpy.arange(8)).all()
 """
+
+
+def _no_registry() -> str | None:
+    lacking = [name for name in ("skopeo", "docker-registry") if not shutil.which(name)]
+    return f"not installed: apt-get install {' '.join(lacking)}" if lacking else None
 
 
 def _no_namespaces() -> str | None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +75,55 @@ def test_a_library_for_image_layouts_reads_it(layout: Path) -> None:
     manifest = OCIImageManifest.model_validate_json((layout / "blobs" / "sha256" / digest).read_bytes())
     assert manifest.config.mediaType == "application/vnd.oci.empty.v1+json"
     assert len(manifest.layers) > 5
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """A registry of one's own, on this machine: HOST:PORT."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
+                "http": {"addr": address}}  # fmt: skip
+    (tmp_path / "registry.yml").write_text(json.dumps(settings), encoding="utf-8")  # which is YAML too
+    with subprocess.Popen(
+        ["docker-registry", "serve", tmp_path / "registry.yml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            for _ in range(300):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/v2/", timeout=5):
+                    break
+                time.sleep(0.1)
+            yield address
+        finally:
+            process.kill()
+
+
+def skopeo(source: str, target: str) -> None:
+    words = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"]
+    done = subprocess.run([*words, source, target], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def blobs(layout: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (layout / "blobs" / "sha256").iterdir()}
+
+
+@pytest.mark.needs("registry")
+def test_it_goes_to_a_registry_and_comes_back_as_it_was(layout: Path, registry: str, tmp_path: Path) -> None:
+    skopeo(f"oci:{layout}:1", f"docker://{registry}/models/tiny:1")
+    skopeo(f"docker://{registry}/models/tiny:1", f"oci:{tmp_path / 'back'}:1")
+    assert blobs(tmp_path / "back") == blobs(layout)
+
+
+@pytest.mark.needs("registry")
+@pytest.mark.needs("oras")
+def test_oras_restores_every_file_by_its_name(layout: Path, registry: str, tmp_path: Path) -> None:
+    from oras.client import OrasClient
+
+    skopeo(f"oci:{layout}:1", f"docker://{registry}/models/tiny:1")
+    OrasClient(insecure=True).pull(target=f"{registry}/models/tiny:1", outdir=str(tmp_path / "pulled"))
+    sums = (tmp_path / "pulled" / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "pulled").iterdir()}
+    assert len(sums) > 5 and found.keys() == {line.split("  ")[1] for line in sums} | {"SHA256SUMS"}
+    assert all(found[name] == digest for digest, name in (line.split("  ") for line in sums))
