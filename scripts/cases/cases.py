@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,6 +180,16 @@ def judge(
     if expect.no_loop:
         found.append(("no_loop", checks.no_loop(text)))
     return [f"{name}: {failure}" for name, failure in found if failure]
+
+
+def must_be_json(case: Case, validator: jsonschema.protocols.Validator | None) -> bool:
+    """Whether an answer that is not JSON fails the case, whatever else it says."""
+    return (case.expect.schema and validator is not None) or bool(case.expect.fields)
+
+
+def as_json(case: Case) -> Case:
+    """The case with what it expects of the answer as JSON alone, which an answer that was cut can be judged by."""
+    return replace(case, expect=Expect(schema=case.expect.schema, fields=case.expect.fields))
 
 
 def _case(value: Any, place: str) -> Case:

@@ -196,7 +196,7 @@ def _recorded(domain: Path, cases: Path, schema: Path | None) -> Expectation | N
     won = set(result.baseline.won if result.baseline else ())
     every = asking.load(cases)
     with_tools = {case.id for case in every if case.tools}
-    rows = [row for row in result.cases if row.id not in with_tools]
+    rows = [row for row in result.cases if row.id not in with_tools and not row.cut]
     passed = [row for row in rows if row.passed]
     chosen = next((row for row in passed if row.id not in won), next(iter(passed or rows), None))
     if chosen is None:

@@ -9,7 +9,7 @@ are asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import jsonschema
 
@@ -28,10 +28,12 @@ def ask(
     free: Mapping[str, str],
     validator: jsonschema.protocols.Validator,
     export: Constrained | None = None,
+    each: Callable[..., Iterable[str]] = map,
 ) -> Constrained | None:
     """Ask a loaded model again what it answered `free`ly, by case; None where no case asks for JSON.
 
-    `export`: what the float export made of the same cases; where it held there, it is not tried again.
+    `export`: what the float export made of the same cases; where it held there, it is not tried again. `each`: a `map`
+    that may ask several at once.
     """
     chosen = [
         case
@@ -45,9 +47,9 @@ def ask(
     first = [case for case in chosen if case not in valid or case in controls]
     schema = json.dumps(validator.schema)
     try:
-        again = _answers(chat, first, schema)
+        again = _answers(chat, first, schema, each)
         if any(again[case.id] != free[case.id] for case in controls):
-            again |= _answers(chat, [case for case in chosen if case.id not in again], schema)
+            again |= _answers(chat, [case for case in chosen if case.id not in again], schema, each)
     except RuntimeFault as fault:
         return Constrained(cases=len(chosen), error=fault.found)
     texts = {case.id: again.get(case.id, free[case.id]) for case in chosen}
@@ -64,5 +66,10 @@ def ask(
     )
 
 
-def _answers(chat: Chat, cases: Iterable[Case], schema: str) -> dict[str, str]:
-    return {case.id: chat.complete(case.messages, max_tokens=case.max_tokens, schema=schema).text for case in cases}
+def _answers(
+    chat: Chat, cases: Collection[Case], schema: str, each: Callable[..., Iterable[str]]
+) -> dict[str, str]:  # fmt: skip
+    def answer(case: Case) -> str:
+        return chat.complete(case.messages, max_tokens=case.max_tokens, schema=schema).text
+
+    return dict(zip([case.id for case in cases], each(answer, cases), strict=True))

@@ -19,10 +19,11 @@ from scripts.cases import cases as parsing
 from scripts.cases import checks
 from scripts.common.errors import IngotError
 from scripts.definitions.gates import OF_DOMAIN, parse_gates
-from scripts.quality import constrained, paired
+from scripts.quality import paired
+from scripts.quality.asking import Reply, ask
 from scripts.results import base, measured
 from scripts.results.base import Verdict
-from scripts.results.domain import Answer, Baseline, Constrained, Domain, ToolCall
+from scripts.results.domain import Answer, Baseline, Domain, ToolCall
 from scripts.runtime import foundry as foundry
 
 #: Per cent of the cases. A float model that passes fewer cannot measure its precisions.
@@ -30,17 +31,6 @@ HALF = 50.0
 _ROUNDING = 1e-9  # points
 #: At most so many cases are asked where nobody says how many.
 ASKED = 100
-#: What the package is called in the private catalog: any name will do, and its own tells of no more than the card does.
-_ID = "judged-generic-cpu:1"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back for one case: what was said, and the tools that were called; `error` where nothing did."""
-
-    text: str
-    error: str | None = None
-    calls: tuple[tuple[str, str], ...] = ()
 
 
 def run(
@@ -106,7 +96,7 @@ class Asked:
         if not (package / "genai_config.json").is_file():
             remedy = "Build the package first"
             raise IngotError(package, "is not a package: there is no genai_config.json in it", remedy)
-        replies, held = ask(package, self.cases, self.validator if constrain else None, against)
+        replies, held = ask(package, self.cases, self.validator, against, constrain=constrain)
         if all(reply.error for reply in replies):
             raise IngotError(package, f"the runtime answered none of {len(replies)} cases: {replies[0].error}")
         result = score(self.cases, replies, self.validator, against)
@@ -123,39 +113,6 @@ def spread(cases: list[parsing.Case], limit: int) -> list[parsing.Case]:
     return [cases[len(cases) * number // count] for number in range(count)]
 
 
-def ask(
-    package: Path,
-    cases: list[parsing.Case],
-    validator: jsonschema.protocols.Validator | None = None,
-    against: Domain | None = None,
-) -> tuple[list[Reply], Constrained | None]:
-    """Put every case to the package in the Foundry runtime, greedily, each as a conversation of its own.
-
-    With a `validator`, those whose answer is to be JSON also held to its schema.
-    """
-    replies = []
-    with foundry.Runtime(keep_memory=True) as runtime:
-        runtime.register(package, _ID)
-        chat = runtime.load(_ID)
-        for number, case in enumerate(cases, 1):
-            try:
-                answer = chat.complete(case.messages, temperature=0, max_tokens=case.max_tokens, tools=case.tools)
-                calls = tuple((_whole(name), _whole(arguments)) for name, arguments in answer.calls)
-                replies.append(Reply(_whole(answer.text), calls=calls))
-            except foundry.RuntimeFault as error:
-                replies.append(Reply("", str(error)))
-            print(f"domain: {number} of {len(cases)} asked", flush=True)
-        free = {case.id: reply.text for case, reply in zip(cases, replies, strict=True) if not reply.error}
-        export = against.constrained if against else None
-        held = constrained.ask(chat, cases, free, validator, export) if validator else None
-    return replies, held
-
-
-def _whole(text: str) -> str:
-    """Text without halves of surrogate pairs, which no file holds."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def score(
     cases: list[parsing.Case],
     replies: list[Reply],
@@ -170,13 +127,14 @@ def score(
         right = {name: failure is None for name, failure in checks.fields(reply.text, case.labels).items()}
         for name, hit in right.items():
             hits.setdefault(name, []).append(hit)
-        judged = [] if reply.error else parsing.judge(case, reply.text, validator, reply.calls)
+        asked = parsing.as_json(case) if reply.cut else case
+        judged = [] if reply.error else parsing.judge(asked, reply.text, validator, reply.calls)
         failures = [f"no answer: {reply.error}"] if reply.error else judged
         valid += validator is not None and checks.schema(reply.text, validator) is None
         rows.append(
             Answer(
                 id=case.id, asked=case.messages[-1]["content"], text=reply.text, passed=not failures,
-                failures=failures, fields=right,
+                failures=failures, fields=right, cut=reply.cut,
                 calls=[ToolCall(name=name, arguments=arguments) for name, arguments in reply.calls],
             )
         )  # fmt: skip

@@ -20,7 +20,8 @@ class ToolCall(Struct, kw_only=True, frozen=True):
 class Answer(Struct, kw_only=True, frozen=True):
     """What came back for one case, and what it fails of the things that were expected.
 
-    `text` is what was said, `calls` the tools that were called: text that only looks like a call is none.
+    `text` is what was said, `calls` the tools that were called: text that only looks like a call is none. `cut`: it was
+    to be JSON, and was ended where no JSON begins like it; `text` is what was said until then.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Answer(Struct, kw_only=True, frozen=True):
     asked: str = ""
     fields: dict[str, bool] = {}
     calls: list[ToolCall] = []
+    cut: bool = False
 
 
 class Baseline(Struct, kw_only=True, frozen=True):

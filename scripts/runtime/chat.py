@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,7 +120,7 @@ class Stream:
         self.answer: Answer | None = None
         self._request = (chat, messages, options)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Generator[str, None, None]:
         # Not kept in `self`: whoever leaves the loop drops the generator, and with it, at once, the session. In a
         # cycle the session would live until the next garbage collection, and its model could not be unloaded.
         chat, messages, options = self._request

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.cases import cases as parsing
 from scripts.common.errors import IngotError
-from scripts.quality import domain, paired
+from scripts.quality import asking, domain, paired
 from scripts.results import base
 from scripts.results.domain import Answer, Baseline, Domain
 from tests import tiny
@@ -136,7 +136,7 @@ def test_fields_are_counted_one_by_one_and_pairs_told(tmp_path: Path) -> None:
     rights = [Answer(id=str(n), text="", passed=n in (0, 2), failures=[]) for n in range(4)]
     before = Domain(verdict="passed", reasons=[], score=50.0, cases=rights)
     chosen, validator = parsing.load(path), parsing.load_schema(schema)
-    result = domain.score(chosen, [domain.Reply(text) for text in answers], validator, before)
+    result = domain.score(chosen, [asking.Reply(text) for text in answers], validator, before)
     assert result.score == 50.0
     assert result.schema_valid == 75.0
     assert result.fields == {"kind": 50.0, "urgent": 25.0}
@@ -235,7 +235,7 @@ def test_what_is_called_is_written_apart_from_what_is_said() -> None:
     expect = parsing.Expect(call=parsing.Call("weather"))
     case = parsing.Case("a", ({"role": "user", "content": "x"},), 8, expect, tools=(tool,))
     written = '[{"name": "weather", "arguments": {}}]'
-    for reply in (domain.Reply("", calls=(("weather", "{}"),)), domain.Reply(written)):
+    for reply in (asking.Reply("", calls=(("weather", "{}"),)), asking.Reply(written)):
         (row,) = domain.score([case], [reply], None, None).cases
         assert row.passed == bool(reply.calls)
         assert (row.text, [(call.name, call.arguments) for call in row.calls]) == (reply.text, [*reply.calls])
@@ -243,7 +243,7 @@ def test_what_is_called_is_written_apart_from_what_is_said() -> None:
 
 def test_an_answer_of_nothing_fails_and_counts_no_field() -> None:
     case = parsing.Case("a", ({"role": "user", "content": "x"},), 8, parsing.Expect(no_loop=True))
-    for reply in (domain.Reply(""), domain.Reply(" \n"), domain.Reply("", "it stopped")):
+    for reply in (asking.Reply(""), asking.Reply(" \n"), asking.Reply("", "it stopped")):
         result = domain.score([case], [reply], None, None)
         assert (result.score, result.fields, result.schema_valid) == (0.0, {}, None)
         assert len(result.cases[0].failures) == 1

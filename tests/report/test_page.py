@@ -155,6 +155,13 @@ def test_a_call_is_shown_beside_what_is_said_and_told_from_text_that_looks_like_
     assert [page.marked(answer).striptags() for answer in first.answers] == ["calls weather with Rome", "no text"]
 
 
+def test_an_answer_that_was_ended_says_so(full: Path) -> None:
+    report = _report(full)
+    assert "no JSON begins like this" not in page.page(report)
+    report["models"][0]["export"]["domain"]["cases"][0]["cut"] = True
+    assert page.page(report).count("<small>ended here: no JSON begins like this</small>") == 1
+
+
 @pytest.mark.parametrize(("before", "after"), [("a b c", "a x c"), ("", "new"), ("same", "same"), ("x\n" * 3000, "y")])
 def test_the_parts_of_an_answer_make_it_up(before: str, after: str) -> None:
     assert "".join(text for _, text in answers.differences(before, after)) == after
