@@ -32,15 +32,17 @@ def read_bandwidth(threads: int) -> float:
     """Bytes a second that `threads` threads read from memory together, in order: the read alone of STREAM."""
     import numpy as np
 
-    parts = np.array_split(np.zeros(bytes_to_read() // 4, dtype=np.int32), threads)
-    for part in parts:
-        part.fill(1)  # pages that were never written are all the same one
+    parts = np.array_split(np.empty(bytes_to_read() // 4, dtype=np.int32), threads)
+
+    def write(number: int) -> None:
+        parts[number].fill(1)  # pages that were never written are all the same one
 
     def read(number: int) -> Any:
         return parts[number].max()  # numpy's widest vectors, without the interpreter's lock
 
     best = float("inf")
     with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(write, range(threads)))  # together: the system takes a second to clear as many pages
         for _ in range(_TIMES):
             begin = time.perf_counter()
             list(pool.map(read, range(threads)))
