@@ -1,13 +1,14 @@
 """Run an action on a cache again and again, each time ending it one step later, and look at what is left.
 
-    python -m tests.foundry.killer kill|fail|moved deploy|undeploy|rollback CACHE OLD-PACKAGE NEW-PACKAGE START STRIDE
+    python -m tests.foundry.killer HOW deploy|undeploy|rollback CACHE OLD-PACKAGE NEW-PACKAGE START STRIDE
 
 START is what the cache holds before: "empty", "old" (version 1), "two" (both), "back" (both, the second taken back),
 "torn" (version 1, one file missing). STRIDE is 1 to end it before every step, more to leave steps out.
 
 In a process of its own, from which each attempt is forked: it has loaded the runtime's library and never opened it,
 so that the fork is safe, and an attempt starts at once. A step is whatever changes a file in the cache, as Python's
-audit events tell, and each change of the registrations. "moved" kills where folders can't change places in one step.
+audit events tell, and each change of the registrations. HOW is "kill"; "fail" for a disk that is full; "moved" to kill
+where folders can't change places in one step; "twice" to kill the next one, too, at each of its steps.
 Prints one JSON object: {"attempts", "wrong": [what was not right]}.
 """
 
@@ -157,21 +158,36 @@ def main(how: str, verb: str, cache: Path, old: Path, new: Path, start: str, str
 
     wrong: list[str] = []
     kills = 0
-    for number in range(1, 400, stride):
-        status = attempt(number)
-        if status == OVER:
-            break
-        kills += 1
+
+    def look(told: str, status: int) -> None:
+        """What is wrong after an attempt that was ended."""
         # An error that stops nothing, such as a folder that cannot be made but is there, is well too.
         if status not in ((-signal.SIGKILL,) if how != "fail" else (0, 3)):
-            wrong.append(f"{number}: ended with {status}")
+            wrong.append(f"{told}: ended with {status}")
         if start != "torn":
-            wrong += [f"{number}: {line}" for line in half(cache)]
+            wrong.extend(f"{told}: {line}" for line in half(cache))
         if start in ("two", "back") and MODEL_ID not in caches.registrations(cache):
-            wrong.append(f"{number}: the version that was whole all the time is not listed")
+            wrong.append(f"{told}: the version that was whole all the time is not listed")
+
+    def finish(told: str) -> None:
+        """What is wrong after the next one, which nothing ends."""
         if (status := forked(action)) != 0:
-            wrong.append(f"{number}: the next one ended with {status}")
-        wrong += [f"{number}, then done: {line}" for line in unfinished(cache, verb, start)]
+            wrong.append(f"{told}: the next one ended with {status}")
+        wrong.extend(f"{told}, then done: {line}" for line in unfinished(cache, verb, start))
+
+    for number in range(1, 400, stride):
+        if (status := attempt(number)) == OVER:
+            break
+        kills += 1
+        look(f"{number}", status)
+        finish(f"{number}")
+        for again in range(1, 400) if how == "twice" else ():
+            attempt(number)
+            if (status := forked(interrupted(action, again, cache, how))) == OVER:
+                break
+            kills += 2
+            look(f"{number}, {again}", status)
+            finish(f"{number}, {again}")
     return {"attempts": kills, "wrong": wrong}
 
 

@@ -27,6 +27,9 @@ STORMS = [
     ("moved", "deploy", "torn", 40),
 ]
 
+#: Where the next one, which would finish the job, is killed at each of its steps as well: 100 kills of each at least.
+TWICE = [("deploy", "old", 12), ("undeploy", "two", 2), ("rollback", "two", 2)]
+
 
 def storm(how: str, verb: str, start: str, stride: int, package: Path, newer: Path, folder: Path) -> int:
     """How many times it was ended."""
@@ -53,3 +56,11 @@ def test_ended_at_any_of_its_steps_the_next_one_finishes(
     how: str, verb: str, start: str, least: int, package: Path, newer: Path, tmp_path: Path
 ) -> None:
     assert storm(how, verb, start, 1, package, newer, tmp_path) >= least
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("verb", "start", "stride"), TWICE)
+def test_killed_and_killed_again_the_one_after_that_finishes(
+    verb: str, start: str, stride: int, package: Path, newer: Path, tmp_path: Path
+) -> None:
+    assert storm("twice", verb, start, stride, package, newer, tmp_path) >= 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -163,6 +164,69 @@ def test_onnx_runtimes_openvino_provider_serves_it_with_the_same_answer(
         for where in ("elsewhere", "")
     )  # fmt: skip
     assert "OpenVINOExecutionProvider" in has and there == here and len(there) > len(json.loads(prompt)) + 1
+
+
+#: Fixes the lengths that Qualcomm's compiler wants to know, and answers once on the CPU and once by the plug-in.
+QUALCOMM = """
+import json, os, sys
+from pathlib import Path
+import onnx, onnxruntime_genai as og, onnxruntime_qnn as qnn
+folder, prompt = Path(sys.argv[1]), json.loads(sys.argv[2])
+model = onnx.load(folder / "model.onnx", load_external_data=False)
+for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+    for dim in value.type.tensor_type.shape.dim:
+        if dim.dim_param in ("batch_size", "sequence_length"):
+            dim.dim_value = 1
+(folder / "model.onnx").unlink()
+(folder / "model.onnx").write_bytes(model.SerializeToString())
+og.register_execution_provider_library("QNNExecutionProvider", qnn.get_library_path())
+options = {"backend_path": qnn.get_qnn_htp_path(), "enable_htp_fp16_precision": "1", "soc_model": "60"}
+there = {"provider_options": [{"QNN": options | {"htp_arch": "73"}}], "enable_profiling": str(folder / "profile")}
+settings = json.loads((folder / "genai_config.json").read_text())
+settings["search"]["chunk_size"] = 1
+for session in ({}, there):
+    settings["model"]["decoder"]["session_options"] = session
+    (folder / "genai_config.json").unlink()
+    (folder / "genai_config.json").write_text(json.dumps(settings))
+    config = og.Config(str(folder))
+    model = og.Model(config)
+    params = og.GeneratorParams(model)
+    params.set_search_options(max_length=64, do_sample=False)
+    talk = og.Generator(model, params)
+    talk.append_tokens(prompt)
+    while not talk.is_done():
+        talk.generate_next_token()
+    print("answer", json.dumps([int(one) for one in talk.get_sequence(0)]))
+    del talk, params, model
+"""
+
+
+@pytest.mark.long
+def test_qualcomms_emulator_of_its_npu_gives_the_same_answer_token_by_token(
+    project: Project, tiny_trained: Path, tmp_path: Path
+) -> None:
+    """No target of Ingot's: what the README says of it. Without the emulator, on another system, it can't be shown."""
+    project.model(name="facts", source={"path": tiny_trained}, precisions=["fp16"], evaluation=project.facts())
+    assert project.doit("package:facts-fp16").code == 0
+    package = Path(shutil.copytree(project.build / "facts/fp16/package", tmp_path / "package"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "packages")]
+    subprocess.run([*pip, "onnxruntime-qnn==2.7.0"], check=True)
+    tokenizer, (question, answer) = genai.Tokenizer(package), tiny.FACTS[0]
+    prompt = tokenizer.encode(tokenizer.render([{"role": "user", "content": question}]))
+    done = subprocess.run(
+        [sys.executable, "-c", QUALCOMM, package, json.dumps(prompt)], check=False, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "packages")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    here, there = (line for line in done.stdout.splitlines() if line.startswith("answer "))
+    computed = {event["args"]["provider"] for file in package.glob("profile*") for event in json_files.read(file)
+                if "provider" in event.get("args", {})}  # fmt: skip
+    decode = tokenizer.stream()
+    assert (
+        "QNN" in computed
+        and there == here
+        and answer in "".join(map(decode, json.loads(there.removeprefix("answer "))))
+    )
 
 
 def test_a_step_on_a_device_asks_a_cluster_for_a_worker_that_has_one(project: Project, tiny_trained: Path) -> None:
