@@ -46,7 +46,15 @@ ADAPTERS = {
     "mlflow": {"scripts.report.tracking"},
     "olive": {
         f"scripts.convert.{name}"
-        for name in ("builder_pass", "float16_pass", "mobius_pass", "olive", "pass_options", "weightonly_pass")
+        for name in (
+            "builder_pass",
+            "cache_pass",
+            "float16_pass",
+            "mobius_pass",
+            "olive",
+            "pass_options",
+            "weightonly_pass",
+        )
     },
     "mobius": {"scripts.convert.mobius_pass"},
     # the runtime; its providers; the model builder

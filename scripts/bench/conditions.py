@@ -39,6 +39,7 @@ def of_package(package: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         found = f"lacks what is measured by ({type(error).__name__}: {error})"
         raise IngotError(package / genai_config.NAME, found, "Build the package again") from None
+    weights = of_graph(graph)
     return {
         "runtime": label(),
         "tools": {name: version(name) for name in _TOOLS},
@@ -47,12 +48,12 @@ def of_package(package: Path) -> dict[str, Any]:
         "threads_by": "the package" if session.get("intra_op_num_threads") else "the runtime's default",
         "context_length": context,
         "max_length": genai["search"].get("max_length"),
-        "key_value_buffer_bytes": key_value_bytes(genai),
+        "key_value_buffer_bytes": key_value_bytes(genai, package),
         "session_options": session,
         "search_options": genai["search"],
         "malloc_mmap_threshold_bytes": LARGE_BLOCK if sys.platform == "linux" else None,
         "size_bytes": sum(path.stat().st_size for path in package.rglob("*") if path.is_file() and _is_served(path)),
-        **of_graph(graph),
+        **weights,
     }
 
 

@@ -53,7 +53,7 @@ def read_bandwidth(threads: int) -> float:
 def bytes_per_token(package: Path, position: float) -> int:
     """Bytes that one token reads, on a CPU, on average at `position`: weights that are multiplied, keys and values."""
     settings = genai_config.read(package)
-    cache = genai_config.key_value_bytes(settings) or 0
+    cache = genai_config.key_value_bytes(settings, package) or 0
     weights = read_weights(package / settings["model"]["decoder"]["filename"])
     return weights + int(cache / settings["model"]["context_length"] * position)
 

@@ -74,12 +74,27 @@ def has_markers(config: Mapping[str, Any], keys: tuple[str, str]) -> bool:
     return all(type(config["model"].get(key)) is int for key in keys)
 
 
-def key_value_bytes(config: Mapping[str, Any]) -> int | None:
-    """Bytes of keys and values for a full context in float32, as on a CPU; None where the settings do not tell."""
+def key_value_bytes(config: Mapping[str, Any], folder: Path | None = None) -> int | None:
+    """Bytes of keys and values for a full context; None where the settings do not tell. `folder`: where the graph is
+    that tells of which type they are; else they are taken for float32, as they are on a CPU.
+    """
     model = config["model"]
     try:
         sizes = [int(model["decoder"][key]) for key in ("num_key_value_heads", "head_size", "num_hidden_layers")]
         heads, size, layers = sizes
-        return 2 * layers * heads * size * int(model["context_length"]) * 4
+        width = _key_width(folder / model["decoder"]["filename"], model["decoder"]) if folder else 4
+        return 2 * layers * heads * size * int(model["context_length"]) * width
     except (KeyError, TypeError):
         return None
+
+
+def _key_width(graph: Path, decoder: Mapping[str, Any]) -> int:
+    """Bytes of one number of a key, by the graph's first input of keys; 4 where it has none of that name."""
+    import onnx
+
+    name = decoder.get("inputs", {}).get("past_key_names", "past_key_values.%d.key")
+    start, end = name.split("%d")
+    for value in onnx.load(str(graph), load_external_data=False).graph.input:
+        if value.name.startswith(start) and value.name.endswith(end):
+            return int(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize)
+    return 4

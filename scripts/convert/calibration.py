@@ -31,6 +31,7 @@ _KINDS = {
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
 }
 #: Bytes of a plain text that are read: more than its windows need, in any language.
 _MOST_TEXT = 1 << 20

@@ -99,7 +99,7 @@ def _calibrate(
 
 
 def _calibrates(step: Any) -> bool:
-    return isinstance(step, dict) and calibrates(step.get("config") or {})
+    return isinstance(step, dict) and calibrates(step.get("type"), step.get("config") or {})
 
 
 def _from_workflow(recipe: Given, given: dict[str, Any], export: Path, checkpoint: Path | None) -> dict[str, Any]:

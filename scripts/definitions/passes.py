@@ -56,6 +56,10 @@ class StoreFloat16(Struct, forbid_unknown_fields=True, frozen=True):
     """Stores matrices as float16; the graph computes in float32 as before."""
 
 
+class CacheQuantization(Struct, forbid_unknown_fields=True, frozen=True):
+    """Stores keys and values in 8 bits, by scales that are calibrated: a quarter of what the context's memory takes."""
+
+
 class WeightOnlyQuantization(Struct, forbid_unknown_fields=True, frozen=True):
     """Quantises matrices and the embedding in blocks."""
 
@@ -87,6 +91,7 @@ class MobiusBuilder(Struct, forbid_unknown_fields=True, frozen=True):
 
 #: Ingot's passes by name. `ModelBuilder` stands in for Olive's own of that name.
 PASSES: dict[str, type[Struct]] = {
+    "CacheQuantization": CacheQuantization,
     "MobiusBuilder": MobiusBuilder,
     "ModelBuilder": ModelBuilder,
     "StoreFloat16": StoreFloat16,
@@ -94,6 +99,7 @@ PASSES: dict[str, type[Struct]] = {
 }
 #: Where each of them is. What a recipe chooses is loaded by name, and named in the key of the step that runs it.
 _PLACES = {
+    "CacheQuantization": "cache_pass",
     "MobiusBuilder": "mobius_pass",
     "ModelBuilder": "builder_pass",
     "StoreFloat16": "float16_pass",
@@ -124,16 +130,19 @@ def module_of(name: str) -> str:
     return _of_convert(_PLACES[name])
 
 
-def calibrates(options: Mapping[str, Any]) -> bool:
+def calibrates(kind: Any, options: Mapping[str, Any]) -> bool:
     """Whether a pass with these options calibrates on what the model computes for texts of its own kind."""
-    return options.get("algorithm") == "gptq" or options.get("target_bits") is not None
+    chooses = options.get("algorithm") == "gptq" or options.get("target_bits") is not None
+    return chooses or own(kind) == "CacheQuantization"
 
 
 def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
     """Whether what a pass leaves is served without float32 weights; of one of Olive's that is assumed."""
     name = own(kind)
     return (
-        options.get("precision") == "int4" if name == "ModelBuilder" else name not in ("MobiusBuilder", "StoreFloat16")
+        options.get("precision") == "int4"
+        if name == "ModelBuilder"
+        else name not in ("MobiusBuilder", "StoreFloat16", "CacheQuantization")
     )
 
 
@@ -150,7 +159,7 @@ def sums_floats(kind: Any, options: Mapping[str, Any]) -> bool:
     """Whether a pass adds up floats, whose sums, and so the bytes that come out, differ between processors' vectors."""
     name = own(kind)
     if name == "WeightOnlyQuantization":
-        return bool(options.get("algorithm", "rtn") != "rtn") or calibrates(options)
+        return bool(options.get("algorithm", "rtn") != "rtn") or calibrates(kind, options)
     return name != "StoreFloat16"
 
 
@@ -158,7 +167,7 @@ def modules(kind: Any, options: Mapping[str, Any]) -> Iterator[str]:
     """The project's modules that a pass is made of; none for one of Olive's."""
     if name := own(kind):
         yield module_of(name)
-        if calibrates(options):
+        if calibrates(kind, options):
             yield CALIBRATION
             if options.get("target_bits") is not None:
                 yield ALLOCATION

@@ -72,6 +72,8 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
             raise IngotError(f"{place(file, here)}", 'expected { type = "…", … }: there is no type', "Give one")
         options = {key: value for key, value in step.items() if key != "type"}
         name = check_pass(step["type"], options, file=file, where=here)
+        if name == "CacheQuantization":
+            _check_cache(steps, number, place(file, here))
         quantised = name == "WeightOnlyQuantization" and options.get("quantize_embedding", True)
         if steps.target in passes.OPENVINO and quantised:
             raise IngotError(place(file, here, "quantize_embedding"), "OpenVINO reads no embedding of 4 or 8 bits that "
@@ -79,6 +81,15 @@ def check_steps(steps: Steps, olive: Any, file: object, where: str) -> None:
         if name in passes.EXPORTERS.values():
             raise IngotError(place(file, here), f"{name} starts from the checkpoint, and passes from the export",
                              'Put it into a whole workflow: olive = "workflow.json"')  # fmt: skip
+
+
+def _check_cache(steps: Steps, number: int, subject: str) -> None:
+    """Raise `IngotError` where keys and values can't be stored in 8 bits by the pass of this number."""
+    if steps.target in passes.OPENVINO:
+        raise IngotError(subject, "keys and values in 8 bits were not tried on OpenVINO", "Leave CacheQuantization out")
+    if number != len(steps.passes or ()):
+        found = "CacheQuantization is calibrated on the model as it will be served, and comes last"
+        raise IngotError(subject, found, "Put it behind the other passes")
 
 
 def passes_of(recipe: Mapping[str, Any]) -> list[tuple[Any, dict[str, Any]]]:

@@ -75,6 +75,7 @@ def build(
         licences=_copy_licences(checkpoint, output),
         genai=genai,
         size=sum(path.stat().st_size for path in output.iterdir() if ".onnx" in path.name),
+        cache=genai_config.key_value_bytes(genai, output),
         template=prompt,
         agreement=agreement,
         gained=gained,

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.common.genai_config import key_value_bytes, providers
+from scripts.common.genai_config import providers
 from scripts.common.model_id import ModelId
 from scripts.common.visible import code, json_text, markdown
 from scripts.package import sampling, usage
@@ -30,13 +30,16 @@ class PackageSpec:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the card tells: `size` in bytes of the ONNX files, `licences` the licence files beside it."""
+    """All that the card tells: `size` in bytes of the ONNX files, `cache` in bytes of a full context's keys and values,
+    if that is known, `licences` the licence files beside it.
+    """
 
     spec: PackageSpec
     identity: ModelId
     licences: tuple[str, ...]
     genai: dict[str, Any]
     size: int
+    cache: int | None
     template: PromptTemplate
     agreement: Agreement
     gained: str = ""
@@ -76,7 +79,6 @@ def _front_matter(facts: Facts) -> str:
 
 def _table(facts: Facts) -> str:
     search, context = facts.genai["search"], facts.genai["model"]["context_length"]
-    cache = key_value_bytes(facts.genai)
     defaults = [f"{key} {search[key]:g}" for key in ("temperature", "top_p", "repetition_penalty") if key in search]
     defaults += [f"{key} {search[key]}" for key in ("top_k", "max_length") if key in search]
     rows = {
@@ -88,7 +90,8 @@ def _table(facts: Facts) -> str:
         if (asked := providers(facts.genai))
         else "CPU",
         "ONNX files": f"{facts.size / 1e6:.1f} MB",
-        "Context": f"{context} tokens" + (f" (cache of keys and values up to {cache / 1e6:.0f} MB)" if cache else ""),
+        "Context": f"{context} tokens"
+        + (f" (cache of keys and values up to {facts.cache / 1e6:.0f} MB)" if facts.cache else ""),
         "Sampling defaults": ", ".join(defaults),
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])

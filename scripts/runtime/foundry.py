@@ -44,7 +44,7 @@ ALL = tuple(CLAIMS)
 #: How long a session may take to end before its model counts as in use.
 _SESSION_SECONDS = 10.0
 #: Bytes from which the process that serves maps a block of memory by itself, on Linux (glibc).
-LARGE_BLOCK = 1 << 20
+LARGE_BLOCK = 1 << 19
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _LARGEST_KEPT = 32 << 20  # the greatest threshold that glibc takes on 64 bits; it maps larger blocks all the same
 _INT_MAX = 2**31 - 1
@@ -232,12 +232,12 @@ def _import_sdk(tune: Callable[[], None]) -> Any:
 
 
 def _return_large_blocks() -> None:
-    """Have glibc map blocks of a megabyte or more by themselves, and give them back when they are freed.
+    """Have glibc map blocks of half a megabyte or more by themselves, and give them back when they are freed.
 
     Each request allocates keys and values for the whole context (onnxruntime-genai 0.18), on whichever thread: by
     default each thread's arena keeps its own copy after the request. Measured on SmolLM2-135M, int4, 4,096 tokens:
     between requests 320 MB are resident instead of 490 to 890; during one it is 510 MB. A service that another program
-    runs gets the same by MALLOC_MMAP_THRESHOLD_=1048576.
+    runs gets the same by MALLOC_MMAP_THRESHOLD_=524288.
     """
     _mallopt({_M_MMAP_THRESHOLD: LARGE_BLOCK})
 

@@ -60,7 +60,7 @@ class Recipe:
     @property
     def calibrates(self) -> bool:
         """Whether a pass of it calibrates on what the model computes for texts of its own kind."""
-        return any(passes.calibrates(options) for _, options in steps.passes_of(self.steps))
+        return any(passes.calibrates(kind, options) for kind, options in steps.passes_of(self.steps))
 
     @property
     def computes_in_float(self) -> bool:

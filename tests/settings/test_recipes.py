@@ -44,6 +44,8 @@ BUILDER: dict[str, Any] = {"type": "ModelBuilder", "config": {"precision": "int4
         (WEIGHTS + 'target_bits = 1 }]', "target_bits"),
         (WEIGHTS + 'target_bits = 5.0, bits = 4 }]', "bits: has no meaning beside target_bits"),
         ('passes = [{ type = "StoreFloat16" }, { type = "StoreFloat16", k = 1 }]', "mine.passes[2].k: unknown key"),
+        ('passes = [{ type = "CacheQuantization" }, { type = "StoreFloat16" }]', "passes[1]: CacheQuantization is"),
+        ('target = "openvino-cpu"\npasses = [{ type = "CacheQuantization" }]', "were not tried on OpenVINO"),
         ('passes = [{ type = "ModelBuilder", precision = "int4" }]', "ModelBuilder starts from the checkpoint"),
         ('passes = [{ type = "StoreFloat16" }]\ngates = { kll = 1 }', "mine.gates.kll: unknown key. Did you mean 'kl"),
         ('olive = "gone.json"', "gone.json"),
