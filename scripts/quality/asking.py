@@ -7,6 +7,9 @@
   wrong, not valid by the schema, and without fields. A model without its fine-tuning mostly says such things, up to the
   last token that it may. The first `WHOLE` of those are asked again and heard to their end, for a reader to see, and as
   a control: where one of them does not begin with what was heard before, all are.
+
+What all cases begin with is computed for each anew: the runtime (SDK 2.2.1) keeps nothing of one session for the next,
+and `undo_turns` takes a session back to its very beginning, not to where the next conversation parts from it.
 """
 
 from __future__ import annotations
