@@ -131,13 +131,15 @@ def _fit(values: Array, symmetric: bool) -> tuple[Array, Array, Array]:
     return np.clip(work, 0, 15, out=work).astype(np.uint8), scale, zero.astype(np.uint8)
 
 
-def grid(values: Array, symmetric: bool) -> tuple[Array, Array]:
-    """Scales and zero points, float32 [M], of 4-bit blocks, which stand in the columns of `values` [size, M].
+def grid(values: Array, symmetric: bool, weights: Array | None = None) -> tuple[Array, Array]:
+    """Scales and zero points, float32 [M], of 4-bit blocks, which stand in the columns of `values` [size, M]; `weights`
+    float32 [size] say how much each row's squared error counts.
 
     With d = q - zero point, the best scale for given codes is Σxd / Σd², and the squared error it leaves is
     Σx² - (Σxd)² / Σd²: so the candidate with the greatest (Σxd)² / Σd² wins (linear least squares). First the whole
     span is tried on each place that it could have on the grid, then narrower spans on the best of these places.
     """
+    roots = None if weights is None else np.sqrt(weights)[:, None]
     count = values.shape[1]
     low, high = np.minimum(values.min(0), 0), np.maximum(values.max(0), 0)
     best = _Best(
@@ -146,12 +148,12 @@ def grid(values: Array, symmetric: bool) -> tuple[Array, Array]:
         np.ones(count, np.float32),
         np.full(count, 8, np.float32),
     )
-    work = np.empty_like(values)
+    work, counted = np.empty_like(values), values if roots is None else values * roots
     for span, zero in _places(low, high, symmetric):
-        _try(values, span, zero, best, work)
+        _try(values, span, zero, best, work, counted, roots)
     whole, zero = best.span.copy(), best.zero.copy()
     for part in _SPANS:
-        _try(values, whole * np.float32(part), zero, best, work)
+        _try(values, whole * np.float32(part), zero, best, work, counted, roots)
     best.scale[best.scale == 0] = 1
     return best.scale, best.zero
 
@@ -166,12 +168,18 @@ class _Best:
     zero: Array
 
 
-def _try(values: Array, step: Array, zero: Array, best: _Best, work: Array) -> None:
-    """Quantise with steps of `step` around `zero`, both [M]; keep what is better than the best so far."""
+def _try(
+    values: Array, step: Array, zero: Array, best: _Best, work: Array, counted: Array, roots: Array | None
+) -> None:
+    """Quantise with steps of `step` around `zero`, both [M]; keep what is better than the best so far. `counted`: the
+    values times the `roots` of their weights.
+    """
     np.multiply(values, 1 / step, out=work)
     np.rint(work, out=work)
     np.clip(work, -zero, 15 - zero, out=work)
-    match = np.einsum("ij,ij->j", values, work)
+    if roots is not None:
+        work *= roots
+    match = np.einsum("ij,ij->j", counted, work)
     energy = np.maximum(np.einsum("ij,ij->j", work, work), np.float32(1e-30))
     gain = match * match / energy
     better = gain > best.gain

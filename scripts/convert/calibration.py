@@ -75,30 +75,36 @@ def _pieces(text: Path, tokenizer: Any) -> Iterator[str]:
         yield piece
 
 
+#: What matrices are multiplied with, by its name in the graph, for those that are cut into blocks of one size.
+Inputs = tuple[str, int]
+
+
 class Calibration:
-    """The GPTQ factors of a graph's MatMul inputs; asked for in the order of the graph, each input is run once."""
+    """What GPTQ knows of a graph's MatMul inputs; asked for in the order of the graph, each input is run once."""
 
     def __init__(
-        self, windows: Array, source: Graph, path: Path, widths: Mapping[str, int], progress: Callable[[str], None]
+        self, windows: Array, source: Graph, path: Path, widths: Mapping[Inputs, int], progress: Callable[[str], None]
     ) -> None:
-        """`windows` [windows, tokens] of text; `widths` {activations: K} of the MatMuls to calibrate."""
+        """`windows` [windows, tokens] of text; `widths` {(activations, block size): K} of the MatMuls to calibrate."""
         self._source, self._path, self._windows, self._progress = source, path, windows, progress
         self._groups = _groups(widths)
-        self._ready: dict[str, Array] = {}
+        self._ready: dict[Inputs, gptq.Factor] = {}
 
     def quantize(self, activations: str, weight: Array, scheme: Scheme) -> Quantized:
         """Quantise `weight` [K, N] by what it is multiplied with, the tensor called `activations`."""
-        return gptq.quantize(weight, scheme, self.factor(activations))
+        return gptq.quantize(weight, scheme, self.factor((activations, scheme.block_size)))
 
-    def factor(self, name: str) -> Array:
-        """`gptq.factor` [K, K] of the activations called `name`."""
-        if name not in self._ready:
-            group = next(group for group in self._groups if name in group)
-            self._ready = gptq.factors(self._grams(group))
-        return self._ready[name]
+    def factor(self, inputs: Inputs) -> gptq.Factor:
+        """`gptq.factor` of these activations, for blocks of this size."""
+        if inputs not in self._ready:
+            self._ready.clear()
+            group = next(group for group in self._groups if inputs in group)
+            grams = self._grams({name: group[name, size] for name, size in group})
+            self._ready = gptq.factors(grams, group)
+        return self._ready[inputs]
 
     def _grams(self, group: Mapping[str, int]) -> dict[str, Array]:
-        run = session(self._source.model, self._path, list(group))
+        run = session(self._source.model, self._path, list(group), mapped=True)
         found = {name: np.zeros((width, width), np.float32) for name, width in group.items()}
         for number, window in enumerate(self._windows, 1):
             seen = run.run(list(group), feeds(run, window, self._path))
@@ -117,16 +123,16 @@ def _add(given: tuple[Array, Array]) -> None:
     gram += rows.T @ rows
 
 
-def _groups(widths: Mapping[str, int]) -> list[dict[str, int]]:
-    """`widths`, {name: K}, cut where the matrices [K, K] would pass the budget."""
-    groups: list[dict[str, int]] = []
+def _groups(widths: Mapping[Inputs, int]) -> list[dict[Inputs, int]]:
+    """`widths`, {inputs: K}, cut where the matrices [K, K] would pass the budget."""
+    groups: list[dict[Inputs, int]] = []
     held = _BUDGET + 1
-    for name, width in widths.items():
+    for inputs, width in widths.items():
         size = 4 * width * width
         if held + size > _BUDGET:
             groups.append({})
             held = 0
-        groups[-1][name] = width
+        groups[-1][inputs] = width
         held += size
     return groups
 

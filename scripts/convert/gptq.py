@@ -4,14 +4,17 @@ What counts is not the error of the weights but that of the outputs, ‖X·W - X
 sees. With H = XᵀX the best correction of the remaining rows, once a row is rounded, is known in closed form, and the
 upper Cholesky factor U of H⁻¹ holds all of it: row i's error e, divided by U[i, i], is spread by U[i, i+1:].
 Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers" (2022),
-arXiv:2210.17323, algorithm 1. The grid differs here: scale and zero point of a block are searched for when the block
-is reached, on weights that already hold the corrections.
+arXiv:2210.17323, algorithm 1. Two things differ here. Scale and zero point of a block are searched for when the block
+is reached, on weights that already hold the corrections, and row i's errors count by 1 / U[i, i]², which is what they
+leave for good. And the inputs of most energy are rounded first, while there are many others to make up for it; those of
+a block stay together, as they share its scale.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,15 +31,50 @@ _SMALL = 128
 AT_ONCE = 4096
 
 
-def factor(gram: Array) -> Array:
-    """U [K, K] float32, upper triangular, of H = `gram` [K, K] float32; see the module. `gram` is overwritten."""
-    diagonal = np.einsum("ii->i", gram)
-    diagonal[diagonal == 0] = 1  # an input that was always zero: nothing is known of it, and nothing depends on it
-    diagonal += np.float32(_DAMPING * diagonal.mean(dtype=np.float64))
+@dataclass(frozen=True)
+class Factor:
+    """What is known of a matrix's K inputs, for blocks of one size.
+
+    `order` int [K]: the inputs as they are rounded, block by block; `upper` [K, K] float32: U of H in that order.
+    """
+
+    order: Array
+    upper: Array
+
+
+def factor(gram: Array, block_size: int) -> Factor:
+    """Of H = `gram` [K, K] float32; see the module."""
+    energy = np.diag(gram)
+    order = _order(energy, block_size)
     # Turned about both axes, H = J·L·Lᵀ·J gives H⁻¹ = Uᵀ·U with U = J·L⁻¹·J: no inverse of H, and a third of the work.
-    lower = np.linalg.cholesky(gram[::-1, ::-1].astype(np.float64))
+    turned = gram[np.ix_(order[::-1], order[::-1])].astype(np.float64)
+    # Where an input was always zero nothing is known of it, and nothing depends on it.
+    np.einsum("ii->i", turned)[:] += _DAMPING * energy.mean(dtype=np.float64) or 1
+    lower = np.linalg.cholesky(turned)
+    del turned
     _invert_lower(lower)
-    return np.ascontiguousarray(lower[::-1, ::-1], np.float32)
+    return Factor(order, np.ascontiguousarray(lower[::-1, ::-1], np.float32))
+
+
+def factors(grams: dict[str, Array], wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Factor]:
+    """`factor` of each by name and block size, several at once where they are small; `grams` is emptied."""
+    sizes: dict[str, list[int]] = {}
+    for name, size in wanted:
+        sizes.setdefault(name, []).append(size)
+
+    def made(name: str) -> dict[tuple[str, int], Factor]:
+        gram = grams.pop(name)
+        return {(name, size): factor(gram, size) for size in sizes[name]}
+
+    found = blas.spread(made, sizes, lambda name: len(grams[name]) <= AT_ONCE)
+    return {key: value for some in found for key, value in some.items()}
+
+
+def _order(energy: Array, block_size: int) -> Array:
+    """The inputs [K], of `energy` [K]: the blocks of most energy first, and in each its inputs of most energy first."""
+    starts = range(0, len(energy), block_size)
+    blocks = [start + np.argsort(-energy[start : start + block_size], kind="stable") for start in starts]
+    return np.concatenate(sorted(blocks, key=lambda block: -energy[block].sum(dtype=np.float64)))
 
 
 def _invert_lower(matrix: Array) -> None:
@@ -52,16 +90,11 @@ def _invert_lower(matrix: Array) -> None:
     below[:] = -second @ (below @ first)
 
 
-def factors(grams: Mapping[str, Array]) -> dict[str, Array]:
-    """`factor` of each: several at once where they are small."""
-    return dict(zip(grams, blas.spread(factor, grams.values(), lambda gram: len(gram) <= AT_ONCE), strict=True))
-
-
-def quantize(weight: Array, scheme: Scheme, upper: Array) -> Quantized:
-    """Quantise `weight` [K, N] to 4 bits by `scheme`; `upper` is the `factor` of its inputs."""
+def quantize(weight: Array, scheme: Scheme, known: Factor) -> Quantized:
+    """Quantise `weight` [K, N] to 4 bits by `scheme`; `known` is the `factor` of its inputs, for its blocks."""
     outputs = weight.shape[1]
     starts = range(0, outputs, min(_COLUMNS, -(-outputs // (os.cpu_count() or 1))))
-    parts = blas.spread(lambda start: _columns(weight[:, start : start + starts.step], scheme, upper), starts)
+    parts = blas.spread(lambda start: _columns(weight[:, start : start + starts.step], scheme, known), starts)
     packed, scales = (np.concatenate([getattr(part, name) for part in parts]) for name in ("packed", "scales"))
     zeros = (
         None
@@ -71,32 +104,36 @@ def quantize(weight: Array, scheme: Scheme, upper: Array) -> Quantized:
     return Quantized(packed, scales.astype(weight.dtype), zeros)
 
 
-def _columns(weight: Array, scheme: Scheme, upper: Array) -> Quantized:
+def _columns(weight: Array, scheme: Scheme, known: Factor) -> Quantized:
     """`quantize`, in one thread, for some of the outputs."""
     inputs, outputs = weight.shape
-    size = scheme.block_size
+    size, upper = scheme.block_size, known.upper
     blocks = -(-inputs // size)
-    left = np.array(weight, np.float32, order="C")  # what is still to be rounded, corrections included
+    left = np.asarray(weight[known.order], np.float32, order="C")  # what is still to be rounded, corrections included
+    weights = (np.diag(upper).min() / np.diag(upper)) ** 2
     codes = np.zeros((blocks * size, outputs), np.uint8)
     scales, zeros = np.empty((blocks, outputs), np.float32), np.empty((blocks, outputs), np.uint8)
-    for block in range(blocks):
-        rows = slice(block * size, min((block + 1) * size, inputs))
-        scale, zero = blockwise.grid(left[rows], scheme.symmetric)
+    start = 0
+    while start < inputs:
+        block = known.order[start] // size
+        rows = slice(start, start + min(size, inputs - block * size))
+        scale, zero = blockwise.grid(left[rows], scheme.symmetric, weights[rows])
         # Stored as float16 later: round for the scale that the runtime will see.
         scales[block], zeros[block] = scale.astype(np.float16).astype(np.float32), zero
-        errors = _block(left[rows], upper[rows, rows], scales[block], zeros[block], codes[rows])
-        codes[rows.stop : (block + 1) * size] = zeros[block]
+        codes[known.order[rows]], errors = _block(left[rows], upper[rows, rows], scales[block], zeros[block])
         left[rows.stop :] -= upper[rows, rows.stop :].T @ errors
+        start = rows.stop
+    codes[inputs:] = zeros[-1]
     return blockwise.pack(codes.reshape(blocks, size, outputs), scales, None if scheme.symmetric else zeros)
 
 
-def _block(left: Array, upper: Array, scale: Array, zero: Array, codes: Array) -> Array:
-    """Round the rows of one block in turn into `codes`; `left` is used up. Returns the scaled errors [rows, N]."""
-    errors = np.empty_like(left)
+def _block(left: Array, upper: Array, scale: Array, zero: Array) -> tuple[Array, Array]:
+    """Round the rows of one block in turn; `left` is used up. Returns codes uint8 and scaled errors, both [rows, N]."""
+    codes, errors = np.empty(left.shape, np.uint8), np.empty_like(left)
     low, high, per_step = -zero.astype(np.float32), 15 - zero.astype(np.float32), 1 / scale
     for row in range(len(left)):
         steps = np.clip(np.rint(left[row] * per_step), low, high)
         codes[row] = steps - low
         errors[row] = (left[row] - steps * scale) / upper[row, row]
         left[row + 1 :] -= upper[row, row + 1 :, None] * errors[row]
-    return errors
+    return codes, errors

@@ -63,8 +63,8 @@ class Calibrated(Protocol):
         """Quantise `weight` [K, N], which the tensor called `activations` is multiplied with."""
 
 
-#: Makes one for a graph, its path, and the widths K of the activations by name; it tells of its progress.
-Calibrate = Callable[[Graph, Path, dict[str, int], Callable[[str], None]], Calibrated]
+#: Makes one for a graph, its path, and the widths K of activations by name and block size; it tells of its progress.
+Calibrate = Callable[[Graph, Path, dict[tuple[str, int], int], Callable[[str], None]], Calibrated]
 #: Chooses the scheme of each weight of a graph, by its name: `scripts.convert.allocation`.
 Allocate = Callable[[Graph, Path, Plan, Callable[[str], None]], Mapping[str, Scheme]]
 
@@ -209,9 +209,9 @@ def matrices(source: Graph) -> list[onnx.NodeProto]:
     return [node for node in source.graph.node if node.op_type == "MatMul" and source.is_weight(node.input[1])]
 
 
-def is_calibrated(scheme: Scheme | None) -> bool:
+def is_calibrated(scheme: Scheme) -> bool:
     """Whether a scheme needs to see what its matrix is multiplied with; with 8 bits, rounding to nearest will do."""
-    return scheme is not None and scheme.algorithm == "gptq" and scheme.bits == 4
+    return scheme.algorithm == "gptq" and scheme.bits == 4
 
 
 def quantize(
@@ -226,12 +226,11 @@ def quantize(
     if allocate:
         plan = replace(plan, schemes=allocate(graph, source, plan, progress))
     if calibrate:
-        outputs = graph.outputs()
-        widths = {
-            node.input[0]: graph.initializers[node.input[1]].dims[0]
-            for node in matrices(graph)
-            if is_calibrated(plan.scheme(node, node.output[0] in outputs))
-        }
+        outputs, widths = graph.outputs(), dict[tuple[str, int], int]()
+        for node in matrices(graph):
+            scheme = plan.scheme(node, node.output[0] in outputs)
+            if scheme is not None and is_calibrated(scheme):
+                widths[node.input[0], scheme.block_size] = graph.initializers[node.input[1]].dims[0]
         calibrated = calibrate(graph, source, widths, progress)
     with Writer(folder) as writer:
         return Rewrite(graph, writer, plan, progress, calibrated).run()

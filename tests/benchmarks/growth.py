@@ -4,9 +4,9 @@
 
 Models of random bfloat16 weights in the shapes of SmolLM2 and Qwen2.5, each with a random LoRA adapter on all its
 matrices (`--plain`: without, so that the checkpoint is linked), go through merging, reference, export, its verdict,
-int8, int4, int4's verdict and package, by the stages' own programs. `goal_bytes`: 2 GB and three times the largest
-matrix in float32, which a stage's own memory should stay within. A stage's `own_bytes` is the peak of what its process
-tree holds besides pages of mapped files, which the system can take back; `resident_bytes` counts those too;
+int8, int4, int4-best, int4's verdict and package, by the stages' own programs. `goal_bytes`: 2 GB and three times the
+largest matrix in float32, which a stage's own memory should stay within. A stage's `own_bytes` is the peak of what its
+process tree holds besides pages of mapped files, which the system can take back; `resident_bytes` counts those too;
 `disk_bytes` is the peak of what it had written, scratch files and output. The exponents are those of a power law in the
 number of parameters, between the largest two shapes. "imports" is a process that only imports the tools.
 """
@@ -34,12 +34,14 @@ from tests import tiny
 
 ROOT = Path(__file__).parents[2]
 TEXT = ROOT / "config/eval/general.txt"
-#: hidden, intermediate, layers, heads, key-value heads, vocabulary; the last has but 2 of its 28 layers.
+CALIBRATION = ROOT / "config/train/general.txt"
+#: hidden, intermediate, layers, heads, key-value heads, vocabulary; some have but a few of their 36 or 28 layers.
 SHAPES = {
     "135M": (576, 1536, 30, 9, 3, 49152),
     "0.5B": (896, 4864, 24, 14, 2, 151936),
     "1.5B": (1536, 8960, 28, 12, 2, 151936),
     "3B": (2048, 11008, 36, 16, 2, 151936),
+    "3B-4": (2048, 11008, 4, 16, 2, 151936),
     "7B-2": (3584, 18944, 2, 28, 4, 152064),
 }
 
@@ -74,6 +76,15 @@ def measured(shape: str, folder: Path, *, plain: bool, without: Sequence[str]) -
         "quality.json": [*quality, "--onnx", str(folder / "export")],
         "int8": [*quantize, "--recipe", json.dumps(recipes["int8"])],
         "int4": [*quantize, "--recipe", json.dumps(recipes["int4"])],
+        "int4-best": [
+            *quantize,
+            "--recipe",
+            json.dumps(recipes["int4-best"]),
+            "--checkpoint",
+            str(folder / "checkpoint"),
+            "--calibration",
+            str(CALIBRATION),
+        ],
         "quality-int4.json": [*quality, "--onnx", str(folder / "int4"), "--export", str(folder / "export")],
         "package": [*package, "--onnx", str(folder / "int4"), "--model-id", "m-int4-generic-cpu:1"],
     }

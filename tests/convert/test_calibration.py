@@ -98,12 +98,14 @@ def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(
     graph = Graph(trained_export / "model.onnx")
     nodes = {node.name: node for node in graph.graph.node}
     name = nodes["/model/layers.1/mlp/down_proj/MatMul"].input[0]
-    widths = {node.input[0]: graph.initializers[node.input[1]].dims[0] for node in graph.graph.node
+    widths = {(node.input[0], 32): graph.initializers[node.input[1]].dims[0] for node in graph.graph.node
               if node.op_type == "MatMul" and graph.is_weight(node.input[1])}  # fmt: skip
-    monkeypatch.setattr(gptq, "factor", lambda gram: gram)
+    monkeypatch.setattr(gptq, "factor", lambda gram, _size: gram)
     for budget in (1 << 30, 1):
         monkeypatch.setattr(calibration, "_BUDGET", budget)
-        found = Calibration(windows, graph, trained_export / "model.onnx", widths, lambda _line: None).factor(name)
+        found = Calibration(windows, graph, trained_export / "model.onnx", widths, lambda _line: None).factor(
+            (name, 32)
+        )
         np.testing.assert_allclose(found, x.T @ x / len(x), rtol=1e-3, atol=1e-4)
 
 
@@ -157,7 +159,9 @@ def test_the_factor_is_the_upper_cholesky_factor_of_the_inverse(size: int) -> No
     inputs = np.random.default_rng(0).standard_normal((2 * size, size)) * np.linspace(0.1, 10, size)
     gram = (inputs.T @ inputs / len(inputs)).astype(np.float32)
     damped = gram.astype(np.float64) + np.eye(size) * float(np.float32(0.01 * np.diag(gram).mean(dtype=np.float64)))
-    upper = gptq.factor(gram.copy())
+    known = gptq.factor(gram, 32)
+    order, upper = known.order, known.upper
+    assert sorted(order) == list(range(size))
     assert (np.tril(upper, -1) == 0).all()
     assert (np.diag(upper) > 0).all()
-    np.testing.assert_allclose(upper.astype(np.float64).T @ upper @ damped, np.eye(size), atol=2e-4)
+    np.testing.assert_allclose(upper.astype(np.float64).T @ upper @ damped[order][:, order], np.eye(size), atol=2e-4)
