@@ -100,13 +100,11 @@ def test_the_gram_matrices_are_those_of_what_the_checkpoint_computes(
     name = nodes["/model/layers.1/mlp/down_proj/MatMul"].input[0]
     widths = {(node.input[0], 32): graph.initializers[node.input[1]].dims[0] for node in graph.graph.node
               if node.op_type == "MatMul" and graph.is_weight(node.input[1])}  # fmt: skip
-    monkeypatch.setattr(gptq, "factor", lambda gram, _size: gram)
+    monkeypatch.setattr(gptq, "factor", lambda gram, size: gptq.Factor(np.array([size]), gram))
     for budget in (1 << 30, 1):
         monkeypatch.setattr(calibration, "_BUDGET", budget)
-        found = Calibration(windows, graph, trained_export / "model.onnx", widths, lambda _line: None).factor(
-            (name, 32)
-        )
-        np.testing.assert_allclose(found, x.T @ x / len(x), rtol=1e-3, atol=1e-4)
+        calibrated = Calibration(windows, graph, trained_export / "model.onnx", widths, lambda _line: None)
+        np.testing.assert_allclose(calibrated.factor((name, 32)).upper, x.T @ x / len(x), rtol=1e-3, atol=1e-4)
 
 
 def test_calibrating_keeps_more_of_what_the_model_learnt(

@@ -39,8 +39,8 @@ def error_beside_nearest(seed: int, symmetric: bool, inputs: int, size: int) -> 
 
 
 def test_outputs_are_nearer_than_with_the_nearest_weights() -> None:
-    """Of 240 such layers the median had 0.23 of the error, and the worst 0.30; with the inputs rounded as they stand, and
-    each row's error counting alike in the search for a block's scale, half of it and 0.72.
+    """Of 240 such layers the median had 0.23 of the error, and the worst 0.30; half of it and 0.72 where inputs are
+    rounded as they stand, and each one's error counts alike in the search for a block's scale.
     """
     kinds = itertools.product((3, 211, 896), (False, True), (64, 100, 256), (16, 32))
     shares = [error_beside_nearest(*kind) for kind in kinds]
