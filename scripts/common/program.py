@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -42,6 +43,7 @@ def main(app: Callable[..., object], *, watched: bool = False) -> NoReturn:
     `watched`: it computes what files of strangers ask for, in a child (`scripts.common.watch`).
     """
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second one, as Python ends, keeps the exit code
+    atexit.register(gc.freeze)  # or Python, as it ends, looks for garbage in all that was imported: near a second
     leave_out_address_grammar()
     lifeline.hold()
     with lifeline.lock():

@@ -40,3 +40,24 @@ def test_the_schema_of_no_draft_asks_for_such_an_address() -> None:
     for schema in schemas:
         json.loads(schema)
         assert '"iri' not in schema
+
+
+AT_THE_END = """
+import gc, sys
+class Last:
+    def __del__(self, frozen=gc.get_freeze_count, write=sys.stdout.write):
+        write(f"{frozen() > 0}")
+sys.modules["last"] = Last()
+from scripts.common import program
+app = program.program("ends at once")
+@app.command()
+def end() -> None: ...
+program.main(app)
+"""
+
+
+def test_no_garbage_is_looked_for_as_a_stage_ends() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END, "end"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("True", 0), done.stderr
