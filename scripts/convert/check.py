@@ -7,7 +7,7 @@ from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.convert import structure
+from scripts.convert import on_cpu, structure
 from scripts.definitions.passes import HERE, graph_for
 from scripts.runtime import genai
 
@@ -24,9 +24,9 @@ def check(folder: Path, target: str = "cpu") -> None:
     """Load `folder` with onnxruntime-genai and generate 8 tokens; raises `IngotError` saying what failed.
 
     The second token is what matters: it is the first to read the key-value cache, and a float16 graph on CPU dies
-    there. Logits must be finite. What is made for another execution provider than cpu is run on the CPU too. Where the
-    CPU has no kernel for a graph of that provider's own, its structure and its weights are checked; any other fault is
-    one of the graph.
+    there. Logits must be finite. What is made for another execution provider than cpu is run on the CPU too, as
+    `on_cpu` has it. Where the CPU has no kernel for a graph of that provider's own, its structure and its weights are
+    checked; any other fault is one of the graph.
     """
     settings = _settings(folder)
     name = settings["model"]["decoder"]["filename"]
@@ -36,7 +36,7 @@ def check(folder: Path, target: str = "cpu") -> None:
     if elsewhere:
         structure.check(folder, settings)
     try:
-        tokens = _generate(folder, name)
+        tokens = _generate(folder, name, on_cpu.graph_of(folder) if elsewhere else None)
     except (genai.GenaiFault, _WrongAnswerError) as error:
         reason = error.found if isinstance(error, genai.GenaiFault) else error
         if elsewhere and isinstance(error, genai.GenaiFault) and genai.lacks_kernel(error.found):
@@ -60,7 +60,7 @@ def _settings(folder: Path) -> Any:
     return settings
 
 
-def _generate(folder: Path, name: str) -> int:
+def _generate(folder: Path, name: str, graph: bytes | None) -> int:
     import numpy as np
 
     from scripts.convert.graph import summary
@@ -68,7 +68,7 @@ def _generate(folder: Path, name: str) -> int:
     # A float graph is computed with from the mapped file; packed for speed it would stand in memory a second time.
     # Quantised weights have kernels for the packed form only, and are small.
     is_float = not summary(folder / name)["blocks"]
-    model = genai.Model(folder, {"session.disable_prepacking": "1"} if is_float else None)
+    model = genai.Model(folder, {"session.disable_prepacking": "1"} if is_float else None, graph=graph)
     prompt = model.tokenizer.encode(_PROMPT)
     generation = model.generation(len(prompt) + TOKENS, fixed=True)  # no longer: a short one keeps the cache small
     generation.append(prompt)

@@ -18,6 +18,7 @@ import numpy as np
 
 from scripts.common.context import SPARE
 from scripts.common.errors import IngotError
+from scripts.convert import on_cpu
 from scripts.definitions.gates import parse_gates
 from scripts.definitions.passes import HERE, graph_for
 from scripts.quality import changes
@@ -41,15 +42,17 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any, target: st
     """Compare the GenAI folder `onnx` with `export`, or with the reference's checkpoint where that is None.
 
     Returns the content of quality.json: verdict and reasons, the worst over the texts of each figure, and every text's.
-    Logits that are NaN or infinite, and a vocabulary that lost words, are refused. A graph that was made for another
-    `target`, and for which the CPU has no kernel, is skipped. Raises `IngotError` on bad input.
+    Logits that are NaN or infinite, and a vocabulary that lost words, are refused. What was made for another `target`
+    is judged as `on_cpu.graph_of` has it, and skipped where the CPU has no kernel for that either. Raises `IngotError`
+    on bad input.
     """
     limits = parse_gates(gates)
-    if graph_for(target) != HERE and (why := _does_not_run(onnx)):
+    graph = on_cpu.graph_of(onnx) if graph_for(target) != HERE else None
+    if graph_for(target) != HERE and (why := _does_not_run(onnx, graph)):
         return Quality(verdict="skipped", reasons=[f"on the CPU a graph for {target} does not run: {why}"], kl=None,
                        top1=None, perplexity_ratio=None, gates=limits)  # fmt: skip
     truth = references.load(reference)
-    other = GenaiModel(onnx, mapped=export is None)
+    other = GenaiModel(onnx, mapped=export is None, graph=graph)
     against = GenaiModel(export, mapped=True) if export else None
     vocabulary: dict[str, int] = {}
     texts = {text.name: _text(text, truth, other, against, vocabulary) for text in truth.texts}
@@ -69,10 +72,10 @@ def run(onnx: Path, reference: Path, export: Path | None, gates: Any, target: st
     )
 
 
-def _does_not_run(onnx: Path) -> str | None:
+def _does_not_run(onnx: Path, graph: bytes | None) -> str | None:
     """Which kernel the CPU lacks for the graph; None where it runs there. Raises what else is wrong."""
     try:
-        next(GenaiModel(onnx).logits(np.zeros(3, dtype=np.int32), 3))
+        next(GenaiModel(onnx, graph=graph).logits(np.zeros(3, dtype=np.int32), 3))
     except IngotError as error:
         if not genai.lacks_kernel(error.found):
             raise

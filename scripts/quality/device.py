@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from scripts.cases import cases as asking
 from scripts.common.errors import IngotError
+from scripts.convert import on_cpu
 from scripts.definitions.gates import parse_gates
 from scripts.definitions.passes import OPENVINO
 from scripts.quality import gates as gating
@@ -126,7 +127,7 @@ def _most(case: asking.Case) -> int:
 def _on_cpu(package: Path, asked: Sequence[asking.Case]) -> list[str]:
     """The greedy answers of the same graph on the CPU; none where the CPU has no kernel for it."""
     try:
-        model = genai.Model(package)
+        model = genai.Model(package, graph=on_cpu.graph_of(package))
         return [model.greedy(list(case.messages), _most(case)) for case in asked]
     except genai.GenaiFault as error:
         if not genai.lacks_kernel(error.found):

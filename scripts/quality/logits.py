@@ -29,11 +29,14 @@ def rows_for(vocabulary: int) -> int:
 class GenaiModel:
     """A GenAI folder, loaded. Raises `IngotError` where it is not one or does not load."""
 
-    def __init__(self, folder: Path, *, mapped: bool = False, elsewhere: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, mapped: bool = False, elsewhere: bool = False, graph: bytes | None = None
+    ) -> None:
         """`mapped`: compute on float32 weights where they are mapped, without the packed copy that ONNX Runtime makes.
 
         That spares the model's weight in memory and tells nothing else of it; quantised weights compute by another way
         where they aren't packed, and must be judged as they are served. `elsewhere`: on the device it was made for.
+        `graph`: in place of the folder's, with its weights.
         """
         if not (folder / "genai_config.json").is_file():
             raise IngotError(folder, "there is no genai_config.json in it", "Give the folder of a finished conversion")
@@ -41,7 +44,7 @@ class GenaiModel:
         try:
             # The scratch for attention grows with every piece, and ORT's arena keeps each of them: 100 KiB a token.
             options = {"enable_cpu_mem_arena": False} | ({"session.disable_prepacking": "1"} if mapped else {})
-            self._model = genai.Model(folder, options, elsewhere=elsewhere)
+            self._model = genai.Model(folder, options, elsewhere=elsewhere, graph=graph)
         except genai.GenaiFault as fault:
             raise IngotError(folder, f"the model does not load: {fault.found}", "Convert it again") from None
 

@@ -127,10 +127,16 @@ class Model:
     """A model folder, loaded on the CPU, whatever it was made for. Raises `GenaiFault` where it does not load."""
 
     def __init__(
-        self, folder: Path, session_options: Mapping[str, Any] | None = None, *, elsewhere: bool = False
+        self,
+        folder: Path,
+        session_options: Mapping[str, Any] | None = None,
+        *,
+        elsewhere: bool = False,
+        graph: bytes | None = None,
     ) -> None:
         """`session_options`: ONNX Runtime's, over those of the folder's genai_config.json. `elsewhere`: on the device
-        that it was made for, once `scripts.runtime.plugins` has provided that.
+        that it was made for, once `scripts.runtime.plugins` has provided that. `graph`: in place of the folder's, with
+        the folder's weights.
         """
         import onnxruntime_genai as og
 
@@ -141,8 +147,10 @@ class Model:
                 config.clear_providers()
             if session_options:
                 config.overlay(json.dumps({"model": {"decoder": {"session_options": dict(session_options)}}}))
+            decoder = json_files.read(folder / "genai_config.json")["model"].get("decoder", {})
+            if graph:
+                config.add_model_data(decoder["filename"], graph)
             self._model = og.Model(config)
-        decoder = json_files.read(folder / "genai_config.json")["model"].get("decoder", {})
         self._window = int((decoder.get("sliding_window") or {}).get("window_size") or 0)
 
     @cached_property

@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+import transformers
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from scripts.common.errors import IngotError
+from scripts.convert import on_cpu
 from scripts.convert.check import check
 from scripts.convert.quantize import quantize
 from scripts.quality import compare
+from scripts.quality.logits import GenaiModel
+from scripts.quality.tally import Tally
+from tests.families import checkpoints
 
 DATA = "model.onnx.data"
 #: What computes in float16 runs on the CPU; of what computes in bfloat16, the CPU has no kernel.
@@ -178,5 +184,47 @@ def test_a_file_that_is_no_graph_is_named(made: Path, tmp_path: Path, content: b
 def test_a_sound_one_passes_and_what_was_not_run_is_said(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check(made, "cuda")
     said = capsys.readouterr().out
-    lacks = compare._does_not_run(made)
+    lacks = compare._does_not_run(made, None)
     assert ("generated 8 tokens" if lacks is None else "Could not find an implementation for") in said
+
+
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint, and what the builder makes of it for CUDA: its attention normalises queries and keys itself."""
+    folder = tmp_path_factory.mktemp("qwen3")
+    checkpoint = checkpoints.make("qwen3", folder / "checkpoint")
+    workflow = {
+        "input_model": {"type": "HfModel"},
+        "passes": {"builder": {"type": "ModelBuilder", "precision": "fp16"}},
+    }
+    quantize(folder, {"target": "cuda", "olive": workflow}, folder / "model", checkpoint)
+    return checkpoint, folder / "model"
+
+
+def _distance(folder: Path, checkpoint: Path) -> float:
+    """KL from the checkpoint in transformers, of what the folder says on the CPU."""
+    tokens = np.arange(3, 43, dtype=np.int32)
+    q = np.concatenate(list(GenaiModel(folder, graph=on_cpu.graph_of(folder)).logits(tokens, 40)))
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    with torch.no_grad():
+        p = model(torch.from_numpy(tokens.astype(np.int64))[None]).logits[0].numpy()
+    tally = Tally()
+    tally.add(p, q[:, : p.shape[1]], np.roll(tokens, -1))
+    return float(tally.figures().kl or 0)
+
+
+def test_attention_that_normalises_queries_and_keys_is_judged_on_the_cpu_by_what_it_means(
+    qwen3: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, model = qwen3
+    assert "inputs are not supported" in str(compare._does_not_run(model, None))
+    check(model, "cuda")
+    assert "generated 8 tokens, not for cuda" in capsys.readouterr().out
+    assert 0 < _distance(model, checkpoint) < 1e-3
+    wrong = Path(shutil.copytree(model, tmp_path / "wrong"))
+    graph = onnx.load(wrong / "model.onnx", load_external_data=False)
+    node = _node(graph, "GroupQueryAttention")
+    node.input[14] = node.input[15] = "model.layers.1.attn.k_norm.layernorm.weight"
+    (wrong / "model.onnx").unlink()
+    (wrong / "model.onnx").write_bytes(graph.SerializeToString())
+    assert _distance(wrong, checkpoint) > 1e-3

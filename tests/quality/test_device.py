@@ -90,11 +90,11 @@ def test_a_graph_that_runs_on_its_device_alone_is_judged_without_the_cpus_answer
 ) -> None:
     load = genai.Model.__init__
 
-    def refuse(self: genai.Model, folder: Path, *args: Any, elsewhere: bool = False) -> None:
+    def refuse(self: genai.Model, folder: Path, *args: Any, elsewhere: bool = False, **options: Any) -> None:
         """A mock of a graph with operators that the CPU lacks: the package, where its answers are asked."""
         if not args and not elsewhere:
             raise genai.GenaiFault(folder, "Could not find an implementation for Op(1) node with name 'a'")
-        load(self, folder, *args, elsewhere=elsewhere)
+        load(self, folder, *args, elsewhere=elsewhere, **options)
 
     monkeypatch.setattr(genai.Model, "__init__", refuse)
     found = run(export, export, truth, cases)
