@@ -67,6 +67,15 @@ def test_a_deployed_model_gives_the_recorded_answer(package: Path, place: Path) 
     assert result["ended"] and not result["remarks"]
 
 
+def test_an_answer_that_was_cut_is_not_what_is_expected(package: Path, place: Path) -> None:
+    _, whole = write_cases(place, 2, lambda _: 40)
+    cut = {"id": "c0", "passed": False, "text": "The", "failures": ["exact"], "cut": True}
+    write_answers(place, [cut, whole | {"passed": False, "failures": ["no loop"]}])
+    code, error, result = verify(package, place)
+    assert code == 0, error
+    assert result["case"] == "c1"
+
+
 def write_eos(onnx: Path, target: Path, eos: int) -> Path:
     """A package whose generations end with the token `eos`, and which says how its turns begin."""
     shutil.copytree(onnx, target)
