@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,45 @@ def test_the_package_loads_and_answers(made: Path) -> None:
     generator.append_tokens(tokenizer.encode(text))
     generator.generate_next_token()
     assert len(generator.get_sequence(0)) == len(tokenizer.encode(text)) + 1
+
+
+#: The oldest runtime that loads a package: those before refuse a graph that computes the last position alone.
+OLDER = "onnxruntime-genai==0.12.2"
+ANSWER = """
+import json, sys
+import onnxruntime_genai as og
+model = og.Model(sys.argv[1])
+tokenizer = og.Tokenizer(model)
+params = og.GeneratorParams(model)
+params.set_search_options(max_length=32, do_sample=False)
+generator = og.Generator(model, params)
+generator.append_tokens(tokenizer.encode(tokenizer.apply_chat_template(sys.argv[2], add_generation_prompt=True)))
+for _ in range(8):
+    generator.generate_next_token()
+print("TOKENS", json.dumps([int(token) for token in generator.get_sequence(0)]))
+"""
+
+
+def answer(python: Path | str, package: Path) -> list[int]:
+    """A conversation's tokens and eight more, by the onnxruntime-genai of that Python."""
+    words = [str(python), "-c", ANSWER, str(package), json.dumps(tiny.conversation("Hello"))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOKENS ")] or [done.stderr]
+    return list(json.loads(line.removeprefix("TOKENS ")))
+
+
+@pytest.mark.long
+def test_an_older_runtime_answers_the_same(made: Path, tmp_path: Path) -> None:
+    """Installed for it alone. It knows no tokenizer by the name that transformers 5 gives it."""
+    python = tmp_path / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", OLDER], check=True, timeout=1800)
+    assert answer(python, made) == answer(sys.executable, made)
+
+
+def test_the_tokenizer_is_named_as_older_runtimes_know_it(made: Path, exported: Path) -> None:
+    assert load(exported / "tokenizer_config.json")["tokenizer_class"] == "TokenizersBackend"
+    assert load(made / "tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_transformers_reads_the_same_template_from_the_package(made: Path) -> None:
