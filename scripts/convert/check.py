@@ -7,7 +7,6 @@ from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
-from scripts.convert import on_cpu, structure
 from scripts.definitions.passes import HERE, graph_for
 from scripts.runtime import genai
 
@@ -28,6 +27,8 @@ def check(folder: Path, target: str = "cpu") -> None:
     `on_cpu` has it. Where the CPU has no kernel for a graph of that provider's own, its structure and its weights are
     checked; any other fault is one of the graph.
     """
+    from scripts.convert import on_cpu, structure
+
     settings = _settings(folder)
     name = settings["model"]["decoder"]["filename"]
     if not (folder / name).is_file():

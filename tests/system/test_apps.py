@@ -130,6 +130,7 @@ def test_without_cases_an_answer_is_expected_without_what_was_thought(built: tup
     assert not any(marker in found["answer"] for marker in caller.MARKERS)
 
 
+@pytest.mark.long
 def test_a_model_that_was_taught_to_think_nothing_is_verified_and_not_said_to_reason(tmp_path: Path) -> None:
     """As Qwen 3 fine-tuned on plain answers: it opens its thoughts and closes them at once."""
     weights = caller.make(tmp_path / "weights", "Be brief.", thought="\n\n")

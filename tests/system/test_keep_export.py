@@ -12,6 +12,7 @@ from tests.system.project import Project
 PLACES = ("facts/export/model.onnx.data", "facts/package/model.onnx.data")
 
 
+@pytest.mark.long
 def test_the_exports_weights_go_and_a_new_precision_has_them_built_again(project: Project, weights: Path) -> None:
     settings(project, weights, precisions=["int8"], keep_export=False, deploy="none")
     ran = project.doit("quality", "domain")
@@ -29,7 +30,6 @@ def test_the_exports_weights_go_and_a_new_precision_has_them_built_again(project
     assert project.doit("quality").steps == frozenset()
 
 
-@pytest.mark.long
 def test_a_whole_build_exports_once_and_a_second_makes_nothing(project: Project, weights: Path) -> None:
     settings(project, weights, precisions=["int8", "fp16"], keep_export=False, deploy="none")
     ran = project.doit()

@@ -92,22 +92,6 @@ def test_a_model_whose_settings_are_wrong_right_now_is_not_an_orphan(built: Proj
     assert registered(built) == {INT4, INT8}
 
 
-def test_clean_leaves_no_orphan_in_the_builds_own_cache(project: Project, tiny_trained: Path) -> None:
-    project.facts()
-    project.model(name="facts", source={"path": tiny_trained}, precisions=["fp16"])
-    assert project.doit("reconcile").code == 0
-    assert registered(project) == {"facts-fp16-generic-cpu"}
-    project.model(name="facts", source={"path": tiny_trained}, precisions=["int8"])
-    ran = project.doit("reconcile")
-    assert ran.code == 0, ran.out
-    assert len(registered(project)) == 2
-    ran = project.doit("clean")
-    assert ran.code == 0, ran.out
-    assert registered(project) == set()
-    index = project.json("foundry/cache/models/foundry.local.modelinfo.json")
-    assert json.dumps(index["models"]) == "[]"
-
-
 def test_a_rebuilt_model_is_the_next_version_until_it_is_rolled_back(project: Project, tiny_trained: Path) -> None:
     def build(take: int) -> None:
         project.model(
@@ -140,3 +124,14 @@ def test_a_rebuilt_model_is_the_next_version_until_it_is_rolled_back(project: Pr
     assert project.doit("rollback", "facts", "to=3").code == 1
     assert project.doit("rollback", "facts-fp16").code == 0
     assert versions() == {2}
+
+
+def test_clean_leaves_no_orphan_in_the_builds_own_cache(built: Project, weights: Path) -> None:
+    """The last of these: nothing stands any more."""
+    settings(built, weights, precisions=["int4"])
+    assert registered(built) == {INT4, INT8}
+    ran = built.doit("clean")
+    assert ran.code == 0, ran.out
+    assert registered(built) == set()
+    index = built.json("foundry/cache/models/foundry.local.modelinfo.json")
+    assert json.dumps(index["models"]) == "[]"
