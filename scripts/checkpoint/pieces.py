@@ -21,10 +21,9 @@ from typing import Any
 
 from scripts.checkpoint.user_json import json_object
 from scripts.common.errors import IngotError
+from scripts.common.model_files import AS_WRITTEN
 from scripts.results.remarks import Remark
 
-#: The class that reads a tokenizer.json as it is written, for transformers and the runtime alike.
-AS_WRITTEN = "PreTrainedTokenizerFast"
 _BLANK = "\u2581"
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _BLANK}
 _PREPEND = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": _BLANK}, _REPLACE]}

@@ -42,6 +42,8 @@ COMPANIONS = (*CONFIGS, *TOKENIZER, *LEGAL)
 WEIGHTS = ("*.safetensors",)
 #: What the runtime that serves reads of a tokenizer: a fast one.
 SERVED_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+#: The class that reads a tokenizer.json as it is written, for transformers and the runtime alike.
+AS_WRITTEN = "PreTrainedTokenizerFast"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 #: Weights of something else: an adapter in its base's folder, an optimizer's state.

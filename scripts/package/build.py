@@ -18,7 +18,7 @@ from scripts.common.errors import IngotError
 from scripts.common.manifest import NOT_CONTENT
 from scripts.common.model_files import CARD, SERVED_TOKENIZER, files_in, is_legal_file
 from scripts.definitions.sampling import parse_sampling
-from scripts.package import card, chat, head, markers, pieces, rules, sampling, template, turns
+from scripts.package import card, chat, chunks, head, markers, rules, sampling, template, turns
 from scripts.package.card import PackageSpec
 from scripts.results import remarks
 
@@ -54,7 +54,7 @@ def build(
     _say(f"linking {onnx.name}")
     _place_files(onnx, checkpoint, output)
     _prune_head(onnx, output, genai)
-    pieces.read_in_pieces(genai, output)
+    chunks.read_in_pieces(genai, output)
     said = [*turns.end_generation(genai, tokenizer, checkpoint), *markers.publish(genai, tokenizer)]
     json_files.write(output / "genai_config.json", genai)
     agreement, rewritten = chat.write(onnx, checkpoint, template_text, tokenizer, output)

@@ -10,14 +10,14 @@ from typing import Any
 
 from scripts.common import json_files
 from scripts.common.errors import IngotError
+from scripts.common.model_files import AS_WRITTEN
 from scripts.package import rewrite, tokens
 from scripts.package.tokens import Agreement, RenderedOtherwise
 from scripts.results.remarks import Remark
 
 _SUBJECT = "chat template"
-#: Transformers 5's name of a tokenizer that computes as its tokenizer.json says, and the one that runtimes with
-#: onnxruntime-genai before 0.14 know too.
-_AS_WRITTEN, _KNOWN_LONGER = "TokenizersBackend", "PreTrainedTokenizerFast"
+#: Transformers 5's own name of the class `AS_WRITTEN`; runtimes with onnxruntime-genai before 0.14 do not know it.
+_RENAMED = "TokenizersBackend"
 
 
 def template_of(tokenizer: Any, checkpoint: Path) -> str:
@@ -93,7 +93,7 @@ def _write(onnx: Path, checkpoint: Path, template: str, output: Path) -> None:
         config = json_files.read(source)
     except ValueError as error:
         raise IngotError(source, f"not JSON ({error.__cause__})", "Run the conversion again") from None
-    if config.get("tokenizer_class") == _AS_WRITTEN:
-        config["tokenizer_class"] = _KNOWN_LONGER
+    if config.get("tokenizer_class") == _RENAMED:
+        config["tokenizer_class"] = AS_WRITTEN
     json_files.write(output / "tokenizer_config.json", {**config, "chat_template": template})
     (output / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")

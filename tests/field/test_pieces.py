@@ -11,6 +11,7 @@ import pytest
 import torch
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
+from scripts.common.model_files import AS_WRITTEN
 from scripts.package import tokens
 from tests import tiny
 from tests.field.inputs import WEIGHTS, Made, edit, make, refusal, rewrite
@@ -177,8 +178,6 @@ def test_what_transformers_5_saved_of_a_llama_gives_the_same_ids_in_the_runtime(
 
 def test_a_llamas_tokenizer_json_of_transformers_4_is_read_as_it_is_written(weights: Path, tmp_path: Path) -> None:
     """It puts a blank after each special token; the class of transformers 5 would not."""
-    from scripts.checkpoint import pieces as forms
-
     train(weights)
     settings(weights, LLAMA2, tokenizer_class="LlamaTokenizer", legacy=True)
     core = make(tmp_path / "first", weights).folder / "tokenizer.json"
@@ -187,6 +186,6 @@ def test_a_llamas_tokenizer_json_of_transformers_4_is_read_as_it_is_written(weig
     settings(weights, LLAMA2, tokenizer_class="LlamaTokenizerFast", legacy=False)
     made = make(tmp_path / "out", weights)
     assert "read as tokenizer.json is written" in made.remarks
-    assert made.tokenizer.init_kwargs.get("tokenizer_class", forms.AS_WRITTEN) == forms.AS_WRITTEN
+    assert made.tokenizer.init_kwargs.get("tokenizer_class", AS_WRITTEN) == AS_WRITTEN
     assert pieces(made, "</s>[x") == ["</s>", "\u2581[", "x"]
     assert runtime_agrees(made, tmp_path)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from scripts.common import genai_config
-from scripts.package import pieces
+from scripts.package import chunks
 from scripts.package.build import build
 from scripts.package.card import PackageSpec
 from scripts.runtime import genai
@@ -32,14 +32,14 @@ def made(exported: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFact
 
 def test_a_long_prompt_gives_the_same_in_pieces(made: Path, tmp_path: Path) -> None:
     settings = genai_config.read(made)
-    assert settings["search"].pop("chunk_size") == pieces.PIECE
+    assert settings["search"].pop("chunk_size") == chunks.PIECE
     whole = Path(shutil.copytree(made, tmp_path / "whole"))
     (whole / genai_config.NAME).write_text(json.dumps(settings), encoding="utf-8")
     found = []
     for folder in (made, whole):
         model = genai.Model(folder)
         prompt = model.tokenizer.encode(model.tokenizer.render(tiny.conversation(LONG)))
-        assert len(prompt) > 2 * pieces.PIECE
+        assert len(prompt) > 2 * chunks.PIECE
         generation = model.generation(len(prompt) + 8)
         generation.append(prompt)
         found.append(generation.logits())
@@ -50,7 +50,7 @@ def test_foundry_takes_a_long_prompt(made: Path) -> None:
     with Runtime() as runtime:
         runtime.register(made, "long-generic-cpu:1")
         answer = runtime.load("long-generic-cpu:1").complete(LONG, max_tokens=4)
-    assert answer.prompt_tokens > 2 * pieces.PIECE
+    assert answer.prompt_tokens > 2 * chunks.PIECE
     assert answer.completion_tokens == 4
 
 
@@ -74,5 +74,5 @@ def test_what_may_differ_in_pieces_is_computed_at_once(
     folder = Path(shutil.copytree(exported, tmp_path / "onnx"))
     settings = genai_config.read(folder)
     change(folder, settings)
-    pieces.read_in_pieces(settings, folder)
+    chunks.read_in_pieces(settings, folder)
     assert "chunk_size" not in settings["search"]
