@@ -17,9 +17,6 @@ from scripts.convert.allocation import Budget, Item
 from scripts.convert.blockwise import Scheme
 from scripts.convert.graph import Graph, summary
 from scripts.convert.quantize import quantize
-from tests.convert.test_calibration import conversations, trained_export
-
-__all__ = ["conversations", "trained_export"]  # fixtures
 
 
 def made_up(seed: int) -> list[Item]:

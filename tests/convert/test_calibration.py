@@ -12,32 +12,12 @@ import pytest
 from scripts.common.errors import IngotError
 from scripts.convert import calibration, gptq
 from scripts.convert.calibration import Calibration
-from scripts.convert.export import export
 from scripts.convert.graph import Graph
 from scripts.convert.quantize import quantize
 from tests import tiny
 
 GPTQ = {"passes": [{"type": "WeightOnlyQuantization", "bits": 4, "head_bits": 4, "algorithm": "gptq"}]}
 SEARCH = {"passes": [{**GPTQ["passes"][0], "algorithm": "search"}]}
-
-
-@pytest.fixture(scope="module")
-def trained_export(tmp_path_factory: pytest.TempPathFactory, tiny_trained: Path) -> Path:
-    output = tmp_path_factory.mktemp("trained") / "export"
-    export(tiny_trained, output)
-    return output
-
-
-@pytest.fixture(scope="module")
-def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the trained model was trained on, as JSON lines."""
-    path = tmp_path_factory.mktemp("texts") / "own talk.jsonl"
-    rows = [
-        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
-        for question, answer in tiny.FACTS * 6
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
-    return path
 
 
 def test_conversations_go_through_the_chat_template(
