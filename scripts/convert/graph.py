@@ -134,6 +134,11 @@ class Writer:
         return path
 
 
+def room(size: int) -> int:
+    """Bytes that a tensor of `size` bytes takes among others, at most: a small one before one that starts on a page."""
+    return size if size < _INLINE else size + -size % _PAGE
+
+
 def release(values: Array) -> None:
     """Tell the system that the mapped pages of `values` are not needed now, so they stop counting as our memory."""
     base: Any = values

@@ -1,10 +1,9 @@
-"""A graph with the noise of quantising added where it would arise, and how far that takes its answers."""
+"""What a graph is given, on average over the tokens of a text, and how far its answers are from another's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -14,17 +13,10 @@ from scripts.convert.blockwise import Array
 from scripts.convert.calibration import feeds, session
 from scripts.convert.graph import Graph
 
-#: Tokens of a text that are disturbed.
+#: Tokens of a text on which they are compared.
 TOKENS = 256
 #: Rows of logits taken to float64 at once.
 _ROWS = 16
-
-
-class Noise(NamedTuple):
-    """What noise to add: by the tensor `inputs` that is multiplied (none: a look-up) and squared errors `rows` [K]."""
-
-    inputs: str
-    rows: Array
 
 
 def mean_squares(source: Graph, path: Path, names: Sequence[str], windows: Sequence[Array]) -> dict[str, Array]:
@@ -54,67 +46,6 @@ def shares(model: onnx.ModelProto, names: Sequence[str]) -> list[str]:
             helper.make_node("ReduceMean", [f"{made}_share", of_tokens.name], [made], keepdims=0),
         ])  # fmt: skip
     return list(reduced.values())
-
-
-def disturbed(source: Graph, noises: Mapping[str, Noise]) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """The graph with noise added to tensors, as much as `noise_levels`[i] says of it, its sign by token and channel."""
-    model = onnx.ModelProto()
-    model.CopyFrom(source.model)
-    order = {name: number for number, name in enumerate(noises)}
-    draw = np.random.default_rng(0)
-    nodes = list(model.graph.node)
-    tokens = draw.choice(np.array([-1, 1], np.float32), (1, TOKENS, 1))
-    model.graph.initializer.append(numpy_helper.from_array(tokens, "noise_tokens"))
-    model.graph.input.append(helper.make_tensor_value_info("noise_levels", onnx.TensorProto.FLOAT, [len(order)]))
-    made: list[onnx.NodeProto] = []
-    for node in nodes:
-        made.append(node)
-        for at, name in enumerate(node.output):
-            if name not in order:
-                continue
-            node.output[at] = f"{name}_undisturbed"
-            width = _width(source, node)
-            signs = draw.choice(np.array([-1, 1], np.float32), (1, 1, width))
-            index = numpy_helper.from_array(np.array(order[name], np.int64), f"{name}_noise_index")
-            rows = noises[name].rows.astype(np.float32)[:, None]
-            errors = numpy_helper.from_array(rows, f"{name}_noise_errors")
-            model.graph.initializer.extend([numpy_helper.from_array(signs, f"{name}_noise_signs"), index, errors])
-            made += _noise(name, noises[name].inputs)
-    del model.graph.node[:], model.graph.value_info[:]
-    model.graph.node.extend(made)
-    return model, order
-
-
-def _noise(name: str, inputs: str) -> list[onnx.NodeProto]:
-    """Nodes that add noise to the tensor `name`: of a token √Σₖ xₖ²·Δₖ²; of a look-up the root of the mean of Δₖ²."""
-    of = f"{name}_noise"
-    if inputs:
-        size = [
-            helper.make_node("Mul", [inputs, inputs], [f"{of}_squares"]),
-            helper.make_node("MatMul", [f"{of}_squares", f"{of}_errors"], [f"{of}_energy"]),
-        ]
-    else:
-        size = [helper.make_node("ReduceMean", [f"{of}_errors"], [f"{of}_energy"], keepdims=0)]
-    return [
-        *size,
-        helper.make_node("Sqrt", [f"{of}_energy"], [f"{of}_size"]),
-        helper.make_node("Gather", ["noise_levels", f"{of}_index"], [f"{of}_level"]),
-        helper.make_node("Mul", [f"{of}_size", f"{of}_level"], [f"{of}_scaled"]),
-        helper.make_node("Mul", ["noise_tokens", f"{of}_scaled"], [f"{of}_tokens"]),
-        helper.make_node("Mul", [f"{of}_tokens", f"{of}_signs"], [of]),
-        helper.make_node("Add", [f"{name}_undisturbed", of], [name]),
-    ]
-
-
-def _width(source: Graph, node: onnx.NodeProto) -> int:
-    """Channels of what a MatMul, or the look-up of a table, gives."""
-    if node.op_type == "MatMul":
-        return int(source.initializers[node.input[1]].dims[1])
-    table = source.initializers.get(node.input[0])
-    if table is not None:
-        return int(table.dims[1])
-    turned = next(other for other in source.graph.node if node.input[0] in other.output)
-    return int(source.initializers[turned.input[0]].dims[0])
 
 
 def divergence(truth: Array, other: Array) -> float:

@@ -21,7 +21,7 @@ from olive.passes.olive_pass import PassConfigParam
 from scripts.convert import weightonly
 from scripts.convert.blockwise import Scheme
 from scripts.convert.pass_options import parameters
-from scripts.definitions.passes import ALLOCATION, CALIBRATION
+from scripts.definitions.passes import ALLOCATION, CALIBRATION, FREQUENCY, by_tokens
 from scripts.definitions.passes import WeightOnlyQuantization as WeightOnlyOptions
 
 
@@ -43,24 +43,31 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
             half_scales=config.half_scales,
             eight_bit_nodes=tuple(config.eight_bit_nodes),
             float_nodes=tuple(config.float_nodes),
+            eight_bit_tokens=config.eight_bit_tokens,
         )
         folder = Path(resolve_onnx_path(output_model_path)).parent
-        calibrate = allocate = None
+        calibrate = allocate = order = None
         if config.calibration:  # loaded by name, so that only a recipe that calibrates has it in its key
             windows = np.load(config.calibration)
             if config.algorithm == "gptq":
                 calibrate = partial(importlib.import_module(CALIBRATION).Calibration, windows)
+            if by_tokens({"target_bits": config.target_bits, "eight_bit_tokens": config.eight_bit_tokens}):
+                order = partial(_order, windows)
             if config.target_bits is not None:
-                allocate = self._allocate(windows, config.target_bits, config.context)
+                allocate = self._allocate(windows, config.target_bits, config.context, folder.parent)
         say = partial(print, flush=True)
-        path = weightonly.quantize(Path(model.model_path), folder, plan, say, calibrate, allocate)
+        path = weightonly.quantize(Path(model.model_path), folder, plan, say, calibrate, allocate, order)
         return ONNXModelHandler(str(path.parent), onnx_file_name=path.name)
 
     @staticmethod
-    def _allocate(windows: Any, bits: float, context: int) -> weightonly.Allocate:
+    def _allocate(windows: Any, bits: float, context: int, folder: Path) -> weightonly.Allocate:
         allocation = importlib.import_module(ALLOCATION)
 
         def allocate(graph: Any, path: Path, plan: weightonly.Plan, say: Callable[[str], None]) -> Any:
-            return allocation.schemes(graph, path, windows, plan, bits, context, say)
+            return allocation.splits(graph, path, windows, plan, bits, context, folder, say)
 
         return allocate
+
+
+def _order(windows: Any, graph: Any, path: Path, say: Callable[[str], None]) -> Any:
+    return importlib.import_module(FREQUENCY).order(graph, path, windows, say)

@@ -47,6 +47,10 @@ _VENDORS = {
 
 _ACCURACY = "least precision of activations: 1 float32, 2 float16, 3 bfloat16, 4 int8 (fastest on CPU), 0 unset"
 _ALGORITHM = "rtn: nearest value; search: least squared error per block; gptq: least error of what the model computes"
+_TOKENS = (
+    "share of the vocabulary whose rows in output head and embedding keep 8 bits where head_bits are fewer: the tokens "
+    "that the model says most on texts that it is calibrated on"
+)
 
 Bits = Literal[4, 8]
 Names = list[str]
@@ -73,6 +77,9 @@ class WeightOnlyQuantization(Struct, forbid_unknown_fields=True, frozen=True):
     half_scales: Annotated[bool, Meta(description="scales are stored as float16")] = True
     eight_bit_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that get 8 bits")] = []
     float_nodes: Annotated[Names, Meta(description="patterns of the names of MatMul nodes that stay as they are")] = []
+    eight_bit_tokens: Annotated[
+        Annotated[float, Meta(ge=0, le=1, title="a share between 0 and 1")], Meta(description=_TOKENS)
+    ] = 0
 
     target_bits: Annotated[
         Annotated[float, Meta(gt=2, lt=16, title="a number of bits between 2 and 16")] | None,
@@ -82,7 +89,7 @@ class WeightOnlyQuantization(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 #: What `target_bits` chooses.
-_CHOSEN = ("bits", "head_bits", "block_size", "symmetric", "eight_bit_nodes")
+_CHOSEN = ("bits", "head_bits", "block_size", "symmetric", "eight_bit_nodes", "eight_bit_tokens")
 
 
 class MobiusBuilder(Struct, forbid_unknown_fields=True, frozen=True):
@@ -116,6 +123,8 @@ def _of_convert(module: str) -> str:
 
 #: What a pass that calibrates loads beside itself.
 CALIBRATION = _of_convert("calibration")
+#: What a pass loads beside that whose bits depend on how often a token is said.
+FREQUENCY = _of_convert("frequency")
 #: What a pass that chooses the bits of each matrix loads beside that.
 ALLOCATION = _of_convert("allocation")
 
@@ -132,8 +141,13 @@ def module_of(name: str) -> str:
 
 def calibrates(kind: Any, options: Mapping[str, Any]) -> bool:
     """Whether a pass with these options calibrates on what the model computes for texts of its own kind."""
-    chooses = options.get("algorithm") == "gptq" or options.get("target_bits") is not None
+    chooses = options.get("algorithm") == "gptq" or by_tokens(options)
     return chooses or own(kind) == "CacheQuantization"
+
+
+def by_tokens(options: Mapping[str, Any]) -> bool:
+    """Whether bits depend on how often a token is said."""
+    return options.get("target_bits") is not None or bool(options.get("eight_bit_tokens"))
 
 
 def quantises(kind: Any, options: Mapping[str, Any]) -> bool:
@@ -169,6 +183,8 @@ def modules(kind: Any, options: Mapping[str, Any]) -> Iterator[str]:
         yield module_of(name)
         if calibrates(kind, options):
             yield CALIBRATION
+            if by_tokens(options):
+                yield FREQUENCY
             if options.get("target_bits") is not None:
                 yield ALLOCATION
 
@@ -227,6 +243,9 @@ def check_pass(kind: Any, options: Any, *, file: object = "", where: str, target
     if "target_bits" in given and (beside := next((key for key in _CHOSEN if key in given), None)):
         raise IngotError(place(file, where, beside), "has no meaning beside target_bits, which chooses it",
                          "Leave one of them out")  # fmt: skip
+    if given.get("eight_bit_tokens") and given.get("head_bits", 8) == 8:
+        raise IngotError(place(file, where, "eight_bit_tokens"), "has no meaning beside head_bits = 8, which all have",
+                         "Give head_bits = 4, or leave it out")  # fmt: skip
     return name
 
 

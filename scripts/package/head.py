@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: What may stand between the head and the logits, position by position: a cast, or a soft cap.
-_PER_POSITION = {"Cast", "Mul", "Div", "Tanh"}
-_HEADS = {"MatMul", "MatMulNBits"}
 _LAST = (("start", -1), ("end", 2**62), ("axis", 1))
 
 
@@ -24,24 +21,25 @@ def prune(source: Path, target: Path, genai: Mapping[str, Any]) -> bool:
     import onnx
     from onnx import TensorProto, helper
 
+    from scripts.convert import output_head
+
     model = onnx.load(str(source), load_external_data=False)
     graph = model.graph
     name = genai["model"]["decoder"].get("outputs", {}).get("logits", "logits")
-    made = {output: node for node in graph.node for output in node.output}
     logits = next((value for value in graph.output if value.name == name), None)
-    head = made.get(name)
-    while head is not None and head.op_type in _PER_POSITION:
-        head = made.get(head.input[0])
-    if head is None or head.op_type not in _HEADS or logits is None:
+    heads = output_head.of(graph, name)
+    if not heads or logits is None:
         return False
     dims = logits.type.tensor_type.shape.dim
     if len(dims) != 3 or dims[1].dim_value == 1:
         return False
     stem = "last_position"
     graph.initializer.extend(helper.make_tensor(f"{stem}_{key}", TensorProto.INT64, [1], [at]) for key, at in _LAST)
-    inputs = [head.input[0], *(f"{stem}_{key}" for key, _ in _LAST)]
-    graph.node.insert(list(graph.node).index(head), helper.make_node("Slice", inputs, [stem], f"/{stem}/Slice"))
-    head.input[0] = stem
+    inputs = [heads[0].input[0], *(f"{stem}_{key}" for key, _ in _LAST)]
+    first = min(list(graph.node).index(one) for one in heads)
+    graph.node.insert(first, helper.make_node("Slice", inputs, [stem], f"/{stem}/Slice"))
+    for one in heads:
+        one.input[0] = stem
     dims[1].Clear()
     dims[1].dim_value = 1
     target.write_bytes(model.SerializeToString(deterministic=True))

@@ -12,11 +12,13 @@ import onnx.reference
 import pytest
 
 from scripts.common.errors import IngotError
-from scripts.convert import allocation, calibration, noise
-from scripts.convert.allocation import Budget, Item
+from scripts.convert import allocation, calibration, frequency, noise
+from scripts.convert.allocation import REFERENCE, Budget, Item
 from scripts.convert.blockwise import Scheme
 from scripts.convert.graph import Graph, summary
+from scripts.convert.parts import Part
 from scripts.convert.quantize import quantize
+from scripts.convert.weightonly import matrices
 
 
 def made_up(seed: int) -> list[Item]:
@@ -27,7 +29,7 @@ def made_up(seed: int) -> list[Item]:
         losses = np.sort(draw.random(4))[::-1]
         pairs = enumerate(zip(bits, losses, strict=True))
         choices = [(float(b), float(loss), Scheme(4, 16 << i, symmetric=False)) for i, (b, loss) in pairs]
-        items.append(Item(f"w{number}", (1, 1), "", 0, [], "", choices))
+        items.append(Item(f"w{number}", Part("", None), (1, 1), "", 0, "", choices))
     return items
 
 
@@ -39,7 +41,9 @@ def test_no_allocation_that_costs_as_little_loses_less_by_more_than_one_step(see
     low, high = (sum(end(choice[0] for choice in item.choices) for item in items) for end in (min, max))
     for target in np.linspace(low, high, 7):
         chosen = allocation.allocate(items, Budget(float(target), 0.0, 1))
-        picked = [next(c for c in item.choices if c[2] == chosen[item.weight]) for item in items]
+        picked = [
+            next(choice for choice in item.choices if choice[2] == one) for item, one in zip(items, chosen, strict=True)
+        ]
         assert sum(choice[0] for choice in picked) <= target + 1e-9
         best = min(
             sum(c[1] for c in combination)
@@ -61,8 +65,8 @@ def test_a_budget_that_no_allocation_meets_names_the_range_of_those(bits: float)
 
 def test_bits_that_gain_nothing_are_left_out_and_no_budget_is_refused_for_them() -> None:
     schemes = [Scheme(4, 32, symmetric=False), Scheme(8, 32, symmetric=True)]
-    item = Item("w", (1, 1), "", 0, [], "", [(4.0, 0.0, schemes[0]), (8.0, 0.0, schemes[1])])
-    assert allocation.allocate([item], Budget(7.0, 0.0, 1)) == {"w": schemes[0]}
+    item = Item("w", Part("", None), (1, 1), "", 0, "", [(4.0, 0.0, schemes[0]), (8.0, 0.0, schemes[1])])
+    assert allocation.allocate([item], Budget(7.0, 0.0, 1)) == [schemes[0]]
 
 
 def test_a_token_whose_inputs_are_all_zero_counts_as_nothing() -> None:
@@ -91,18 +95,53 @@ def test_the_files_keep_the_budget_and_are_the_same_each_time(
     assert len(summary(tmp_path / "one" / "model.onnx")["blocks"]) > 1, "not all alike"
 
 
-def test_noise_where_the_model_feels_it_costs_more(
-    trained_export: Path, tiny_trained: Path, conversations: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calibration, "WINDOW", 256)
-    source = Graph(trained_export / "model.onnx")
-    from scripts.convert.weightonly import matrices
-
-    items = allocation._items(source, matrices(source))
-    windows = calibration.tokens(tiny_trained, [conversations])
+def measured(
+    export: Path, checkpoint: Path, text: Path, algorithm: str, scratch: Path
+) -> tuple[list[Item], np.ndarray]:  # fmt: skip
+    path = export / "model.onnx"
+    source, windows = Graph(path), calibration.tokens(checkpoint, [text])
+    items = allocation._items(source, matrices(source), frequency.order(source, path, windows, print))
     tied = allocation._tables(source, items)
-    allocation.measure(source, trained_export / "model.onnx", items, windows, 16, tied, "search", lambda _: None)
+    scratch.mkdir()
+    allocation.measure(source, path, items, windows, 16, tied, algorithm, scratch, print)
+    return items, windows
+
+
+def loss(item: Item, scheme: tuple[int, int, bool]) -> float:
+    return next(lost for _, lost, one in item.choices if (one.bits, one.block_size, one.symmetric) == scheme)
+
+
+@pytest.mark.parametrize("algorithm", ["search", "gptq"])
+def test_finer_schemes_cost_less(
+    algorithm: str, trained_export: Path, tiny_trained: Path, conversations: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(calibration, "WINDOW", 256)
+    items, _ = measured(trained_export, tiny_trained, conversations, algorithm, tmp_path / "rounded")
+    assert {item.part.name.split("/")[-2] for item in items} >= {"q_proj", "k_proj", "v_proj", "down_proj", "lm_head"}
+    assert any(loss(item, REFERENCE) > 0 for item in items)
     for item in items:
-        by_scheme = {(s.bits, s.block_size, s.symmetric): loss for _, loss, s in item.choices}
-        assert by_scheme[8, 32, True] < 0.05 * by_scheme[4, 32, False] + 1e-12
-        assert by_scheme[4, 16, False] <= by_scheme[4, 128, False]
+        assert loss(item, (8, 32, True)) <= 0.05 * loss(item, REFERENCE) + 1e-12
+        assert loss(item, (4, 16, False)) <= loss(item, (4, 128, False))
+
+
+def test_what_is_told_of_a_kind_is_what_a_model_loses_by_it(
+    trained_export: Path, tiny_trained: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held against a file in which only matrices of that kind are in 4 bits, computed with float activations."""
+    monkeypatch.setattr(calibration, "WINDOW", 256)
+    items, windows = measured(trained_export, tiny_trained, conversations, "search", tmp_path / "rounded")
+    for kind, others in (("v_proj", ["*/[ogu]*_proj/*", "*/down_proj/*"]), ("down_proj", ["*/[oguq]*_proj/*"])):
+        given = {"type": "WeightOnlyQuantization", "algorithm": "search", "half_scales": False, "accuracy_level": 1}
+        kept = {"quantize_embedding": False, "float_nodes": ["*lm_head*", *others]}
+        if kind == "v_proj":  # the others that are in its matrix have 8 bits
+            kept |= {"eight_bit_nodes": ["*/q_proj/*", "*/k_proj/*"]}
+        quantize(trained_export, {"passes": [given | kept]}, tmp_path / kind)
+        told = sum(loss(item, REFERENCE) for item in items if f"/{kind}/" in item.part.name)
+        answers = []
+        for folder in (trained_export, tmp_path / kind):
+            graph = folder / "model.onnx"
+            run = calibration.session(Graph(graph).model, graph, ["logits"])
+            answers.append([run.run(["logits"], calibration.feeds(run, window, graph))[0][0] for window in windows])
+        lost = np.mean([noise.divergence(*pair) for pair in zip(*answers, strict=True)])
+        assert told == pytest.approx(lost, rel=0.4)

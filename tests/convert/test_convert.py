@@ -94,7 +94,7 @@ def test_a_model_for_the_cpu_uses_every_core_and_lets_the_neighbours_work(llama_
     quantize(llama_export, RECIPES["fp16"], tmp_path / "out")
     for folder in (llama_export, tmp_path / "out"):
         session = json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]["session_options"]
-        assert (session["intra_op_num_threads"], session["session.intra_op.allow_spinning"]) == (0, "0")
+        assert (session["intra_op_num_threads"], session["session.intra_op.spin_duration_us"]) == (0, "20")
 
 
 def test_exporting_twice_in_two_places_gives_the_same_bytes(
