@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import helper
 
 from scripts.common.errors import IngotError
-from scripts.convert import calibration, frequency, parts
+from scripts.convert import calibration, frequency, output_head, parts
 from scripts.convert.blockwise import Array, Quantized, Scheme, dequantize
 from scripts.convert.graph import Graph
 from scripts.convert.parts import Part
@@ -171,6 +172,21 @@ def test_a_matrix_that_no_attention_reads_as_three_is_whole() -> None:
     source.consumers = {"x": [nodes[0]], "w": [nodes[0]], "y": [nodes[1]], "z": []}
     (part,) = parts.of_node(source, nodes[0])
     assert part.outputs is None
+
+
+@pytest.mark.parametrize(
+    ("after", "found"),
+    [
+        ("logits = Identity(y)", False),
+        ("s = Add(y, b) t = Div(s, c) u = Tanh(t) logits = Mul(c, u)", True),
+        ("s = Mul(y, y) logits = Add(s, b)", False),
+        ("logits = Add(y, x)", False),
+    ],
+)
+def test_a_head_is_found_behind_a_bias_a_scale_and_a_soft_cap(after: str, found: bool) -> None:
+    graph = onnx.parser.parse_graph(f"g (float[1, 2, 4] x) => (float[1, 2, 4] logits) {{ y = MatMul(x, w) {after} }}")
+    graph.initializer.extend(helper.make_tensor(name, onnx.TensorProto.FLOAT, [], [1]) for name in "wbc")
+    assert [node.op_type for node in output_head.of(graph)] == ["MatMul"] * found
 
 
 def test_a_share_of_tokens_says_nothing_beside_a_head_of_8_bits() -> None:
