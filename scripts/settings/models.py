@@ -265,9 +265,10 @@ class Settings:
 
 def bytes_made(model: Model) -> float:
     """Bytes a parameter of all that is made of its checkpoint and stays until all of it is made: the float export, each
-    precision and, where the base is asked the cases too, its checkpoint and export.
+    precision and, where the base is asked the cases too, its checkpoint and export; and of what is there for a while.
     """
     if not model.recipes:
         return 0.0
     of_base = sizes.EXPORT + sizes.CHECKPOINT if model.base else 0.0
-    return sizes.EXPORT + of_base + sum(recipe.bytes_per_weight for recipe in model.recipes)
+    meanwhile = max(recipe.bytes_meanwhile for recipe in model.recipes)
+    return sizes.EXPORT + of_base + sum(recipe.bytes_per_weight for recipe in model.recipes) + meanwhile

@@ -83,6 +83,12 @@ class Recipe:
         return max(sizes.of_bits(self.fineness[0]), sizes.FLOAT_EMBEDDING if floats else 0)
 
     @property
+    def bytes_meanwhile(self) -> float:
+        """Bytes of the disk that it takes for each weight while it is made, beside its own files."""
+        chooses = any(options.get("target_bits") for _, options in steps.passes_of(self.steps))
+        return sizes.ROUNDED if chooses else 0.0
+
+    @property
     def sums_floats(self) -> bool:
         """Whether what comes out may differ by a bit from one kind of processor to another."""
         found = steps.passes_of(self.steps)
