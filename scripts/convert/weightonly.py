@@ -58,14 +58,14 @@ class Plan:
         """The parts of a MatMul's matrix, and their schemes."""
         weight = node.input[1]
         if is_head or weight in self.splits:
-            return self.of_tokens(weight)
+            return self.of_tokens(weight, source.initializers[weight].dims[1])
         return parts.joined((part, self._scheme(node.name, part.name)) for part in parts.of_node(source, node))
 
-    def of_tokens(self, weight: str) -> Split:
-        """The parts of a head or an embedding."""
+    def of_tokens(self, weight: str, tokens: int) -> Split:
+        """The parts of a head, or an embedding, of so many tokens; one where its tokens are not those of the logits."""
         if weight in self.splits:
             return self.splits[weight]
-        if not self.eight_bit_tokens or self.order is None:
+        if not self.eight_bit_tokens or self.order is None or len(self.order) != tokens:
             return [(Part(weight, None), self.head)]
         eight, *rest = parts.frequent(weight, self.order, self.eight_bit_tokens)
         return parts.joined([(eight, self._eight_bits), *((part, self.head) for part in rest)])
@@ -240,9 +240,7 @@ class Rewrite:
         if not self.source.is_weight(name) or len(self.source.consumers[name]) > 1:
             return {}
         tokens, hidden = self.source.initializers[name].dims
-        split = self.plan.of_tokens(name)
-        if any(part.outputs is not None and part.outputs[-1] >= tokens for part, _ in split):
-            split = [(Part(name, None), self.plan.head)]
+        split = self.plan.of_tokens(name, tokens)
         values = self.source.array(name)
         table = []
         for number, (part, scheme) in enumerate(split):

@@ -17,6 +17,7 @@ from scripts.convert.blockwise import Array, Quantized, Scheme, dequantize
 from scripts.convert.graph import Graph
 from scripts.convert.parts import Part
 from scripts.convert.quantize import quantize
+from scripts.convert.weightonly import Plan
 from scripts.definitions import passes
 from scripts.package.head import prune
 
@@ -172,6 +173,14 @@ def test_a_matrix_that_no_attention_reads_as_three_is_whole() -> None:
     source.consumers = {"x": [nodes[0]], "w": [nodes[0]], "y": [nodes[1]], "z": []}
     (part,) = parts.of_node(source, nodes[0])
     assert part.outputs is None
+
+
+def test_a_table_of_other_tokens_than_the_logits_is_whole() -> None:
+    plan = Plan(FOUR, FOUR, eight_bit_tokens=0.25, order=np.arange(100))
+    assert [part.width(100) for part, _ in plan.of_tokens("w", 100)] == [32, 68]
+    for tokens in (64, 99, 101):
+        ((part, scheme),) = plan.of_tokens("w", tokens)
+        assert (part.outputs, scheme) == (None, FOUR)
 
 
 @pytest.mark.parametrize(
