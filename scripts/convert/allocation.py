@@ -31,8 +31,8 @@ from scripts.convert import blockwise, output_head, parts, positions
 from scripts.convert.blockwise import Array, Scheme
 from scripts.convert.calibration import Calibration, feeds, session
 from scripts.convert.graph import Graph, release, room
-from scripts.convert.noise import TOKENS, divergence, mean_squares
 from scripts.convert.parts import Part, Split
+from scripts.convert.sensitivity import TOKENS, divergence, mean_squares
 from scripts.convert.weightonly import Plan, is_calibrated, matrices
 
 #: Block sizes by bits and whether zero points are stored. The runtime rounds what it multiplies with in blocks of the

@@ -12,7 +12,7 @@ import onnx.reference
 import pytest
 
 from scripts.common.errors import IngotError
-from scripts.convert import allocation, calibration, frequency, noise
+from scripts.convert import allocation, calibration, frequency, sensitivity
 from scripts.convert.allocation import REFERENCE, Budget, Item
 from scripts.convert.blockwise import Scheme
 from scripts.convert.graph import Graph, summary
@@ -74,7 +74,7 @@ def test_a_token_whose_inputs_are_all_zero_counts_as_nothing() -> None:
     made = onnx.helper.make_model(graph)
     inputs = np.zeros((1, 3, 4), np.float32)
     inputs[0, 1:] = 2
-    seen = noise.shares(made, ["x"])
+    seen = sensitivity.shares(made, ["x"])
     run = onnx.reference.ReferenceEvaluator(made)
     np.testing.assert_allclose(run.run(seen, {"x": inputs})[0], np.full(4, 2 / 3), rtol=1e-6)
 
@@ -143,5 +143,5 @@ def test_what_is_told_of_a_kind_is_what_a_model_loses_by_it(
             graph = folder / "model.onnx"
             run = calibration.session(Graph(graph).model, graph, ["logits"])
             answers.append([run.run(["logits"], calibration.feeds(run, window, graph))[0][0] for window in windows])
-        lost = np.mean([noise.divergence(*pair) for pair in zip(*answers, strict=True)])
+        lost = np.mean([sensitivity.divergence(*pair) for pair in zip(*answers, strict=True)])
         assert told == pytest.approx(lost, rel=0.4)
