@@ -28,7 +28,7 @@ from onnx import helper
 
 from scripts.common.errors import IngotError
 from scripts.convert import blockwise, output_head, parts, positions
-from scripts.convert.blockwise import Array, Scheme
+from scripts.convert.blockwise import Array, Quantized, Scheme
 from scripts.convert.calibration import Calibration, feeds, session
 from scripts.convert.graph import Graph, release, room
 from scripts.convert.parts import Part, Split
@@ -40,8 +40,10 @@ from scripts.convert.weightonly import Plan, is_calibrated, matrices
 _BLOCKS = {(4, False): (16, 32, 64, 128), (4, True): (16, 32, 64, 128), (8, True): (32,)}
 #: Bits, block size and symmetry of the scheme whose loss is measured.
 REFERENCE = (4, 32, False)
-#: Outputs of a matrix by which its error is judged; windows; layers are cut into so many groups.
+#: Outputs of a matrix by which its error is judged; windows; layers are cut into so many groups, or more.
 _SAMPLE, _WINDOWS, _GROUPS = 256, 2, 6
+#: Bytes of float weights that are held for a group, where that is more than one matrix.
+_HELD = 1 << 30
 #: Bytes by which a graph grows for each quantised operator, at most.
 _OPERATOR = 900
 #: Bytes for the place of an output of a matrix in parts.
@@ -134,8 +136,8 @@ def measure(
     source: Graph, path: Path, items: Sequence[Item], windows: Array, scale_bits: int, tied: Collection[str],
     algorithm: str, scratch: Path, progress: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Fill in the choices of all `items`. `tied`: the weights that are looked up too. `scratch`: an empty folder, that
-    takes two bytes a weight.
+    """Fill in the choices of all `items`. `tied`: the weights that are looked up too. `scratch`: an empty folder, for
+    the matrices as the reference rounds them.
 
     Raises `IngotError` where a matrix' loss comes out as no number.
     """
@@ -161,10 +163,9 @@ def _rounded(
     source: Graph, path: Path, items: Sequence[Item], windows: Array, algorithm: str, scratch: Path,
     progress: Callable[[str], None],
 ) -> list[Path]:  # fmt: skip
-    """Each item's weights [K, N] as the reference leaves them, in a file of float16."""
-    bits, block, symmetric = REFERENCE
-    scheme = Scheme(bits, block, symmetric, algorithm)
-    widths = {(item.inputs, block): item.shape[0] for item in items if item.inputs}
+    """A file for each item, of what the reference makes of it."""
+    scheme = Scheme(*REFERENCE, algorithm)
+    widths = {(item.inputs, scheme.block_size): item.shape[0] for item in items if item.inputs}
     calibration = Calibration(windows, source, path, widths, progress) if is_calibrated(scheme) else None
     files = []
     for number, item in enumerate(items):
@@ -173,8 +174,8 @@ def _rounded(
             value = calibration.quantize(item.inputs, weight, scheme)
         else:
             value = blockwise.quantize(weight, scheme)
-        files.append(scratch / f"{number}.npy")
-        np.save(files[-1], blockwise.dequantize(value, scheme, item.shape[0]).astype(np.float16))
+        files.append(scratch / f"{number}.npz")
+        np.savez(files[-1], **{name: part for name, part in vars(value).items() if part is not None})
         release(weight)
         if (number + 1) % 32 == 0 or number + 1 == len(items):
             progress(f"allocate: rounded {number + 1} of {len(items)} matrices")
@@ -192,7 +193,7 @@ def _losses(
         tensor = source.initializers[name]
         model.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
     run = session(model, path, ["logits"], mapped=True)
-    given = [{k: v for k, v in feeds(run, window, path).items() if k not in source.initializers} for window in windows]
+    given = [feeds(run, window, path) for window in windows]
 
     def answer(number: int, weights: Mapping[str, Array]) -> Array:
         values: Array = run.run(["logits"], {**given[number], **weights})[0][0]
@@ -206,7 +207,9 @@ def _losses(
             item = items[number]
             if item.weight not in weights:
                 weights[item.weight] = np.array(source.array(item.weight))
-            item.put(weights[item.weight], np.load(rounded[number]))
+            with np.load(rounded[number]) as file:
+                value = Quantized(**file)
+            item.put(weights[item.weight], blockwise.dequantize(value, Scheme(*REFERENCE), item.shape[0]))
         loss = float(np.mean([divergence(truth, answer(number, weights)) for number, truth in enumerate(truths)]))
         for number in group:
             found[number] = max(loss, 0.0) / len(group)
@@ -222,7 +225,8 @@ def _grouped(items: Sequence[Item]) -> Iterator[list[int]]:
         kinds[item.kind].append(number)
     for members in kinds.values():
         members.sort(key=lambda number: items[number].layer)
-        step = -(-len(members) // _GROUPS)
+        held = 4 * max(prod(items[number].shape) for number in members)
+        step = min(-(-len(members) // _GROUPS), max(1, _HELD // held))
         for start in range(0, len(members), step):
             yield members[start : start + step]
 
@@ -309,8 +313,8 @@ def splits(
     progress: Callable[[str], None],
 ) -> dict[str, Split]:  # fmt: skip
     """The parts, with a scheme each, of every weight that `plan` does not leave as it is, with `bits` a weight of the
-    whole file, whose rotary tables end at `context`. `windows` [windows, tokens] of text; `folder` has room for two
-    bytes a weight meanwhile.
+    whole file, whose rotary tables end at `context`. `windows` [windows, tokens] of text; `folder` has room for what is
+    rounded meanwhile.
     """
     items = _items(source, [node for node in matrices(source) if not plan.stays(node)], plan.order)
     tied = _tables(source, items) if plan.embedding else set[str]()

@@ -157,16 +157,33 @@ def session(given: onnx.ModelProto, path: Path, names: Sequence[str], *, mapped:
 
 
 def feeds(session: Any, window: Array, path: Path) -> dict[str, Array]:
-    """Inputs for a text with nothing before it, an empty past included, in the words of genai's builder (0.18)."""
+    """Inputs for a text with nothing before it, an empty past included, in the words of either exporter (builder 0.18 of
+    genai, mobius); positions in time, height and width are those of text, the same three times.
+
+    Raises `IngotError` for an input of which nothing is known.
+    """
     head_size = genai_config.read(path.parent)["model"]["decoder"]["head_size"]
     ids = window[None].astype(np.int64)
     known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(ids.size)[None]}
-    sizes = {"batch_size": 1, "past_sequence_length": 0, "kv_cache_dim": head_size}
-    feeds = {}
+    given = {}
     for wanted in session.get_inputs():
         kind = _KINDS[wanted.type]
         if wanted.name in known:
-            feeds[wanted.name] = known[wanted.name].astype(kind)
+            values = known[wanted.name]
+            ahead = wanted.shape[: max(0, len(wanted.shape) - values.ndim)]
+            given[wanted.name] = np.broadcast_to(values, (*ahead, *values.shape)).astype(kind)
         else:
-            feeds[wanted.name] = np.zeros([sizes.get(size, size) for size in wanted.shape], kind)
-    return feeds
+            given[wanted.name] = np.zeros([_size(size, head_size, wanted, path) for size in wanted.shape], kind)
+    return given
+
+
+def _size(size: int | str, head_size: int, wanted: Any, path: Path) -> int:
+    """A dimension of an input that holds what came before, of which there is nothing."""
+    if isinstance(size, int):
+        return size
+    known = {"batch": 1, "past": 0, "kv_cache_dim": head_size}
+    found = next((value for word, value in known.items() if word in size), None)
+    if found is None:
+        raise IngotError(path, f"its input {wanted.name} has a size of which nothing is known: {size}",
+                         "Take a recipe that does not calibrate, such as int4")  # fmt: skip
+    return found

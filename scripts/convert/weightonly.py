@@ -68,7 +68,8 @@ class Plan:
         if not self.eight_bit_tokens or self.order is None or len(self.order) != tokens:
             return [(Part(weight, None), self.head)]
         eight, *rest = parts.frequent(weight, self.order, self.eight_bit_tokens)
-        return parts.joined([(eight, self._eight_bits), *((part, self.head) for part in rest)])
+        scheme = Scheme(8, self.head.block_size, symmetric=True)  # blocks that divide a row where the others' do
+        return parts.joined([(eight, scheme), *((part, self.head) for part in rest)])
 
     def _scheme(self, *names: str) -> Scheme:
         found = (fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self.eight_bit_nodes)
@@ -233,7 +234,7 @@ class Rewrite:
         if transpose is not None and transpose.op_type == "Transpose" and transpose.input[0] in written:
             weight, table = transpose.input[0], written[transpose.input[0]]
             hidden, tokens = self.source.initializers[weight].dims
-            if not _fits(hidden, table) or len(self.source.consumers[gather.input[0]]) > 1:
+            if not _fits(hidden, [one.scheme for one in table]) or len(self.source.consumers[gather.input[0]]) > 1:
                 return {}
             return {id(transpose): [], id(gather): self._lookup(gather, weight, (tokens, hidden), table)}
         name = gather.input[0]
@@ -241,11 +242,11 @@ class Rewrite:
             return {}
         tokens, hidden = self.source.initializers[name].dims
         split = self.plan.of_tokens(name, tokens)
+        if not _fits(hidden, [scheme for _, scheme in split]):
+            return {}
         values = self.source.array(name)
         table = []
         for number, (part, scheme) in enumerate(split):
-            if hidden % scheme.block_size:
-                return {}
             value = blockwise.quantize(part.of(values.T), scheme)
             rows = value.packed.reshape(part.width(tokens), -1)
             flat = Quantized(rows, value.scales, value.zero_points)
@@ -328,9 +329,9 @@ def _numbered(weight: str, number: int, split: Split) -> str:
     return f"{weight}_part{number}" if len(split) > 1 else weight
 
 
-def _fits(hidden: int, table: list[Written]) -> bool:
+def _fits(hidden: int, schemes: list[Scheme]) -> bool:
     """Whether the blocks of each part divide a row of `hidden` values: a look-up knows no padding."""
-    return not any(hidden % one.scheme.block_size for one in table)
+    return not any(hidden % scheme.block_size for scheme in schemes)
 
 
 def _heads(source: Graph) -> set[str]:

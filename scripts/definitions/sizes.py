@@ -10,8 +10,8 @@ SERVED_IN_FLOAT, SERVED_QUANTISED = 4.2, 1.6
 _PRECISIONS = ((4, 0.85), (8, 1.2), (16, 2.1))
 #: Bytes of a precision in 4 bits whose embedding is stored in float16, a fifth of all parameters (SmolLM2-135M).
 FLOAT_EMBEDDING = 1.2
-#: What `target_bits` takes of the disk while it measures: each matrix as it would be rounded, in float16.
-ROUNDED = 2.0
+#: What `target_bits` takes of the disk while it measures: each matrix in 4 bits, with scales in float32.
+ROUNDED = 0.7
 
 
 def of_bits(bits: float) -> float:

@@ -11,8 +11,10 @@ import pytest
 
 from scripts.checkpoint.preflight import check_exporter, check_source
 from scripts.common.errors import IngotError
+from scripts.convert import calibration
+from scripts.convert.quantize import quantize
 from scripts.families import mobius, supported
-from scripts.quality import changes
+from scripts.quality import changes, compare
 from tests import tiny
 from tests.families import checkpoints, measure, sharpness, table
 
@@ -32,6 +34,24 @@ def is_exact(name: str, folder: Path) -> measure.Result:
 @pytest.mark.parametrize("name", SAMPLE)
 def test_an_export_is_what_transformers_computes(name: str, tmp_path: Path) -> None:
     is_exact(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["qwen3.5", "mixtral", "phi3"])
+def test_what_calibrates_takes_a_graph_of_either_exporter(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions in three dimensions, inputs in mobius' words, and queries, keys and values in one matrix."""
+    monkeypatch.setattr(calibration, "WINDOW", 128)
+    measure.judged_export(name, tmp_path)
+    calibrated = {"type": "WeightOnlyQuantization", "algorithm": "gptq"}
+    kl = {}
+    for recipe, options in {"head": {"head_bits": 4}, "tokens": {"head_bits": 4, "eight_bit_tokens": 0.5},
+                            "bits": {"target_bits": 7.5}}.items():  # fmt: skip
+        given = {"passes": [calibrated | options]}
+        texts = [tmp_path / "text.txt"]
+        quantize(tmp_path / "export", given, tmp_path / recipe, tmp_path / "prepared", texts, context=512)
+        kl[recipe] = compare.run(tmp_path / recipe, tmp_path / "reference", tmp_path / "export", {}).kl or math.inf
+    assert kl["bits"] < kl["tokens"] < kl["head"] < math.inf
 
 
 @pytest.mark.long

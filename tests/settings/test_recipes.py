@@ -135,7 +135,7 @@ def test_the_disk_that_a_precision_takes_goes_by_the_bits_that_it_asks_for(
     (tmp_path / "w.json").write_text(json.dumps(workflow), encoding="utf-8")
     [recipe] = one(tmp_path, MINIMAL + 'precisions = ["w"]\n', f"[w]\n{passes}\n").recipes
     assert recipe.bytes_per_weight == pytest.approx(size)
-    assert recipe.bytes_meanwhile == (2 if "target_bits" in passes else 0), "each matrix, as it would be rounded"
+    assert recipe.bytes_meanwhile == (0.7 if "target_bits" in passes else 0), "each matrix, as it would be rounded"
 
 
 def test_a_target_between_two_numbers_of_bits_is_finer_than_the_lower(tmp_path: Path) -> None:
