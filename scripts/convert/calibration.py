@@ -157,8 +157,8 @@ def session(given: onnx.ModelProto, path: Path, names: Sequence[str], *, mapped:
 
 
 def feeds(session: Any, window: Array, path: Path) -> dict[str, Array]:
-    """Inputs for a text with nothing before it, an empty past included, in the words of either exporter (builder 0.18 of
-    genai, mobius); positions in time, height and width are those of text, the same three times.
+    """Inputs for a text with nothing before it, an empty past included, in the words of either exporter (genai's
+    builder 0.18, mobius); positions in time, height and width are those of text, the same three times.
 
     Raises `IngotError` for an input of which nothing is known.
     """
