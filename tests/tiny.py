@@ -99,7 +99,7 @@ def make_checkpoint(
 ) -> Path:
     """Write a checkpoint with seeded random weights to `folder`.
 
-    `family`: "llama", "qwen2", "phi3" or "gemma".
+    `family`: "llama", "qwen2", "qwen3", "phi3" or "gemma".
     `tied`: whether the output head shares the embedding; None takes what the family usually does.
     The same arguments give the same bytes.
     """
@@ -202,11 +202,12 @@ def _config(
     hidden: int = 256,
     heads: int = 4,
 ) -> Any:
-    from transformers import GemmaConfig, LlamaConfig, Phi3Config, Qwen2Config
+    from transformers import GemmaConfig, LlamaConfig, Phi3Config, Qwen2Config, Qwen3Config
 
     families: dict[str, tuple[str, Any, bool, dict[str, Any]]] = {
         "llama": ("LlamaForCausalLM", LlamaConfig, True, {}),
         "qwen2": ("Qwen2ForCausalLM", Qwen2Config, False, {}),
+        "qwen3": ("Qwen3ForCausalLM", Qwen3Config, True, {"head_dim": hidden // heads}),
         "phi3": ("Phi3ForCausalLM", Phi3Config, False, {"original_max_position_embeddings": CONTEXT}),
         "gemma": (
             "GemmaForCausalLM",

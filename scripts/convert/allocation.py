@@ -32,8 +32,8 @@ from scripts.convert.blockwise import Array, Quantized, Scheme
 from scripts.convert.calibration import Calibration, feeds, session
 from scripts.convert.graph import Graph, release, room
 from scripts.convert.parts import Part, Split
+from scripts.convert.plan import Plan, is_calibrated, matrices
 from scripts.convert.sensitivity import TOKENS, divergence, mean_squares
-from scripts.convert.weightonly import Plan, is_calibrated, matrices
 
 #: Block sizes by bits and whether zero points are stored. The runtime rounds what it multiplies with in blocks of the
 #: same size, to 8 bits: beside weights of 8 bits that is most of the error, and larger blocks double it.

@@ -80,6 +80,16 @@ def pack(codes: Array, scales: Array, zeros: Array | None) -> Quantized:
     return Quantized(np.ascontiguousarray(packed), np.ascontiguousarray(scales.T), points)
 
 
+def beside(values: list[Quantized]) -> Quantized:
+    """One matrix of all outputs of several of one scheme and with as many inputs, in their order."""
+    zeros = [value.zero_points for value in values if value.zero_points is not None]
+    return Quantized(
+        np.concatenate([value.packed for value in values]),
+        np.concatenate([value.scales for value in values]),
+        np.concatenate(zeros) if zeros else None,
+    )
+
+
 def _nearest(weight: Array, scheme: Scheme) -> Quantized:
     from onnxruntime.capi import _pybind_state as kernels
 

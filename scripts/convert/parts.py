@@ -71,7 +71,9 @@ def of_node(source: Graph, node: onnx.NodeProto) -> list[Part]:
 
 
 def _attention(source: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """The attention that reads what `node` gives, a bias added at the most, as queries, keys and values in one."""
+    """The attention of which `node` gives queries, keys and values in one, a bias added at the most: it reads them so,
+    or from a Split, where queries and keys are normalised first.
+    """
     name = node.output[0]
     for _ in range(2):
         readers = source.consumers[name]
@@ -80,10 +82,20 @@ def _attention(source: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
         (reader,) = readers
         if reader.op_type == "GroupQueryAttention":
             return reader if reader.input[0] == name and not any(reader.input[1:3]) else None
+        if reader.op_type == "Split":
+            return _of_values(source, reader)
         if reader.op_type != "Add" or not any(given in source.initializers for given in reader.input):
             return None
         name = reader.output[0]
     return None
+
+
+def _of_values(source: Graph, split: onnx.NodeProto) -> onnx.NodeProto | None:
+    """The attention that takes the last of three outputs as its values."""
+    readers = source.consumers[split.output[-1]] if len(split.output) == len(_SINGLE) else []
+    if len(readers) != 1 or readers[0].op_type != "GroupQueryAttention":
+        return None
+    return readers[0] if readers[0].input[2] == split.output[-1] else None
 
 
 def _named(name: str, letter: str) -> str:

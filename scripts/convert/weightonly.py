@@ -9,85 +9,27 @@ for that, as GatherBlockQuantized knows no padding; where they don't, the table 
 An embedding of its own (untied) becomes a GatherBlockQuantized with as many bits as the head.
 
 Some outputs of a matrix may have bits of their own (`parts.py`): it becomes several, whose products are put together.
+Matrices that one thing is multiplied with, gate and up say, become one where their schemes are the same, and a Split
+takes its product apart: each product costs a token some microseconds beside those of its weights.
 """
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
-from scripts.convert import blockwise, output_head, parts
+from scripts.convert import blockwise, operators, parts
 from scripts.convert.blockwise import Array, Quantized, Scheme
 from scripts.convert.graph import Graph, Writer, release
+from scripts.convert.operators import Written
 from scripts.convert.parts import Part, Split
-
-#: The nodes that choose a token's experts: small, and what a rounded one chooses otherwise is another model.
-_ROUTERS = ("*/router/MatMul*", "*/gate/MatMul*", "*_gate/MatMul*")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which weight gets which scheme. Patterns are shell-style and match node names."""
-
-    body: Scheme
-    head: Scheme
-    accuracy_level: int = 4
-    embedding: bool = True
-    half_scales: bool = False
-    eight_bit_nodes: tuple[str, ...] = ()
-    float_nodes: tuple[str, ...] = ()
-    #: Of the tokens, this share keeps 8 bits in head and embedding: the first of `order` int [V].
-    eight_bit_tokens: float = 0
-    order: Array | None = None
-    #: By the name of a weight, instead of all else; see `allocation`.
-    splits: Mapping[str, Split] = field(default_factory=dict)
-
-    def stays(self, node: onnx.NodeProto) -> bool:
-        """Whether a MatMul stays float."""
-        return any(fnmatch.fnmatchcase(node.name, pattern) for pattern in (*_ROUTERS, *self.float_nodes))
-
-    def split(self, source: Graph, node: onnx.NodeProto, is_head: bool) -> Split:
-        """The parts of a MatMul's matrix, and their schemes."""
-        weight = node.input[1]
-        if is_head or weight in self.splits:
-            return self.of_tokens(weight, source.initializers[weight].dims[1])
-        return parts.joined((part, self._scheme(node.name, part.name)) for part in parts.of_node(source, node))
-
-    def of_tokens(self, weight: str, tokens: int) -> Split:
-        """The parts of a head, or an embedding, of so many tokens; one where its tokens are not those of the logits."""
-        if weight in self.splits:
-            return self.splits[weight]
-        if not self.eight_bit_tokens or self.order is None or len(self.order) != tokens:
-            return [(Part(weight, None), self.head)]
-        eight, *rest = parts.frequent(weight, self.order, self.eight_bit_tokens)
-        scheme = Scheme(8, self.head.block_size, symmetric=True)  # blocks that divide a row where the others' do
-        return parts.joined([(eight, scheme), *((part, self.head) for part in rest)])
-
-    def _scheme(self, *names: str) -> Scheme:
-        found = (fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self.eight_bit_nodes)
-        return self._eight_bits if any(found) else self.body
-
-    @property
-    def _eight_bits(self) -> Scheme:
-        # With 256 steps neither a zero point nor a smaller block gains anything.
-        return Scheme(8, max(self.body.block_size, 32), symmetric=True)
-
-
-@dataclass(frozen=True)
-class Written:
-    """A part of a matrix as it stands in the file: `names` of its tensors, packed, scales and, maybe, zero points."""
-
-    part: Part
-    scheme: Scheme
-    names: list[str]
+from scripts.convert.plan import Plan, beside, is_calibrated
 
 
 class Calibrated(Protocol):
@@ -125,16 +67,20 @@ class Rewrite:
     def run(self) -> Path:
         """Quantise every MatMul with a constant weight, then the embedding; returns the path of model.onnx."""
         nodes = list(self.source.graph.node)
-        todo, heads = matrices(self.source), _heads(self.source)
         replaced: dict[int, list[onnx.NodeProto]] = {}
         written: dict[str, list[Written]] = {}
-        for count, node in enumerate(todo, 1):
-            if not self.plan.stays(node):
-                split = self.plan.split(self.source, node, node.output[0] in heads)
+        splits = self.plan.schemes(self.source)
+        together = beside(self.source, splits)
+        for count, (node, split) in enumerate(splits, 1):
+            group = together.get(node.output[0], [node])
+            if len(group) == 1:
                 written[node.input[1]] = self._quantized(node, split)
                 replaced[id(node)] = self._products(node, written[node.input[1]])
-            if count % 32 == 0 or count == len(todo):
-                self.progress(f"quantize: {count} of {len(todo)} matrices")
+            elif node is group[0]:
+                replaced |= {id(other): [] for other in group[1:]}
+                replaced[id(node)] = self._one_product(group, split[0][1])
+            if count % 32 == 0 or count == len(splits):
+                self.progress(f"quantize: {count} of {len(splits)} matrices")
         if self.plan.embedding:
             for node in nodes:
                 if node.op_type == "Gather" and "input_ids" in node.input[1:]:
@@ -150,16 +96,36 @@ class Rewrite:
             values = self.source.array(weight)
             self._done[key] = []
             for number, (part, scheme) in enumerate(split):
-                columns = part.of(values)
-                if is_calibrated(scheme):
-                    assert self.calibrated, "a scheme is gptq, and nothing to calibrate on was given"
-                    value = self.calibrated.quantize(activations, columns, scheme)
-                else:
-                    value = blockwise.quantize(columns, scheme)
+                value = self._rounded(activations, part.of(values), scheme)
                 names = self._write(_numbered(weight, number, split), value, scheme)
                 self._done[key].append(Written(part, scheme, names))
             release(values)
         return self._done[key]
+
+    def _rounded(self, activations: str, columns: Array, scheme: Scheme) -> Quantized:
+        """Some outputs of a matrix, `columns` [K, N], quantised."""
+        if is_calibrated(scheme):
+            assert self.calibrated, "a scheme is gptq, and nothing to calibrate on was given"
+            return self.calibrated.quantize(activations, columns, scheme)
+        return blockwise.quantize(columns, scheme)
+
+    def _one_product(self, group: list[onnx.NodeProto], scheme: Scheme) -> list[onnx.NodeProto]:
+        """What replaces the MatMuls of a `group`: the product with all of their matrices, and what each gave."""
+        activations, values = group[0].input[0], list[Quantized]()
+        for node in group:
+            columns = self.source.array(node.input[1])
+            values.append(self._rounded(activations, columns, scheme))
+            release(columns)
+        ends = [len(value.packed) for value in values]
+        inputs, outputs = self.source.initializers[group[0].input[1]].dims[0], sum(ends)
+        names = self._write(f"{group[0].input[1]}_and_{len(group) - 1}", blockwise.beside(values), scheme)
+        whole, name = Written(Part(group[0].name, None), scheme, names), f"{group[0].name}_and_{len(group) - 1}"
+        given = f"{group[0].output[0]}_and_{len(group) - 1}"
+        sizes = self.writer.add(f"{given}_sizes", np.array(ends, np.int64))
+        return [
+            operators.product(activations, whole, (inputs, outputs), self.plan.accuracy_level, name, given),
+            helper.make_node("Split", [given, sizes], [node.output[0] for node in group], f"{name}_Split", axis=-1),
+        ]
 
     def _write(self, weight: str, value: Quantized, scheme: Scheme) -> list[str]:
         stem = f"{weight}_Q{scheme.bits}G{scheme.block_size}"
@@ -184,21 +150,27 @@ class Rewrite:
 
     def _products(self, node: onnx.NodeProto, written: list[Written]) -> list[onnx.NodeProto]:
         """What replaces a MatMul: the product with each part, put beside each other and in order."""
+        inputs, outputs = self.source.initializers[node.input[1]].dims
+
+        def product(one: Written, name: str, output: str) -> onnx.NodeProto:
+            shape, level = (inputs, outputs), self.plan.accuracy_level
+            return operators.product(node.input[0], one, shape, level, name, output)
+
         if len(written) == 1:
-            return [self._product(node, written[0], node.name, node.output[0])]
+            return [product(written[0], node.name, node.output[0])]
         made = [f"{node.output[0]}_part{number}" for number in range(len(written))]
         products = [
-            self._product(node, part, f"{node.name}_part{number}", output)
+            product(part, f"{node.name}_part{number}", output)
             for number, (part, output) in enumerate(zip(written, made, strict=True))
         ]
         places = self._place(node.input[1], written)
         if places is None:
             return [*products, helper.make_node("Concat", made, node.output, f"{node.name}_Concat", axis=-1)]
-        beside = f"{node.output[0]}_parts"
+        parted = f"{node.output[0]}_parts"
         return [
             *products,
-            helper.make_node("Concat", made, [beside], f"{node.name}_Concat", axis=-1),
-            helper.make_node("Gather", [beside, places], node.output, f"{node.name}_Gather", axis=-1),
+            helper.make_node("Concat", made, [parted], f"{node.name}_Concat", axis=-1),
+            helper.make_node("Gather", [parted, places], node.output, f"{node.name}_Gather", axis=-1),
         ]
 
     def _place(self, weight: str, written: list[Written]) -> str | None:
@@ -211,21 +183,6 @@ class Rewrite:
             self._places[weight] = self.writer.add(f"{weight}_places", found)
         return self._places[weight]
 
-    def _product(self, node: onnx.NodeProto, written: Written, name: str, output: str) -> onnx.NodeProto:
-        inputs, outputs = self.source.initializers[node.input[1]].dims
-        return helper.make_node(
-            "MatMulNBits",
-            [node.input[0], *written.names],
-            [output],
-            f"{name}_Q{written.scheme.bits}",
-            domain="com.microsoft",
-            K=inputs,
-            N=written.part.width(outputs),
-            bits=written.scheme.bits,
-            block_size=written.scheme.block_size,
-            accuracy_level=self.plan.accuracy_level,
-        )
-
     def _embedding(
         self, gather: onnx.NodeProto, nodes: list[onnx.NodeProto], written: dict[str, list[Written]]
     ) -> dict[int, list[onnx.NodeProto]]:
@@ -236,7 +193,7 @@ class Rewrite:
             hidden, tokens = self.source.initializers[weight].dims
             if not _fits(hidden, [one.scheme for one in table]) or len(self.source.consumers[gather.input[0]]) > 1:
                 return {}
-            return {id(transpose): [], id(gather): self._lookup(gather, weight, (tokens, hidden), table)}
+            return {id(transpose): [], id(gather): self._looked_up(gather, weight, (tokens, hidden), table)}
         name = gather.input[0]
         if not self.source.is_weight(name) or len(self.source.consumers[name]) > 1:
             return {}
@@ -252,77 +209,12 @@ class Rewrite:
             flat = Quantized(rows, value.scales, value.zero_points)
             table.append(Written(part, scheme, self._write(_numbered(name, number, split), flat, scheme)))
         release(values)
-        return {id(gather): self._lookup(gather, name, (tokens, hidden), table)}
+        return {id(gather): self._looked_up(gather, name, (tokens, hidden), table)}
 
-    def _lookup(
+    def _looked_up(
         self, gather: onnx.NodeProto, weight: str, shape: tuple[int, int], table: list[Written]
     ) -> list[onnx.NodeProto]:
-        """What replaces the Gather of a table of `shape` [tokens, hidden]: a look-up in each part, and a choice."""
-        output, tokens = gather.output[0], gather.input[1]
-        if len(table) == 1:
-            return self._rows(gather, shape, table[0], tokens, output)
-        stem, nodes = f"{output}_part", list[onnx.NodeProto]()
-        place = self._place(weight, table)
-        if place is None:
-            nodes.append(helper.make_node("Cast", [tokens], [f"{stem}_place"], f"{stem}_place", to=TensorProto.INT32))
-        else:
-            nodes.append(helper.make_node("Gather", [place, tokens], [f"{stem}_place"], f"{stem}_place"))
-        sizes = [one.part.width(shape[0]) for one in table]
-        found = ""
-        for number, (one, size, start) in enumerate(zip(table, sizes, accumulate([0, *sizes]), strict=False)):
-            at = f"{stem}{number}"
-            first, last = (
-                self.writer.add(f"{at}_{name}", np.array(value, np.int32))
-                for name, value in (("first", start), ("last", size - 1))
-            )
-            zero = self.writer.add(f"{at}_zero", np.array(0, np.int32))
-            nodes += [
-                helper.make_node("Sub", [f"{stem}_place", first], [f"{at}_from"], f"{at}_from"),
-                helper.make_node("Max", [f"{at}_from", zero], [f"{at}_least"], f"{at}_least"),
-                helper.make_node("Min", [f"{at}_least", last], [f"{at}_row"], f"{at}_row"),
-                *self._rows(gather, shape, one, f"{at}_row", f"{at}_values"),
-            ]
-            if found:
-                axis = self.writer.add(f"{at}_axis", np.array([-1], np.int64))
-                chosen = output if number == len(table) - 1 else f"{at}_chosen"
-                nodes += [
-                    helper.make_node("GreaterOrEqual", [f"{stem}_place", first], [f"{at}_holds"], f"{at}_holds"),
-                    helper.make_node("Unsqueeze", [f"{at}_holds", axis], [f"{at}_whole"], f"{at}_whole"),
-                    helper.make_node("Where", [f"{at}_whole", f"{at}_values", found], [chosen], f"{at}_chosen"),
-                ]
-                found = chosen
-            else:
-                found = f"{at}_values"
-        return nodes
-
-    def _rows(
-        self, gather: onnx.NodeProto, shape: tuple[int, int], one: Written, index: str, output: str
-    ) -> list[onnx.NodeProto]:
-        """Look-up of `index` in one part of a table of `shape` [tokens, hidden]."""
-        bits, table = one.scheme.bits, one.names[0]
-        name = f"{gather.name}_Q{bits}"
-        if output != gather.output[0]:
-            name = f"{name}_{output}"
-        nodes = []
-        if len(self.writer.tensors[table].dims) > 2:  # a head's, in blocks
-            flat = np.array([one.part.width(shape[0]), shape[1] * bits // 8], np.int64)
-            size, rows = self.writer.add(f"{output}_shape", flat), f"{output}_rows"
-            nodes.append(helper.make_node("Reshape", [table, size], [rows], f"{name}_Reshape"))
-            table = rows
-        return [
-            *nodes,
-            helper.make_node(
-                "GatherBlockQuantized",
-                [table, index, *one.names[1:]],
-                [output],
-                name,
-                domain="com.microsoft",
-                bits=bits,
-                block_size=one.scheme.block_size,
-                gather_axis=0,
-                quantize_axis=1,
-            ),
-        ]
+        return operators.look_up(self.writer, gather, shape, table, self._place(weight, table))
 
 
 def _numbered(weight: str, number: int, split: Split) -> str:
@@ -332,21 +224,6 @@ def _numbered(weight: str, number: int, split: Split) -> str:
 def _fits(hidden: int, schemes: list[Scheme]) -> bool:
     """Whether the blocks of each part divide a row of `hidden` values: a look-up knows no padding."""
     return not any(hidden % scheme.block_size for scheme in schemes)
-
-
-def _heads(source: Graph) -> set[str]:
-    """What the products give that the logits are made of."""
-    return {node.output[0] for node in output_head.of(source.graph)}
-
-
-def matrices(source: Graph) -> list[onnx.NodeProto]:
-    """The MatMuls with a constant weight, in the order of the graph."""
-    return [node for node in source.graph.node if node.op_type == "MatMul" and source.is_weight(node.input[1])]
-
-
-def is_calibrated(scheme: Scheme) -> bool:
-    """Whether a scheme needs to see what its matrix is multiplied with; with 8 bits, rounding to nearest will do."""
-    return scheme.algorithm == "gptq" and scheme.bits == 4
 
 
 def quantize(
@@ -364,12 +241,12 @@ def quantize(
     if allocate:
         plan = replace(plan, splits=allocate(graph, source, plan, progress))
     if calibrate:
-        heads, widths = _heads(graph), dict[tuple[str, int], int]()
-        for node in matrices(graph):
-            if not plan.stays(node):
-                for _, scheme in plan.split(graph, node, node.output[0] in heads):
-                    if is_calibrated(scheme):
-                        widths[node.input[0], scheme.block_size] = graph.initializers[node.input[1]].dims[0]
+        widths = {
+            (node.input[0], scheme.block_size): graph.initializers[node.input[1]].dims[0]
+            for node, split in plan.schemes(graph)
+            for _, scheme in split
+            if is_calibrated(scheme)
+        }
         calibrated = calibrate(graph, source, widths, progress)
     with Writer(folder) as writer:
         return Rewrite(graph, writer, plan, progress, calibrated).run()

@@ -21,6 +21,7 @@ from olive.passes.olive_pass import PassConfigParam
 from scripts.convert import weightonly
 from scripts.convert.blockwise import Scheme
 from scripts.convert.pass_options import parameters
+from scripts.convert.plan import Plan
 from scripts.definitions.passes import ALLOCATION, CALIBRATION, FREQUENCY, by_tokens
 from scripts.definitions.passes import WeightOnlyQuantization as WeightOnlyOptions
 
@@ -35,7 +36,7 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
         return {**parameters(WeightOnlyOptions), "calibration": tokens, "context": context}
 
     def _run_for_config(self, model: ONNXModelHandler, config: Any, output_model_path: str) -> ONNXModelHandler:
-        plan = weightonly.Plan(
+        plan = Plan(
             body=Scheme(config.bits, config.block_size, config.symmetric, config.algorithm),
             head=Scheme(config.head_bits, config.block_size, config.symmetric, config.algorithm),
             accuracy_level=config.accuracy_level,
@@ -63,7 +64,7 @@ class WeightOnlyQuantization(Pass):  # type: ignore[misc]
     def _allocate(windows: Any, bits: float, context: int, folder: Path) -> weightonly.Allocate:
         allocation = importlib.import_module(ALLOCATION)
 
-        def allocate(graph: Any, path: Path, plan: weightonly.Plan, say: Callable[[str], None]) -> Any:
+        def allocate(graph: Any, path: Path, plan: Plan, say: Callable[[str], None]) -> Any:
             return allocation.splits(graph, path, windows, plan, bits, context, folder, say)
 
         return allocate

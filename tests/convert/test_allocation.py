@@ -17,8 +17,8 @@ from scripts.convert.allocation import REFERENCE, Budget, Item
 from scripts.convert.blockwise import Scheme
 from scripts.convert.graph import Graph, summary
 from scripts.convert.parts import Part
+from scripts.convert.plan import matrices
 from scripts.convert.quantize import quantize
-from scripts.convert.weightonly import matrices
 
 
 def made_up(seed: int) -> list[Item]:

@@ -16,8 +16,8 @@ from scripts.convert import calibration, frequency, output_head, parts
 from scripts.convert.blockwise import Array, Quantized, Scheme, dequantize
 from scripts.convert.graph import Graph
 from scripts.convert.parts import Part
+from scripts.convert.plan import Plan
 from scripts.convert.quantize import quantize
-from scripts.convert.weightonly import Plan
 from scripts.definitions import passes
 from scripts.package.head import prune
 
@@ -120,7 +120,8 @@ def test_a_package_computes_the_last_position_alone_of_a_head_in_parts(by_tokens
         run = calibration.session(Graph(path).model, by_tokens / "model.onnx", ["logits"])
         answers.append(run.run(["logits"], calibration.feeds(run, np.arange(40), by_tokens / "model.onnx"))[0])
     assert answers[1].shape[1] == 1
-    np.testing.assert_array_equal(answers[0][:, -1:], answers[1])
+    # One row and many are summed in other orders by some processors' kernels.
+    np.testing.assert_allclose(answers[1], answers[0][:, -1:], atol=1e-5)
     assert len(whole.graph.node) + 1 == len(Graph(by_tokens / "pruned.onnx").graph.node)
 
 
