@@ -1,6 +1,7 @@
 """How time and memory of each stage grow with a model's size; prints JSON.
 
     python -m tests.benchmarks.growth [--shapes 135M,0.5B,1.5B] [--plain] [--without int8] [--folder FOLDER]
+                                      [--within GB]
 
 Models of random bfloat16 weights in the shapes of SmolLM2 and Qwen2.5, each with a random LoRA adapter on all its
 matrices (`--plain`: without, so that the checkpoint is linked), go through merging, reference, export, its verdict,
@@ -8,7 +9,9 @@ int8, int4, int4-best, int4's verdict and package, by the stages' own programs. 
 largest matrix in float32, which a stage's own memory should stay within. A stage's `own_bytes` is the peak of what its
 process tree holds besides pages of mapped files, which the system can take back; `resident_bytes` counts those too;
 `disk_bytes` is the peak of what it had written, scratch files and output. The exponents are those of a power law in the
-number of parameters, between the largest two shapes. "imports" is a process that only imports the tools.
+number of parameters, between the largest two shapes. "imports" is a process that only imports the tools. `--within`:
+every stage runs in a control group of so much memory, pages of files counted in (Linux, as root); one that needs more
+is killed.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +55,40 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="without an adapter")
     parser.add_argument("--without", default="", help="stages to leave out: int8,quality.json,…")
     parser.add_argument("--folder", type=Path, help="where to work; the system's temporary folder if not given")
+    parser.add_argument("--within", type=float, help="10⁹ bytes of memory that a stage may use, files' pages too")
     given = parser.parse_args()
     rows = {}
     for shape in given.shapes.split(","):
-        with tempfile.TemporaryDirectory(prefix="growth", dir=given.folder) as folder:
-            rows[shape] = measured(shape, Path(folder), plain=given.plain, without=given.without.split(","))
+        scratch = tempfile.TemporaryDirectory(prefix="growth", dir=given.folder)
+        with scratch as folder, control_group(given.within) as group:
+            left_out = given.without.split(",")
+            rows[shape] = measured(shape, Path(folder), plain=given.plain, without=left_out, group=group)
     result = {"shapes": rows, "exponents": exponents(list(rows.values())), "machine": fingerprint()}
     print(json.dumps(result, indent=1))
 
 
-def measured(shape: str, folder: Path, *, plain: bool, without: Sequence[str]) -> dict[str, Any]:
+@contextlib.contextmanager
+def control_group(gigabytes: float | None) -> Iterator[Path | None]:
+    """A control group of so much memory, of either version (Linux, Documentation/admin-guide/cgroup-v1/memory.rst and
+    cgroup-v2.rst); none where no number is given.
+    """
+    if gigabytes is None:
+        yield None
+        return
+    first = Path("/sys/fs/cgroup/memory")
+    group = (first if first.is_dir() else first.parent) / f"growth-{os.getpid()}"
+    group.mkdir()
+    try:
+        limit = "memory.limit_in_bytes" if first.is_dir() else "memory.max"
+        (group / limit).write_text(str(int(gigabytes * 10**9)))
+        yield group
+    finally:
+        group.rmdir()
+
+
+def measured(
+    shape: str, folder: Path, *, plain: bool, without: Sequence[str], group: Path | None = None
+) -> dict[str, Any]:
     """Parameters, the largest matrix in float32, and each stage's seconds and peaks."""
     parameters, largest = make(shape, folder / "source", None if plain else folder / "adapter")
     recipes = tomli.loads((ROOT / "config/recipes.toml").read_text(encoding="utf-8"))
@@ -92,7 +119,8 @@ def measured(shape: str, folder: Path, *, plain: bool, without: Sequence[str]) -
     for name, (stage, *rest) in words.items():
         if name in without:
             continue
-        stages[name] = run([sys.executable, "-m", f"scripts.{stage}", *rest, "--output", str(folder / name)], folder)
+        command = [sys.executable, "-m", f"scripts.{stage}", *rest, "--output", str(folder / name)]
+        stages[name] = run(command, folder, group)
         print(f"{shape}: {name}: {json.dumps(stages[name])}", file=sys.stderr, flush=True)
     goal = 2 * 10**9 + 3 * largest
     return {"parameters": parameters, "largest_matrix_bytes": largest, "goal_bytes": goal, "stages": stages}
@@ -129,11 +157,12 @@ def make(shape: str, source: Path, adapter: Path | None) -> tuple[int, int]:
     return sum(sizes), 4 * max(sizes)
 
 
-def run(words: list[str], folder: Path) -> dict[str, float]:
-    """Run a program; its wall time, and peaks, looked at every 20 ms: of its process tree's memory, of `folder`'s size.
-
-    Temporary files are in that folder too.
+def run(words: list[str], folder: Path, group: Path | None = None) -> dict[str, float]:
+    """Run a program, in a control `group`; its wall time, and peaks, looked at every 20 ms: of its process tree's
+    memory, of `folder`'s size. Temporary files are in that folder too.
     """
+    if group:
+        words = ["sh", "-c", 'echo $$ > "$0"; exec "$@"', str(group / "cgroup.procs"), *words]
     before, started, peaks = used(folder), time.perf_counter(), (0, 0, 0)
     child = subprocess.Popen(
         words, cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
