@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import onnx
 
@@ -16,6 +17,9 @@ from scripts.convert.parts import Part, Split
 
 #: The nodes that choose a token's experts: small, and what a rounded one chooses otherwise is another model.
 _ROUTERS = ("*/router/MatMul*", "*/gate/MatMul*", "*_gate/MatMul*")
+#: Weights of the matrices that one product is made of, at most. A product less spares a token about 18 µs (the example,
+#: 2 cores); reading so many takes twenty times that, and what a product gives stays until all of it is used.
+_TOGETHER = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,18 @@ def is_calibrated(scheme: Scheme) -> bool:
 
 def beside(source: Graph, splits: list[tuple[onnx.NodeProto, Split]]) -> dict[str, list[onnx.NodeProto]]:
     """Those of the MatMuls that can be one product, by the output of each: matrices of one scheme that one thing is
-    multiplied with, read by nothing else, and none of them a head. In the order of the graph.
+    multiplied with, read by nothing else, and none of them a head. In the order of the graph, no more than
+    `_TOGETHER` weights in one: experts that are computed side by side all have the same input.
     """
-    last, found = heads(source), defaultdict[tuple[str, Scheme], list[onnx.NodeProto]](list)
+    last, found = heads(source), defaultdict[tuple[str, Scheme], list[list[onnx.NodeProto]]](list)
+    room = Counter[tuple[str, Scheme]]()
     for node, split in splits:
-        if len(split) == 1 and node.output[0] not in last and len(source.consumers[node.input[1]]) == 1:
-            found[node.input[0], split[0][1]].append(node)
-    return {node.output[0]: group for group in found.values() for node in group}
+        if len(split) > 1 or node.output[0] in last or len(source.consumers[node.input[1]]) > 1:
+            continue
+        key, size = (node.input[0], split[0][1]), prod(source.initializers[node.input[1]].dims)
+        if size > room[key]:
+            found[key].append([])
+            room[key] = _TOGETHER
+        found[key][-1].append(node)
+        room[key] -= size
+    return {node.output[0]: group for groups in found.values() for group in groups for node in group}

@@ -91,3 +91,22 @@ def test_what_is_shared_or_gives_the_logits_is_a_product_of_its_own(tmp_path: Pa
     x = {"x": rng.standard_normal((1, 2, 32)).astype(np.float32)}
     for found, expected in zip(run.run(None, x), whole.run(None, x), strict=True):
         assert np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
+
+
+def test_experts_that_share_their_input_are_not_all_one_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.convert.plan._TOGETHER", 3 * 32 * 32)
+    names = [f"e{number}" for number in range(7)]
+    products = " ".join(f"{name}y = MatMul(x, {name})" for name in names)
+    sums = ", ".join(f"{name}y" for name in names)
+    text = f"""<ir_version: 10, opset_import: ["" : 21]>
+    g (float[1, 2, 32] x) => (float[1, 2, 32] z) {{ {products} z = Sum({sums}) }}"""
+    model = onnx.parser.parse_model(text)
+    for name in names:
+        model.graph.initializer.append(numpy_helper.from_array(np.eye(32, dtype=np.float32), name))
+    onnx.save(model, tmp_path / "model.onnx")
+    made = weightonly.quantize(tmp_path / "model.onnx", tmp_path / "out", Plan(FOUR, EIGHT))
+    splits = [list(node.output) for node in Graph(made).graph.node if node.op_type == "Split"]
+    assert splits == [["e0y", "e1y", "e2y"], ["e3y", "e4y", "e5y"]]
+    assert summary(made)["operators"] == {"MatMulNBits": 3, "Split": 2, "Sum": 1}

@@ -29,6 +29,7 @@ EDITS = {
     "convert/gptq.py": {"quantize m-int4-best"},
     "convert/calibration.py": {"quantize m-int4-best"},
     "convert/weightonly.py": {"quantize m-int4-best", "quantize m-int8"},
+    "convert/plan.py": {"quantize m-int4-best", "quantize m-int8"},
     "convert/float16.py": {"quantize m-fp16"},
     "convert/graph.py": {"export", "quantize m-int4-best", "quantize m-int8", "quantize m-fp16", "quantize m-flow"},
     "quality/tally.py": {"quality"},
