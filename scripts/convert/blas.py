@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+
+from scripts.common.machine import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,7 +34,7 @@ def spread(work: Callable[[T], R], items: Iterable[T], is_small: Callable[[T], b
     """
     given = list(items)
     places = [place for place, item in enumerate(given) if is_small(item)]
-    with _one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _one_thread(), ThreadPoolExecutor(usable_cores()) as pool:
         found = dict(zip(places, pool.map(lambda place: work(given[place]), places), strict=True))
     return [found[place] if place in found else work(item) for place, item in enumerate(given)]
 

@@ -13,7 +13,6 @@ A value reads back as `(q - zero_point) * scale`; without zero points the operat
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scripts.common.machine import usable_cores
 
 Array = NDArray[Any]
 
@@ -126,7 +127,7 @@ def _search(weight: Array, scheme: Scheme) -> Quantized:
         packed[columns, rows] = (codes[::2] | codes[1::2] << 4).reshape(-1, *shape).transpose(2, 1, 0)
 
     places = [(block, start) for block in range(0, blocks, deep) for start in range(0, outputs, wide)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(fit, places):
             pass
     return Quantized(packed, scales, None if scheme.symmetric else _pack(zeros))

@@ -12,12 +12,12 @@ a block stay together, as they share its scale.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from scripts.common.machine import usable_cores
 from scripts.convert import blas, blockwise
 from scripts.convert.blockwise import Array, Quantized, Scheme
 
@@ -93,7 +93,7 @@ def _invert_lower(matrix: Array) -> None:
 def quantize(weight: Array, scheme: Scheme, known: Factor) -> Quantized:
     """Quantise `weight` [K, N] to 4 bits by `scheme`; `known` is the `factor` of its inputs, for its blocks."""
     outputs = weight.shape[1]
-    starts = range(0, outputs, min(_COLUMNS, -(-outputs // (os.cpu_count() or 1))))
+    starts = range(0, outputs, min(_COLUMNS, -(-outputs // (usable_cores()))))
     parts = blas.spread(lambda start: _columns(weight[:, start : start + starts.step], scheme, known), starts)
     packed, scales = (np.concatenate([getattr(part, name) for part in parts]) for name in ("packed", "scales"))
     zeros = (

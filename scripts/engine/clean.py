@@ -21,7 +21,7 @@ def clean(session: Session, step: Step, dryrun: bool) -> None:
     """Remove a step's output and notes, or with `dryrun` say what would go. Raises `IngotError` where that can't be."""
     paths = [
         str(step.output),
-        *([step.provenance] if step.is_result else []),
+        *([step.provenance, step.announced] if step.is_result else []),
         step.marker,
         removed.note_of(step),
         str(session.log_of(step)),

@@ -18,7 +18,7 @@ from scripts.common.errors import IngotError
 from scripts.common.os_errors import ours
 from scripts.common.process import run
 from scripts.common.visible import line
-from scripts.engine import away, known_files, locks, publish, removed, tree
+from scripts.engine import away, known_files, locks, outputs, publish, removed, tree
 from scripts.engine.endings import Made, why_failed, why_not_an_output
 from scripts.engine.environment import private_to
 from scripts.engine.keys import key_of
@@ -74,6 +74,7 @@ def _bring_up_to_date(session: Session, step: Step, *, again: bool = False) -> N
         key = ""  # what is wrong with its other inputs was told by the step that it follows, or will be
     if reasons:
         return _mark(session, step, "skipped", reasons, key=key)
+    outputs.settle(step)
     # Another build may have been here, or what failed before came right again: the output is of this key already.
     if not session.force_all and not session.status.by_reading(step, key).reasons:
         session.ended[step.name] = "kept"
@@ -251,8 +252,7 @@ def _publish(
             shutil.copyfile(out, folder / step.base)
             manifest.write(folder, manifest.scan(str(folder), digests.of), provenance)
             _store(session, step, folder, key, work)
-        publish.publish_file(out, step.output)
-        publish.publish_json(provenance, Path(step.provenance), work / "provenance.json")
+        publish.publish_result(out, provenance, step, work / "provenance.json")
         return
     files = manifest.scan(str(out), digests.of) if files is None else files
     provenance["output"] = manifest.files_digest(files)

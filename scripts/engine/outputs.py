@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
-from scripts.common import json_files, manifest
+from scripts.common import json_files, manifest, moving
 from scripts.common.errors import IngotError
-from scripts.common.hashes import digest_bytes
+from scripts.common.hashes import digest_bytes, digest_file
 from scripts.common.os_errors import ours
 from scripts.engine import digests as _digests
 from scripts.engine import removed
@@ -43,9 +45,19 @@ def read(step: Step, digests: Digests) -> Output | None:
 def recorded_key(step: Step) -> str | None:
     """The key of the output that is there, by its provenance."""
     try:
-        return str(json_files.read(step.provenance)["key"])
+        return str(json_files.read(_provenance_of(step))["key"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def settle(step: Step) -> None:
+    """End the publishing of a result that was cut short; only by whoever holds the artifact's lock."""
+    if not step.is_result or not os.path.exists(step.announced):
+        return
+    if _provenance_of(step) == step.announced:
+        moving.move(Path(step.announced), Path(step.provenance))
+    else:
+        os.unlink(step.announced)
 
 
 def is_untouched(step: Step, stamps: Iterable[tuple[str, int, int, int, int]]) -> bool:
@@ -93,13 +105,31 @@ def describe(error: Exception) -> str:
     return str(ours(error) if isinstance(error, OSError) else error)
 
 
+def _provenance_of(step: Step) -> str:
+    """Where it is written what its output was made from: of a result the one file of two that names its digest."""
+    if step.is_result and os.path.exists(step.announced):  # its publishing ended between the two moves, or is there now
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            if json_files.read(step.announced)["output"] == digest_file(step.output):
+                return step.announced
+    return step.provenance
+
+
 def _read_result(step: Step, digests: Digests) -> Output | None:
-    names = [step.base, os.path.relpath(step.provenance, step.parent)]
+    file = _provenance_of(step)
+    found = _read_result_of(step, file, digests)
+    while (found is None or found.damage) and (now := _provenance_of(step)) != file:  # another build published it
+        file, found = now, _read_result_of(step, now, digests)
+    return found
+
+
+def _read_result_of(step: Step, file: str, digests: Digests) -> Output | None:
+    """A result whose provenance is in this file."""
+    names = [step.base, os.path.relpath(file, step.parent)]
     try:
         before = _stamps(step.parent, names)
         digests.wait_until_edits_show(before.values())
         outcome = digests.of(str(step.output))
-        provenance = json_files.read(step.provenance)
+        provenance = json_files.read(file)
         after = _stamps(step.parent, names)
     except (OSError, ValueError):
         return None

@@ -21,6 +21,7 @@ from scripts.common import folders, json_files, moving
 from scripts.common.alive import is_alive
 from scripts.engine import tree
 from scripts.engine.digests import Digests
+from scripts.engine.step import Step
 
 WORK = ".work"
 _NOTE, _ASIDE = "aside.json", "old"
@@ -67,6 +68,18 @@ def publish_file(file: Path, final: Path) -> None:
         moving.move(final, file.with_name(f"{file.name}.{_ASIDE}"))
     moving.move(file, final)
     folders.flush_folder(final.parent)
+
+
+def publish_result(file: Path, provenance: Any, step: Step, work: Path) -> None:
+    """Put a finished file in place of a step's result, and what it was made from, by way of the file `work`.
+
+    They are two files, so the second is announced before the first moves: whatever dies between, the result that is
+    there has the provenance that names its digest, the old one or the new.
+    """
+    publish_json(provenance, Path(step.announced), work)
+    publish_file(file, step.output)
+    moving.move(Path(step.announced), Path(step.provenance))
+    folders.flush_folder(Path(step.provenance).parent)
 
 
 def publish_json(value: Any, final: Path, work: Path) -> None:

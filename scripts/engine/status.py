@@ -96,8 +96,9 @@ class Status:
             self._store.drop(key)
             self._records.give_up(key)
         self._records.drop_receipt(step.name)
-        if os.path.isfile(step.provenance):
-            os.unlink(step.provenance)
+        for file in (step.provenance, step.announced):
+            if os.path.isfile(file):
+                os.unlink(file)
         self.forget(step)
 
     def keep_marker(self, step: Step, marker: Mapping[str, Any] | None) -> None:
@@ -143,6 +144,8 @@ class Status:
                 found.provenance.get("ingredients") or {}, self.keys.ingredients(step), input_names(step),
                 found.provenance.get("files") or {}, self.keys.user_files(step),
             )  # fmt: skip
+        if step.is_result and os.path.exists(step.announced):
+            reasons.append(Reason("publishing was cut short", step.base))
         stamps = found.stamps
         if not reasons and step.external_state:
             outside, gone = outputs.external_state(step, self._digests)

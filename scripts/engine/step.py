@@ -155,8 +155,9 @@ class Step:
     target: str = field(init=False)
     #: Where a failure or a skip is noted.
     marker: str = field(init=False)
-    #: Where it is written what the output was made from.
+    #: Where it is written what the output was made from; and, of a result, where this is until the result is in place.
     provenance: str = field(init=False)
+    announced: str = field(init=False)
 
     def __post_init__(self) -> None:
         named = [*flat(self.inputs), *flat(self.verdicts), *(("reads", step) for step in self.reads)]
@@ -177,6 +178,7 @@ class Step:
             target=text if is_result else f"{text}{os.sep}{manifest.MANIFEST}",
             marker=f"{parent}/.ingot/{stem}.failed.json",
             provenance=f"{parent}/.ingot/{stem}.provenance.json" if is_result else f"{text}/{manifest.PROVENANCE}",
+            announced=f"{parent}/.ingot/{stem}.announced.json",
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -49,3 +50,13 @@ def test_factors_are_those_of_each_matrix_however_many_at_once(monkeypatch: pyte
             one = gptq.factor(x.T @ x, 32)
             np.testing.assert_array_equal(factors[name, 32].order, one.order)
             np.testing.assert_allclose(factors[name, 32].upper, one.upper, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_no_more_threads_than_cores_that_the_process_may_use() -> None:
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mine)})
+    try:
+        assert len(set(blas.spread(lambda _: threading.get_ident(), range(20)))) == 1
+    finally:
+        os.sched_setaffinity(0, mine)

@@ -64,6 +64,8 @@ def assert_whole(project: Project) -> None:
     for folder in ("copy", "relink"):
         assert (project.build / folder / "manifest.json").exists(), "the old or the new one, but one"
     json.loads((project.build / "count.json").read_text())
+    said = forked.run(project, "check")  # of a result too, whose provenance is a file of its own
+    assert "damaged" not in said, said
 
 
 def assert_ends_well(project: Project, after: dict[str, str]) -> None:
