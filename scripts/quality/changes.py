@@ -4,7 +4,8 @@ A window that the graph lacks, a rotary table that ends or is scaled wrongly, a 
 right answer up to some length. So one long passage is judged around each length at which the model changes: where its
 sliding window fills, where the context ends that it was first trained on, and where the context ends that is served.
 There it is fed twice: in one piece across the change, and token by token. Every model is judged token by token at the
-beginning. A model that only has plain rotary embeddings does the same at every position: no more is asked of it.
+beginning, for a few tokens: each of them reads all weights, from the disk where memory is short. A model that only has
+plain rotary embeddings does the same at every position: no more is asked of it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from scripts.common.context import SPARE
 
 #: Positions judged before a change and after it.
 BEFORE, AFTER = 16, 32
-#: So long is a prompt after which tokens come one by one, as in every answer.
-PROMPT = 64
+#: So long is a prompt after which tokens come one by one, as in every answer, and so many are judged.
+PROMPT, FEW = 64, 16
+_SHORT = "a short prompt"
 #: How a passage is fed.
 WHOLE, STEPS = "in one piece", "token by token"
 
@@ -50,7 +52,7 @@ def find(config: Any, context: int) -> dict[int, str]:
     if (reached or scaled) and end > PROMPT:
         reached.setdefault(end, "the end of the context")
     if context - SPARE > PROMPT + AFTER:
-        reached.setdefault(PROMPT, "a short prompt")
+        reached.setdefault(PROMPT, _SHORT)
     return dict(sorted(reached.items()))
 
 
@@ -58,9 +60,10 @@ def spans(places: Mapping[int, str]) -> list[Span]:
     """The judged spans around `places` in order; where two would overlap, the later begins where the former ends."""
     found: list[Span] = []
     for at, what in sorted(places.items()):
-        start = max(1, at - BEFORE, found[-1].stop if found else 1)
-        if start < at + AFTER:
-            found.append(Span(start, at + AFTER, what))
+        before, after = (0, FEW) if what == _SHORT else (BEFORE, AFTER)
+        start = max(1, at - before, found[-1].stop if found else 1)
+        if start < at + after:
+            found.append(Span(start, at + after, what))
     return found
 
 

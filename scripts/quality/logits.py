@@ -29,6 +29,11 @@ def rows_for(vocabulary: int) -> int:
     return max(8, min(256, PIECE // vocabulary))
 
 
+def together(rows: int, vocabulary: int) -> int:
+    """How many positions, a multiple of `rows`, are fed at once where the weights are mapped."""
+    return rows * max(1, MAPPED_PIECE // (rows * vocabulary))
+
+
 class GenaiModel:
     """A GenAI folder, loaded. Raises `IngotError` where it is not one or does not load."""
 
@@ -57,20 +62,24 @@ class GenaiModel:
         Row i holds the logits that predict the token after `ids[i]`. A graph that was built to give the last position
         only is fed token by token: slow, and right.
         """
-        fed = rows * max(1, MAPPED_PIECE // (rows * self._vocabulary)) if self._mapped else rows
+        fed = together(rows, self._vocabulary) if self._mapped else rows
         for piece in self.pieces(ids, [(at, min(at + fed, len(ids))) for at in range(0, len(ids), fed)]):
             yield from (piece[at : at + rows] for at in range(0, len(piece), rows))
 
     def pieces(self, ids: npt.NDArray[np.int32], bounds: list[tuple[int, int]]) -> Iterator[npt.NDArray[np.float32]]:
         """The same for pieces of any size, each from one position to another; they follow one another."""
-        length = len(ids) + SPARE
-        first = self._feed(self._model.generation(length), ids[: min(2, len(ids))])
-        last_only = len(ids) > 1 and len(first) == 1
-        generation = self._model.generation(length)
+        generation, last_only = self._model.generation(len(ids) + SPARE), False
         for start, stop in bounds:
-            step = 1 if last_only else stop - start
-            parts = [self._feed(generation, ids[at : at + step]) for at in range(start, stop, step)]
-            yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+            if not last_only:
+                found = self._feed(generation, ids[start:stop])
+                last_only = len(found) < stop - start
+                if last_only:  # from the beginning again, up to here at once
+                    generation = self._model.generation(len(ids) + SPARE)
+                    if start:
+                        self._feed(generation, ids[:start])
+            if last_only:
+                found = np.concatenate([self._feed(generation, ids[at : at + 1]) for at in range(start, stop)])
+            yield found
 
     @property
     def context(self) -> int:

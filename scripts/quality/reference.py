@@ -37,7 +37,7 @@ from scripts.common.model_files import files_in, holds_tokenizer, is_weight_file
 from scripts.common.user_files import read_beginning
 from scripts.quality import changes
 from scripts.quality.changes import STEPS, WHOLE, Span
-from scripts.quality.logits import rows_for
+from scripts.quality.logits import rows_for, together
 from scripts.quality.streamed import load_streamed
 from scripts.results import base
 from scripts.results.quality import Reference as Index
@@ -229,15 +229,15 @@ def _tokenize(tokenizer: Any, path: Path, tokens: int) -> npt.NDArray[np.int32]:
 def _write_text(model: Any, ids: npt.NDArray[np.int32], folder: Path, rows: int, subject: str) -> list[str]:
     folder.mkdir(parents=True)
     np.save(folder / "tokens.npy", ids)
-    names, cache = [], None
-    for number, start in enumerate(range(0, len(ids) - 1, rows)):
-        stop = min(start + rows, len(ids) - 1)
+    names, cache = list[str](), None
+    for start, stop in changes.bounds(0, len(ids) - 1, together(rows, model.config.get_text_config().vocab_size)):
         values, cache = _feed(model, ids[start:stop], cache)
         if not np.isfinite(values).all():
             found = f"the float model gives logits that are not finite near token {start}"
             raise IngotError(subject, found, "The weights are damaged: take them from their source again")
-        names.append(f"{number:05}.npy")
-        np.save(folder / names[-1], values)
+        for at in range(0, len(values), rows):
+            names.append(f"{len(names):05}.npy")
+            np.save(folder / names[-1], values[at : at + rows])
         print(f"reference: {folder.name}: {stop} of {len(ids) - 1} positions", flush=True)
     return names
 
