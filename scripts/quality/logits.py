@@ -20,8 +20,8 @@ from scripts.common.errors import IngotError
 from scripts.runtime import genai
 
 #: A piece holds about this many logits (32 MiB in float32), whatever the vocabulary; with mapped weights at most so
-#: many (256 MiB): else in 6 GB of memory the 12.3 GB of a 3B model were read 13 times for a text of 682 tokens.
-PIECE, MAPPED_PIECE = 2**23, 2**26
+#: many (128 MiB): else in 6 GB of memory the 12.3 GB of a 3B model were read 13 times for a text of 682 tokens.
+PIECE, MAPPED_PIECE = 2**23, 2**25
 
 
 def rows_for(vocabulary: int) -> int:

@@ -50,6 +50,8 @@ _PASSAGE = "passage.long"
 LEAST_TOKENS = 32
 #: float16 ends at -65504; whatever is less probable than this is impossible for every purpose.
 _FLOOR = -60000.0
+#: Positions whose log-probabilities are in float32 at once.
+_BLOCK = 32
 #: Bytes of a text that are read at first, and at most; the last tokens before where it is cut are not taken.
 _FIRST, _LAST, _AT_THE_CUT = 1 << 18, 1 << 24, 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -277,7 +279,11 @@ def _feed(model: Any, ids: npt.NDArray[np.int32], cache: Any) -> tuple[npt.NDArr
 
     with torch.inference_mode():
         result = model(input_ids=torch.from_numpy(ids.astype(np.int64))[None], past_key_values=cache, use_cache=True)
-        values = torch.log_softmax(result.logits[0].float(), dim=-1)
-        if torch.isfinite(values).all():
-            values.clamp_(min=_FLOOR)
-        return values.half().numpy(), result.past_key_values
+        logits = result.logits[0]
+        found = torch.empty(logits.shape, dtype=torch.float16)
+        for at in range(0, len(logits), _BLOCK):
+            values = torch.log_softmax(logits[at : at + _BLOCK].float(), dim=-1)
+            if torch.isfinite(values).all():
+                values.clamp_(min=_FLOOR)
+            found[at : at + _BLOCK] = values
+        return found.numpy(), result.past_key_values
