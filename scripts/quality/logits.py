@@ -22,6 +22,8 @@ from scripts.runtime import genai
 #: A piece holds about this many logits (32 MiB in float32), whatever the vocabulary; with mapped weights at most so
 #: many (128 MiB): else in 6 GB of memory the 12.3 GB of a 3B model were read 13 times for a text of 682 tokens.
 PIECE, MAPPED_PIECE = 2**23, 2**25
+#: Positions of a piece at most: what attention holds for it grows with their square.
+_MOST = 1024
 
 
 def rows_for(vocabulary: int) -> int:
@@ -31,7 +33,7 @@ def rows_for(vocabulary: int) -> int:
 
 def together(rows: int, vocabulary: int) -> int:
     """How many positions, a multiple of `rows`, are fed at once where the weights are mapped."""
-    return rows * max(1, MAPPED_PIECE // (rows * vocabulary))
+    return rows * max(1, min(_MOST, MAPPED_PIECE // vocabulary) // rows)
 
 
 class GenaiModel:

@@ -132,6 +132,21 @@ def test_a_graph_that_gives_the_last_position_only_is_measured_all_the_same(
     assert result.texts["facts"].positions == len(reference.load(truth).texts[0].tokens) - 1
 
 
+def test_mapped_weights_are_read_once_for_many_rows(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed, feed = list[int](), GenaiModel._feed
+
+    def counted(self: GenaiModel, generation: Any, ids: Any) -> Any:
+        fed.append(len(ids))
+        return feed(self, generation, ids)
+
+    monkeypatch.setattr(GenaiModel, "_feed", counted)
+    ids = np.arange(40, dtype=np.int32) % 30
+    mapped, packed = (list(GenaiModel(export, mapped=mapped).logits(ids, 16)) for mapped in (True, False))
+    assert fed == [40, 16, 16, 8]
+    assert [len(rows) for rows in mapped] == [len(rows) for rows in packed] == [16, 16, 8]
+    assert np.concatenate(mapped) == pytest.approx(np.concatenate(packed), abs=1e-4)
+
+
 def test_padding_of_the_vocabulary_is_left_out(truth: Path, export: Path, tmp_path: Path) -> None:
     wide = _widen(truth, tmp_path / "wide")
     result = compare.run(export, wide, None, EXPORT_GATES)
