@@ -29,8 +29,9 @@ from onnx import helper
 from scripts.common.errors import IngotError
 from scripts.convert import blockwise, output_head, parts, positions
 from scripts.convert.blockwise import Array, Quantized, Scheme
-from scripts.convert.calibration import Calibration, feeds, session
+from scripts.convert.calibration import Calibration
 from scripts.convert.graph import Graph, release, room
+from scripts.convert.inference import feeds, session
 from scripts.convert.parts import Part, Split
 from scripts.convert.plan import Plan, is_calibrated, matrices
 from scripts.convert.sensitivity import TOKENS, divergence, mean_squares

@@ -15,8 +15,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from scripts.common.errors import IngotError
-from scripts.convert.calibration import feeds, session
 from scripts.convert.graph import Array, Graph, Writer
+from scripts.convert.inference import feeds, session
 
 ATTENTION = "GroupQueryAttention"
 #: Places in its lists of inputs and outputs: rotary table; keys and values before, and then; scales of both.

@@ -11,8 +11,8 @@ import numpy as np
 
 from scripts.common import genai_config
 from scripts.convert.blockwise import Array
-from scripts.convert.calibration import feeds, session
 from scripts.convert.graph import Graph
+from scripts.convert.inference import feeds, session
 
 #: Tokens of each window that are read.
 TOKENS = 64

@@ -10,8 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from scripts.convert.blockwise import Array
-from scripts.convert.calibration import feeds, session
 from scripts.convert.graph import Graph
+from scripts.convert.inference import feeds, session
 
 #: Tokens of a text on which they are compared.
 TOKENS = 256

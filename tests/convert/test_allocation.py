@@ -12,7 +12,7 @@ import onnx.reference
 import pytest
 
 from scripts.common.errors import IngotError
-from scripts.convert import allocation, calibration, frequency, sensitivity
+from scripts.convert import allocation, calibration, frequency, inference, sensitivity
 from scripts.convert.allocation import REFERENCE, Budget, Item
 from scripts.convert.blockwise import Scheme
 from scripts.convert.graph import Graph, summary
@@ -141,7 +141,7 @@ def test_what_is_told_of_a_kind_is_what_a_model_loses_by_it(
         answers = []
         for folder in (trained_export, tmp_path / kind):
             graph = folder / "model.onnx"
-            run = calibration.session(Graph(graph).model, graph, ["logits"])
-            answers.append([run.run(["logits"], calibration.feeds(run, window, graph))[0][0] for window in windows])
+            run = inference.session(Graph(graph).model, graph, ["logits"])
+            answers.append([run.run(["logits"], inference.feeds(run, window, graph))[0][0] for window in windows])
         lost = np.mean([sensitivity.divergence(*pair) for pair in zip(*answers, strict=True)])
         assert told == pytest.approx(lost, rel=0.4)

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.common import genai_config
 from scripts.common.errors import IngotError
-from scripts.convert import calibration
+from scripts.convert import calibration, inference
 from scripts.convert.quantize import quantize
 from scripts.package.build import build
 from scripts.package.card import PackageSpec
@@ -68,12 +68,12 @@ def test_a_key_fits_its_scale_at_every_position(trained_export: Path, tmp_path: 
     same = np.full((1, WIDE), 7, np.int32)
     graph = onnx.load(cache.quantize(trained_export / "model.onnx", tmp_path, same, lambda _line: None))
     scales = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
-    run = calibration.session(
+    run = inference.session(
         onnx.load(trained_export / "model.onnx", load_external_data=False),
         trained_export / "model.onnx",
         ["present.0.key"],
     )
-    (keys,) = run.run(None, calibration.feeds(run, np.full(1000, 7, np.int32), trained_export / "model.onnx"))
+    (keys,) = run.run(None, inference.feeds(run, np.full(1000, 7, np.int32), trained_export / "model.onnx"))
     most = np.abs(keys[0]).max(axis=1).reshape(-1)
     assert (most <= 127.01 * scales["present.0.key.scale"]).all()
     assert (np.abs(keys[0, :, :WIDE]).max(axis=1).reshape(-1) < 0.9 * most).any(), "no position turned a key further"

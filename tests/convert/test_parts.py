@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 from scripts.common.errors import IngotError
-from scripts.convert import calibration, frequency, output_head, parts
+from scripts.convert import calibration, frequency, inference, output_head, parts
 from scripts.convert.blockwise import Array, Quantized, Scheme, dequantize
 from scripts.convert.graph import Graph
 from scripts.convert.parts import Part
@@ -99,14 +99,14 @@ def test_each_token_has_its_own_row_in_head_and_embedding_and_the_frequent_ones_
     (embedded,) = [node.output[0] for node in graph.graph.node if node.op_type == "Where"]
     tokens = np.arange(len(order), dtype=np.int32)
     for name, expected in ((embedded, table.T[tokens]), ("logits", None)):
-        run = calibration.session(graph.model, by_tokens / "model.onnx", [name])
-        (found,) = run.run([name], calibration.feeds(run, tokens[:512], by_tokens / "model.onnx"))
+        run = inference.session(graph.model, by_tokens / "model.onnx", [name])
+        (found,) = run.run([name], inference.feeds(run, tokens[:512], by_tokens / "model.onnx"))
         if expected is not None:
             np.testing.assert_allclose(found[0], expected[:512], atol=1e-6)
         else:
-            float_run = calibration.session(source.model, trained_export / "model.onnx", [name])
+            float_run = inference.session(source.model, trained_export / "model.onnx", [name])
             (of_floats,) = float_run.run(
-                [name], calibration.feeds(float_run, tokens[:512], trained_export / "model.onnx")
+                [name], inference.feeds(float_run, tokens[:512], trained_export / "model.onnx")
             )
             assert (found[0].argmax(axis=1) == of_floats[0].argmax(axis=1)).mean() > 0.7
 
@@ -117,8 +117,8 @@ def test_a_package_computes_the_last_position_alone_of_a_head_in_parts(by_tokens
     assert prune(by_tokens / "model.onnx", by_tokens / "pruned.onnx", settings)
     answers = []
     for path in (by_tokens / "model.onnx", by_tokens / "pruned.onnx"):
-        run = calibration.session(Graph(path).model, by_tokens / "model.onnx", ["logits"])
-        answers.append(run.run(["logits"], calibration.feeds(run, np.arange(40), by_tokens / "model.onnx"))[0])
+        run = inference.session(Graph(path).model, by_tokens / "model.onnx", ["logits"])
+        answers.append(run.run(["logits"], inference.feeds(run, np.arange(40), by_tokens / "model.onnx"))[0])
     assert answers[1].shape[1] == 1
     # One row and many are summed in other orders by some processors' kernels.
     np.testing.assert_allclose(answers[1], answers[0][:, -1:], atol=1e-5)
@@ -136,8 +136,8 @@ def test_an_embedding_of_its_own_is_in_parts_too(
     (gather,) = [node for node in source.graph.node if "input_ids" in node.input]
     truth = source.array(gather.input[0])
     (embedded,) = [node.output[0] for node in graph.graph.node if node.op_type == "Where"]
-    run = calibration.session(graph.model, tmp_path / "out" / "model.onnx", [embedded])
-    feeds = calibration.feeds(run, np.arange(len(truth)), tmp_path / "out" / "model.onnx")
+    run = inference.session(graph.model, tmp_path / "out" / "model.onnx", [embedded])
+    feeds = inference.feeds(run, np.arange(len(truth)), tmp_path / "out" / "model.onnx")
     errors = np.abs(run.run([embedded], feeds)[0][0] - truth).max(axis=1)
     assert errors.max() < 0.2 * np.abs(truth).max()
     assert 0.2 < (errors < 0.01 * np.abs(truth).max()).mean() < 0.4, "a quarter of them in 8 bits"

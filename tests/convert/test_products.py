@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from scripts.convert import calibration, weightonly
+from scripts.convert import inference, weightonly
 from scripts.convert.blockwise import Array, Scheme, dequantize
 from scripts.convert.blockwise import quantize as rounded
 from scripts.convert.export import export
@@ -44,8 +44,8 @@ def test_each_gives_what_its_own_matrix_gives(
     for node in source.graph.node:
         if node.op_type != "MatMul" or "layers" not in node.name:
             continue
-        run = calibration.session(graph.model, made, [node.input[0], node.output[0]])
-        fed = calibration.feeds(run, np.arange(3, 40), made)
+        run = inference.session(graph.model, made, [node.input[0], node.output[0]])
+        fed = inference.feeds(run, np.arange(3, 40), made)
         inputs, found = run.run([node.input[0], node.output[0]], fed)
         expected = inputs[0] @ read_back(node.name, source.array(node.input[1]), patterns)
         assert np.abs(found[0] - expected).max() < 0.03 * np.abs(expected).max(), node.name
