@@ -28,8 +28,8 @@ from scripts.convert.inference import Stretches
 WINDOW, WINDOWS = 512, 8
 #: Bytes of a plain text that are read: more than its windows need, in any language.
 _MOST_TEXT = 1 << 20
-#: Bytes of Gram matrices held at once.
-_BUDGET = 2 << 30
+#: Bytes of Gram matrices held at once; fewer cost little: the graph goes on where it stopped.
+_BUDGET = 1 << 30
 
 
 def tokens(folder: Path, texts: Sequence[Path]) -> Array:

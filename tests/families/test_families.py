@@ -40,8 +40,11 @@ def test_an_export_is_what_transformers_computes(name: str, tmp_path: Path) -> N
 def test_what_calibrates_takes_a_graph_of_either_exporter(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Positions in three dimensions, inputs in mobius' words, and queries, keys and values in one matrix."""
+    """Positions in three dimensions, inputs in mobius' words, and queries, keys and values in one matrix; each input of
+    a matrix in a turn of its own, as in a model of billions.
+    """
     monkeypatch.setattr(calibration, "WINDOW", 128)
+    monkeypatch.setattr(calibration, "_BUDGET", 1)
     measure.judged_export(name, tmp_path)
     calibrated = {"type": "WeightOnlyQuantization", "algorithm": "gptq"}
     kl = {}
