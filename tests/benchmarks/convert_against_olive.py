@@ -78,7 +78,8 @@ def main() -> None:
 
 def ratio(runs: list[dict[str, Any]], name: str, figure: str) -> float:
     """The median over the runs of `figure` beside Olive's."""
-    return round(statistics.median(run[name][figure] / run["olive"][figure] for run in runs), 3)
+    found: list[float] = [run[name][figure] / run["olive"][figure] for run in runs]
+    return round(statistics.median(found), 3)
 
 
 def with_ingot(checkpoint: Path, folder: Path, how: list[str]) -> dict[str, Any]:
