@@ -54,7 +54,7 @@ def test_turns_give_what_one_run_gives_and_no_node_is_computed_twice(trained_exp
     path = trained_export / "model.onnx"
     graph = Graph(path)
     names = products(graph)
-    (truth,) = ([*inference.Stretches(graph.model, path, [names], WINDOWS).run(0)],)
+    truth = [*inference.Stretches(graph.model, path, [names], WINDOWS).run(0)]
     whole = [*computed]
     computed.clear()
     turns = [[name] for name in names]
