@@ -30,6 +30,8 @@ WINDOW, WINDOWS = 512, 8
 _MOST_TEXT = 1 << 20
 #: Bytes of Gram matrices held at once; fewer cost little: the graph goes on where it stopped.
 _BUDGET = 1 << 30
+#: Bytes of activations that are added at once: a matrix [K, K] is written anew for each time.
+_AT_ONCE = 1 << 27
 
 
 def tokens(folder: Path, texts: Sequence[Path]) -> Array:
@@ -99,19 +101,24 @@ class Calibration:
     def _grams(self, turn: int) -> dict[str, Array]:
         widths = {name: width for (name, _), width in self._groups[turn].items()}
         found = {name: np.zeros((width, width), np.float32) for name, width in widths.items()}
+        at_once = max(1, _AT_ONCE // (4 * WINDOW * sum(widths.values())))
+        waiting: list[Sequence[Array]] = []
         for number, seen in enumerate(self._stretches.run(turn), 1):
-            pairs = [(found[name], values) for name, values in zip(widths, seen, strict=True)]
-            blas.spread(_add, pairs, lambda pair: len(pair[0]) <= gptq.AT_ONCE)
+            waiting.append(seen)
+            if len(waiting) == at_once or number == len(self._windows):
+                pairs = [(found[name], values) for name, *values in zip(widths, *waiting, strict=True)]
+                waiting.clear()
+                blas.spread(_add, pairs, lambda pair: len(pair[0]) <= gptq.AT_ONCE)
             self._progress(f"calibrate: {number * WINDOW} of {self._windows.size} tokens")
         for gram in found.values():
             gram /= self._windows.size
         return found
 
 
-def _add(given: tuple[Array, Array]) -> None:
-    """Add the products of a window's activations [.., K] to their Gram matrix [K, K]."""
+def _add(given: tuple[Array, Sequence[Array]]) -> None:
+    """Add the products of some windows' activations, each [.., K], to their Gram matrix [K, K]."""
     gram, values = given
-    rows = values.reshape(-1, values.shape[-1])
+    rows = np.concatenate([some.reshape(-1, len(gram)) for some in values])
     gram += rows.T @ rows
 
 
