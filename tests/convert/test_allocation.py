@@ -13,9 +13,10 @@ import pytest
 
 from scripts.common.errors import IngotError
 from scripts.convert import allocation, calibration, frequency, inference, sensitivity
-from scripts.convert.allocation import REFERENCE, Budget, Item
+from scripts.convert.allocation import Budget
 from scripts.convert.blockwise import Scheme
 from scripts.convert.graph import Graph, summary
+from scripts.convert.items import REFERENCE, Item, of_nodes, tables
 from scripts.convert.parts import Part
 from scripts.convert.plan import matrices
 from scripts.convert.quantize import quantize
@@ -100,10 +101,10 @@ def measured(
 ) -> tuple[list[Item], np.ndarray]:  # fmt: skip
     path = export / "model.onnx"
     source, windows = Graph(path), calibration.tokens(checkpoint, [text])
-    items = allocation._items(source, matrices(source), frequency.order(source, path, windows, print))
-    tied = allocation._tables(source, items)
+    items = of_nodes(source, matrices(source), frequency.order(source, path, windows, print))
+    tied = tables(source, items)
     scratch.mkdir()
-    allocation.measure(source, path, items, windows, 16, tied, algorithm, scratch, print)
+    sensitivity.measure(source, path, items, windows, 16, tied, algorithm, scratch, print)
     return items, windows
 
 
