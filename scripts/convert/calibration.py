@@ -81,13 +81,16 @@ class Calibration:
         self, windows: Array, source: Graph, path: Path, widths: Mapping[Inputs, int], progress: Callable[[str], None]
     ) -> None:
         """`windows` [windows, tokens] of text; `widths` {(activations, block size): K} of the MatMuls to calibrate."""
-        self._windows, self._progress, self._groups = windows, progress, _groups(widths)
+        self._windows, self._path, self._progress, self._groups = windows, path, progress, _groups(widths)
         turns = [[*dict.fromkeys(name for name, _ in group)] for group in self._groups]
         self._stretches = Stretches(source.model, path, turns, windows)
         self._ready: dict[Inputs, gptq.Factor] = {}
 
     def quantize(self, activations: str, weight: Array, scheme: Scheme) -> Quantized:
-        """Quantise `weight` [K, N] by what it is multiplied with, the tensor called `activations`."""
+        """Quantise `weight` [K, N] by what it is multiplied with, the tensor called `activations`.
+
+        Raises `IngotError` for activations whose products are too large for float32, or no numbers.
+        """
         return gptq.quantize(weight, scheme, self.factor((activations, scheme.block_size)))
 
     def factor(self, inputs: Inputs) -> gptq.Factor:
@@ -110,8 +113,11 @@ class Calibration:
                 waiting.clear()
                 blas.spread(_add, pairs, lambda pair: len(pair[0]) <= gptq.AT_ONCE)
             self._progress(f"calibrate: {number * WINDOW} of {self._windows.size} tokens")
-        for gram in found.values():
+        for name, gram in found.items():
             gram /= self._windows.size
+            if not np.isfinite(np.diag(gram)).all():
+                remedy = "Calibrate on other texts, or take a recipe that does not calibrate, such as int4"
+                raise IngotError(self._path, f"what it computes for the texts overflows: {name}", remedy)
         return found
 
 

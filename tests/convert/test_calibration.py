@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from scripts.common.errors import IngotError
 from scripts.convert import calibration, gptq
@@ -102,6 +105,22 @@ def test_calibrating_keeps_more_of_what_the_model_learnt(
 def test_a_recipe_that_calibrates_asks_for_texts(trained_export: Path, tmp_path: Path) -> None:
     with pytest.raises(IngotError, match="it calibrates on texts, and none was given"):
         quantize(trained_export, GPTQ, tmp_path / "out")
+
+
+def test_activations_that_overflow_are_told_with_a_remedy(
+    trained_export: Path, tiny_trained: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "WINDOW", 64)
+    export = shutil.copytree(trained_export, tmp_path / "export")
+    model = onnx.load(export / "model.onnx")
+    [norm] = [one for one in model.graph.initializer if one.name == "model.layers.1.input_layernorm.weight"]
+    norm.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(norm) * np.float32(1e30), norm.name))
+    (export / "model.onnx.data").unlink()
+    onnx.save(model, export / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    with pytest.raises(IngotError, match=r"model\.onnx: what it computes for the texts overflows: .*layers\.1") as told:
+        quantize(export, GPTQ, tmp_path / "out", tiny_trained, texts=[conversations])
+    assert "such as int4" in told.value.remedy
+    assert not (tmp_path / "out").exists()
 
 
 def test_texts_are_the_models_and_not_the_recipes(trained_export: Path, tmp_path: Path) -> None:
