@@ -7,9 +7,9 @@ al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Trans
 It is computed here without the inverse that the paper factors. With H = V·Vᵀ, V upper triangular, that error is the
 sum over rows i of the squares of (Vᵀ·E)[i], E = W - Q, each of which knows of no later row; so the best that row i can
 be rounded from is W[i] + (V[:i, i]ᵀ·E[:i]) / V[i, i] (Chee et al., "QuIP: 2-Bit Quantization of Large Language Models
-With Guarantees" (2023), arXiv:2307.13304, theorem 6: the two are one algorithm). As long as none of a block's rows is
-rounded, that is W + V⁻ᵀ·(V[:start]ᵀ·E[:start]) for all of them, with the block's own V⁻¹, which is all that is
-inverted; in the block the paper's algorithm 1 goes on with U = V⁻¹.
+With Guarantees" (2023), arXiv:2307.13304, where the two are shown to be one algorithm). As long as none of a block's
+rows is rounded, that is W + V⁻ᵀ·(V[:start]ᵀ·E[:start]) for all of them, with the block's own V⁻¹, which is all that is
+inverted; in the block algorithm 1 of the first paper goes on with U = V⁻¹.
 
 Two things differ. Scale and zero point of a block are searched for when the block is reached, on weights that already
 hold the corrections, and row i's errors count by V[i, i]², which is what they leave for good. And the inputs of most
