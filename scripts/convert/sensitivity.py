@@ -183,18 +183,17 @@ def shares(model: onnx.ModelProto, names: Sequence[str]) -> list[str]:
 
 
 def divergence(truth: Array, other: Array) -> float:
-    """Mean KL(truth ‖ other) in nats over the rows of two arrays of logits [tokens, vocabulary].
-
-    With d = other - truth less its mean by truth's probabilities p, a row's is log Σ p·exp(d): of what is near each
-    other nothing is left to cancel, so that p needs no more than float32.
-    """
+    """Mean KL(truth ‖ other) in nats over the rows of two arrays of logits [tokens, vocabulary]."""
 
     def of_rows(start: int) -> float:
-        one, two = (values[start : start + _ROWS].astype(np.float32, copy=False) for values in (truth, other))
-        weights = np.exp(one - one.max(axis=1, keepdims=True))
-        total = weights.sum(axis=1, dtype=np.float64)
-        apart = np.subtract(two, one, dtype=np.float64)
-        apart -= (np.einsum("ij,ij->i", weights, apart) / total)[:, None]
-        return float(np.log(np.einsum("ij,ij->i", weights, np.exp(apart, out=apart)) / total).sum())
+        p, q = (_log_softmax(values[start : start + _ROWS].astype(np.float64)) for values in (truth, other))
+        return float(np.einsum("ij,ij->", np.exp(p), p - q))
 
     return sum(blas.spread(of_rows, range(0, len(truth), _ROWS))) / len(truth)
+
+
+def _log_softmax(values: Array) -> Array:
+    """Of each row of `values` [rows, vocabulary], in place."""
+    values -= values.max(axis=1, keepdims=True)
+    values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+    return values
