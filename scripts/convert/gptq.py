@@ -65,8 +65,8 @@ def factor(gram: Array, block_size: int) -> Factor:
     turned = np.empty_like(gram)
     for start in range(0, len(gram), _ROWS):
         np.take(gram[order[::-1][start : start + _ROWS]], order[::-1], axis=1, out=turned[start : start + _ROWS])
-    # Where an input was always zero nothing is known of it, and nothing depends on it.
-    np.einsum("ii->i", turned)[:] += _DAMPING * energy.mean(dtype=np.float64) or 1
+    # Of an input that was always zero, or too small for float32, nothing is known, and nothing depends on it.
+    np.einsum("ii->i", turned)[:] += max(_DAMPING * energy.mean(dtype=np.float64), np.finfo(np.float32).tiny)
     _cholesky(turned)
     return Factor(order, turned[::-1, ::-1])
 

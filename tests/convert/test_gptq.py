@@ -91,3 +91,17 @@ def test_an_input_that_is_always_zero_does_no_harm(dead: Any) -> None:
     value = gptq.quantize(weight, scheme, gptq.factor(x.T @ x, 32))
     assert np.isfinite(value.scales).all()
     assert np.abs(blockwise.dequantize(value, scheme, 64) - weight).max() < 0.5
+
+
+@pytest.mark.parametrize("size", [0, 1e-24, 1e-21, 1e-18, 1e15])
+def test_how_large_the_inputs_are_makes_no_difference(size: float) -> None:
+    """Where float32 holds no product of theirs, each weight is rounded for itself."""
+    x, weight = activations(256, 64), weights(64, 8)
+    scheme = Scheme(4, 32, False, "gptq")
+    value, known = (
+        gptq.quantize(weight, scheme, gptq.factor((one.T @ one).astype(np.float32), 32))
+        for one in (x.astype(np.float64) * size, x)
+    )
+    error, least = (output_error(x, weight, one, scheme) for one in (value, known))
+    nearest = output_error(x, weight, blockwise.quantize(weight, Scheme(4, 32, False, "search")), scheme)
+    assert error == pytest.approx(least, rel=0.1) if size > 1e-20 else error < 1.2 * nearest
